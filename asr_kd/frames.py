@@ -1,0 +1,170 @@
+"""Cuts with senones (and soft targets) → shuffled batches of context windows, in bounded memory.
+
+Cuts are visited in random order and gathered into pools of at most ``pool_frames`` frames; frames are
+shuffled across the utterances of a pool.  A pool holds every frame once: a window of 26 frames is 26
+consecutive rows of it, so a batch of windows is a gather over a strided view, never 26 copies.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asr_kd.storage import UserError
+
+if TYPE_CHECKING:
+    from lhotse import MonoCut
+
+    from asr_kd.features import Normaliser
+    from asr_kd.soft_targets import SoftTargets
+
+
+@dataclasses.dataclass
+class Batch:
+    """B training examples.
+
+    Attributes:
+        windows: (B, window × D) normalised log-mels, in the loader's dtype.
+        labels: (B,) int64 senones.
+        soft: (B, C) float32 soft targets, or None.
+    """
+
+    windows: Tensor
+    labels: Tensor
+    soft: Tensor | None
+
+
+@dataclasses.dataclass
+class _Pool:
+    rows: Tensor  # (padded frames, D): utterances one after the other, each padded by its context
+    starts: np.ndarray  # (frames,) row where each frame's window begins
+    labels: Tensor  # (frames,)
+    soft: tuple[np.ndarray, np.ndarray] | None  # (frames, k) classes and probabilities
+
+
+class FrameLoader:
+    """Batches of context windows over the cuts of one role.
+
+    Args:
+        cuts: Lhotse cut manifest whose cuts carry ``senones``.
+        normaliser: reads a cut's features.
+        left, right: context frames around the labelled one.
+        batch_size: windows a batch; the last one of an epoch may be smaller.
+        soft_targets: adds each frame's soft target to the batches.
+        pool_frames: frames held at once.  A corpus that fits into one pool is read only once.
+        dtype: of the windows; bfloat16 halves memory traffic where training computes in it.
+    """
+
+    def __init__(
+        self,
+        cuts: Path,
+        normaliser: Normaliser,
+        left: int = 20,
+        right: int = 5,
+        batch_size: int = 512,
+        soft_targets: SoftTargets | None = None,
+        pool_frames: int = 2_000_000,
+        dtype: torch.dtype = torch.float32,
+        device: str = "cpu",
+    ) -> None:
+        self.cuts, self.normaliser = cuts, normaliser
+        self.left, self.right, self.batch_size = left, right, batch_size
+        self.soft_targets, self.pool_frames, self.dtype, self.device = soft_targets, pool_frames, dtype, device
+        self.manifest = _manifest(cuts)
+        self.frames = sum(cut.num_frames for cut in self.manifest)
+        self._kept: _Pool | None = None
+
+    def __len__(self) -> int:
+        """Batches an epoch (pools end with a smaller batch, so this is exact for one pool only)."""
+        return -(-self.frames // self.batch_size)
+
+    def epoch(self, seed: int) -> Iterator[Batch]:
+        """One pass over all frames, in an order that ``seed`` alone decides."""
+        order = np.random.default_rng(seed)
+        if self.frames <= self.pool_frames:
+            if self._kept is None:
+                self._kept = self._read(self.manifest)
+            yield from self._batches(self._kept, order)
+            return
+        for pool in _ahead(self._pools(order)):
+            yield from self._batches(pool, order)
+
+    def _pools(self, order: np.random.Generator) -> Iterator[_Pool]:
+        # Two pools exist at a time: the one in use and the next, read meanwhile.
+        group: list[MonoCut] = []
+        frames = 0
+        for index in order.permutation(len(self.manifest)):
+            cut = self.manifest[index]
+            if group and frames + cut.num_frames > self.pool_frames // 2:
+                yield self._read(group)
+                group, frames = [], 0
+            group.append(cut)
+            frames += cut.num_frames
+        yield self._read(group)
+
+    def _read(self, cuts: list[MonoCut]) -> _Pool:
+        rows, starts, labels, soft = [], [], [], []
+        row = 0
+        for cut in cuts:
+            features = self.normaliser(cut)
+            senones = cut.load_custom("senones")
+            if len(senones) != len(features):
+                raise UserError(
+                    f"{cut.id} has {len(features)} frames and {len(senones)} senones: run the alignment again"
+                )
+            rows += [np.repeat(features[:1], self.left, 0), features, np.repeat(features[-1:], self.right, 0)]
+            starts.append(np.arange(row, row + len(features)))
+            labels.append(senones)
+            row += self.left + len(features) + self.right
+            if self.soft_targets is not None:
+                soft.append(self.soft_targets.read(cut.id, len(features)))
+        return _Pool(
+            torch.from_numpy(np.concatenate(rows)).to(self.dtype),
+            np.concatenate(starts),
+            torch.from_numpy(np.concatenate(labels).astype(np.int64)),
+            (np.concatenate([s[0] for s in soft]), np.concatenate([s[1] for s in soft])) if soft else None,
+        )
+
+    def _batches(self, pool: _Pool, order: np.random.Generator) -> Iterator[Batch]:
+        width = self.left + 1 + self.right
+        dim = pool.rows.shape[1]
+        windows = pool.rows.as_strided((len(pool.rows) - width + 1, width * dim), (dim, 1))
+        permutation = order.permutation(len(pool.starts))
+        for at in range(0, len(permutation), self.batch_size):
+            index = permutation[at : at + self.batch_size]
+            soft = None
+            if pool.soft is not None and self.soft_targets is not None:
+                soft = self.soft_targets.dense(pool.soft[0][index], pool.soft[1][index])
+            yield Batch(
+                windows[torch.from_numpy(pool.starts[index])].to(self.device),
+                pool.labels[torch.from_numpy(index)].to(self.device),
+                None if soft is None else soft.to(self.device),
+            )
+
+
+def _manifest(path: Path) -> list[MonoCut]:
+    # Lhotse imports slowly; a stage that is up to date never gets here.
+    from lhotse import CutSet
+
+    if not path.is_file():
+        raise UserError(f"{path} is missing: run the alignment first (python -m asr_kd.hmm)")
+    cuts = list(CutSet.from_file(path))
+    if not cuts:
+        raise UserError(f"{path} holds no utterance: look at the skipped ones listed beside it")
+    return cuts
+
+
+def _ahead(items: Iterator[_Pool]) -> Iterator[_Pool]:
+    """Iterate over ``items``, preparing the next one in a thread while one is in use."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        following = thread.submit(next, items, None)
+        while (item := following.result()) is not None:
+            following = thread.submit(next, items, None)
+            yield item

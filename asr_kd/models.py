@@ -1,0 +1,196 @@
+"""The paper's acoustic model: a deep ReLU network over a window of frames (section 4), and its smaller presets."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from asr_kd.losses import Mean, average_distributions
+from asr_kd.storage import UserError, read_json
+
+#: name -> (hidden layers, units a layer)
+PRESETS: dict[str, tuple[int, int]] = {
+    "tiny": (2, 128),
+    "quarter": (4, 192),
+    "small": (4, 256),
+    "medium": (4, 512),
+    "large": (6, 1024),
+    "paper": (8, 2560),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """Everything needed to build a network.
+
+    Attributes:
+        layers, width: hidden layers and units in each.
+        num_pdfs: senones, the size of the output layer.
+        left, right: frames of context before and after the labelled one (20 and 5: the paper's 26 frames,
+            of which the 21st is labelled).
+        feature_dim: log-mel filterbanks a frame.
+        dropout: share of hidden units dropped in training.
+    """
+
+    layers: int
+    width: int
+    num_pdfs: int
+    left: int = 20
+    right: int = 5
+    feature_dim: int = 40
+    dropout: float = 0.2
+
+    @property
+    def window(self) -> int:
+        return self.left + 1 + self.right
+
+
+class _ReluDropout(torch.autograd.Function):
+    """ReLU and dropout in one: only the output is kept, which the next layer keeps anyway."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, mask: Tensor, scale: float) -> Tensor:
+        output = torch.relu(inputs).mul_(mask)
+        ctx.save_for_backward(output)
+        ctx.scale = scale
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (output,) = ctx.saved_tensors
+        return torch.where(output > 0, gradient * ctx.scale, 0.0), None, None
+
+
+class MaskPool:
+    """Dropout masks as slices of one pool of random bits.
+
+    Drawing fresh bits for every layer and batch took 30 % of an epoch on the CPU.  The pool is redrawn
+    at every ``reseed`` (each epoch) and each mask starts at a random place in it.
+    """
+
+    SIZE = 1 << 22
+
+    def __init__(self, dropout: float) -> None:
+        self.dropout = dropout
+        self.scale = 1.0 / (1.0 - dropout)
+        self.pool: Tensor | None = None
+        self.generator = np.random.default_rng(0)
+
+    def reseed(self, seed: int) -> None:
+        self.generator = np.random.default_rng([seed, 1])
+        self.pool = None
+
+    def mask(self, like: Tensor) -> Tensor:
+        """A mask of 0 and 1/(1 − dropout), shaped and typed as ``like``."""
+        size = like.numel()
+        if self.pool is None or self.pool.dtype != like.dtype or self.pool.numel() < 2 * size:
+            kept = self.generator.random(max(self.SIZE, 2 * size), dtype=np.float32) >= self.dropout
+            self.pool = torch.from_numpy(kept).to(device=like.device, dtype=like.dtype).mul_(self.scale)
+        start = int(self.generator.integers(self.pool.numel() - size))
+        return self.pool[start : start + size].view(like.shape)
+
+
+class AcousticModel(nn.Module):
+    """Windows of log-mel frames (N, window × feature_dim) to senone logits (N, num_pdfs)."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        sizes = [shape.window * shape.feature_dim] + [shape.width] * shape.layers
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
+        self.output = nn.Linear(shape.width, shape.num_pdfs)
+        self.masks = MaskPool(shape.dropout)
+        for layer in self.hidden:
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")  # type: ignore[arg-type]
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+
+    def forward(self, windows: Tensor) -> Tensor:
+        values = windows
+        for layer in self.hidden:
+            values = layer(values)
+            if self.training and self.masks.dropout > 0:
+                values = _ReluDropout.apply(values, self.masks.mask(values), self.masks.scale)
+            else:
+                values = torch.relu(values)
+        return self.output(values)
+
+    def parameters_count(self) -> int:
+        return sum(p.numel() for p in self.parameters())
+
+
+def context_windows(features: Tensor, left: int, right: int) -> Tensor:
+    """Every frame's window, without copying: (T, D) → (T, (left + 1 + right) · D), a strided view of the
+    utterance padded by repeating its first and last frame."""
+    frames, dim = features.shape
+    padded = torch.cat([features[:1].expand(left, dim), features, features[-1:].expand(right, dim)])
+    return padded.as_strided((frames, (left + 1 + right) * dim), (dim, 1))
+
+
+def load_model(folder: Path | str, device: str = "cpu") -> AcousticModel:
+    """The best checkpoint in a model folder, in evaluation mode.
+
+    Raises:
+        UserError: the folder holds no model, or a damaged one.
+    """
+    folder = Path(folder)
+    shape = Shape(**read_json(folder / "model.json")["shape"])
+    model = AcousticModel(shape)
+    shapes = {name: value.shape for name, value in model.state_dict().items()}
+    model.load_state_dict(load_tensors(folder / "model.safetensors", shapes))
+    return model.to(device).eval()
+
+
+def load_tensors(path: Path, shapes: dict[str, torch.Size] | None = None) -> dict[str, Tensor]:
+    """Read safetensors; with ``shapes``, names and shapes must be exactly these.
+
+    Raises:
+        UserError: the file is missing, damaged, or another model's.
+    """
+    try:
+        tensors = load_file(path)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: train the model first (python -m asr_kd.train)") from None
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is damaged ({error}): delete its folder and train again") from None
+    if shapes is not None and {n: t.shape for n, t in tensors.items()} != shapes:
+        raise UserError(f"{path} does not fit its model.json: delete its folder and train again")
+    return tensors
+
+
+def load_log_prior(folder: Path | str) -> np.ndarray:
+    """(C,) float32 log prior of the senones, from the training alignment."""
+    path = Path(folder) / "log_prior.npy"
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is missing or damaged ({error}): train the model again") from None
+
+
+@torch.inference_mode()
+def posteriors(
+    models: Sequence[AcousticModel], features: np.ndarray, temperature: float = 1.0, mean: Mean = "arithmetic"
+) -> np.ndarray:
+    """Average senone posteriors of an ensemble (or a single network).
+
+    Args:
+        models: networks in evaluation mode, of any shapes but the same senones.
+        features: (T, D) normalised log-mels of one utterance.
+
+    Returns:
+        (T, C) float32 probabilities.
+    """
+    device = next(models[0].parameters()).device
+    frames = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32)).to(device)
+    logits = [model(context_windows(frames, model.shape.left, model.shape.right)) for model in models]
+    return average_distributions(logits, temperature, mean).cpu().numpy()

@@ -1,0 +1,87 @@
+"""One training loop for teachers (hard targets) and students (soft targets, hard targets, or both)."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+from asr_kd.cli import run
+from asr_kd.parallel import cpu_count, make_executor, run_all
+from asr_kd.storage import Stage, UserError
+
+
+@dataclasses.dataclass
+class Config:
+    """Train networks that differ by seed: teachers on hard targets, or students on an ensemble's soft targets."""
+
+    features: Path
+    """Features folder (made by asr_kd.features)."""
+    cuts: Path
+    """Folder with cuts_train and cuts_dev that carry senones (made by asr_kd.hmm)."""
+    out: Path
+    """Each network goes to OUT/seed-N."""
+    seeds: tuple[int, ...] = (0,)
+    """One network for each seed (initial weights, order of frames, dropout)."""
+    preset: Literal["tiny", "quarter", "small", "medium", "large", "paper"] = "medium"
+    """Hidden layers and units: tiny 2×128, quarter 4×192 (a quarter of medium), small 4×256, medium 4×512,
+    large 6×1024, paper 8×2560."""
+    left: int = 20
+    """Context frames (10 ms each) before the labelled one."""
+    right: int = 5
+    """Context frames after the labelled one."""
+    dropout: float = 0.2
+    """Share of hidden units dropped in training."""
+    soft_targets: Path | None = None
+    """Store of soft targets (made by asr_kd.soft_targets); none: hard targets alone.  Its temperature is used."""
+    hard_weight: float = 0.5
+    """Weight of the hard targets beside soft ones, 0 to 1."""
+    epochs: int = 8
+    """Passes over the training frames."""
+    batch_size: int = 512
+    """Frames a batch."""
+    learning_rate: float = 2e-3
+    """Peak of the one-cycle schedule (AdamW)."""
+    weight_decay: float = 0.01
+    """AdamW's decoupled weight decay."""
+    pool_frames: int = 2_000_000
+    """Frames held in memory at once for shuffling."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Matrix products in bfloat16 (weights stay float32); auto: where the processor or GPU has it."""
+    device: str = "auto"
+    """cpu, cuda, or auto."""
+    jobs: int = 0
+    """Networks trained at once, one process and one CPU thread each; 0 means one a core."""
+
+
+def main(config: Config) -> None:
+    check(config)
+    inputs = [config.features, config.cuts / "cuts_train.jsonl.gz", config.cuts / "cuts_dev.jsonl.gz"]
+    if config.soft_targets is not None:
+        inputs.append(config.soft_targets)
+    stages = {
+        seed: Stage("train", config.out / f"seed-{seed}", {**vars(config), "seeds": seed}, inputs)
+        for seed in config.seeds
+    }
+    todo = [(config, seed) for seed, stage in stages.items() if stage.begin()]
+    if not todo:
+        return
+    from asr_kd.trainer import train_network
+
+    with make_executor(min(len(todo), config.jobs or cpu_count())) as executor:
+        for index, figures in run_all(executor, train_network, todo, f"training {config.out.name}", "network"):
+            stages[todo[index][1]].finish(**figures)
+
+
+def check(config: Config) -> None:
+    """Refuse settings that cannot work, before anything is read."""
+    if not config.seeds or len(set(config.seeds)) != len(config.seeds):
+        raise UserError("--seeds must name different seeds, at least one: correct the flag")
+    if config.epochs < 1 or config.batch_size < 1 or not 0 <= config.dropout < 1:
+        raise UserError("--epochs and --batch-size must be positive, --dropout in [0, 1): correct the flag")
+    if not 0 <= config.hard_weight <= 1:
+        raise UserError("--hard-weight must lie between 0 and 1: correct the flag")
+
+
+if __name__ == "__main__":
+    run(Config, main)

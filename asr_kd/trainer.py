@@ -1,0 +1,238 @@
+"""The training loop itself: one network, resumable after every epoch.
+
+Everything random in an epoch follows from (seed, epoch), so a run that was killed and resumed ends with
+the same weights as one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.tensorboard import SummaryWriter
+
+from asr_kd.features import Normaliser
+from asr_kd.frames import FrameLoader
+from asr_kd.losses import frame_kd_loss
+from asr_kd.models import PRESETS, AcousticModel, Shape, load_tensors
+from asr_kd.parallel import progress
+from asr_kd.soft_targets import SoftTargets
+from asr_kd.storage import atomic_open, atomic_path, read_json, save_array, stage_fingerprint, write_json
+from asr_kd.train import Config
+
+
+def train_network(job: tuple[Config, int]) -> dict[str, Any]:
+    """Train the network of one seed into OUT/seed-N; go on from its last finished epoch if there is one.
+
+    Returns:
+        Figures for the completion mark: parameters, updates, best dev frame accuracy and its epoch.
+    """
+    config, seed = job
+    trainer = Trainer(config, seed)
+    while trainer.epoch < config.epochs:
+        trainer.train_epoch()
+    best = max(trainer.log, key=lambda entry: entry["dev_accuracy"])
+    return {
+        "parameters": trainer.model.parameters_count(),
+        "updates": trainer.updates,
+        "best_epoch": best["epoch"],
+        "dev_accuracy": best["dev_accuracy"],
+    }
+
+
+class Trainer:
+    """State of one network's training: model, optimiser, loaders, log."""
+
+    def __init__(self, config: Config, seed: int) -> None:
+        self.config, self.seed = config, seed
+        self.out = config.out / f"seed-{seed}"
+        self.device = config.device
+        if config.device == "auto":
+            self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and fast_bfloat16(self.device))
+        self.dtype = torch.bfloat16 if bfloat16 else torch.float32
+        self.soft_targets = SoftTargets(config.soft_targets, config.features) if config.soft_targets else None
+        self.train_frames = self._loader("train", self.soft_targets)
+        self.dev_frames = self._loader("dev", None)
+        self.updates_planned = config.epochs * len(self.train_frames)
+
+        torch.manual_seed(seed)
+        num_pdfs = int(read_json(config.cuts / "hmm.json")["num_pdfs"])
+        layers, width = PRESETS[config.preset]
+        self.model = AcousticModel(Shape(layers, width, num_pdfs, config.left, config.right, dropout=config.dropout))
+        self.model.to(self.device)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+        self.epoch, self.updates, self.log = 0, 0, []  # type: ignore[var-annotated]
+        self._describe()
+        self._resume()
+
+    def _loader(self, role: str, soft_targets: SoftTargets | None) -> FrameLoader:
+        config = self.config
+        return FrameLoader(
+            config.cuts / f"cuts_{role}.jsonl.gz",
+            Normaliser.load(config.features),
+            config.left,
+            config.right,
+            config.batch_size,
+            soft_targets,
+            config.pool_frames,
+            self.dtype,
+            self.device,
+        )
+
+    def train_epoch(self) -> None:
+        """One pass over the training frames, dev accuracy, checkpoints, one line in log.jsonl."""
+        self.model.train()
+        self.model.masks.reseed(self.seed * 1000 + self.epoch)
+        sums: dict[str, Tensor] = {}
+        frames = 0
+        started = time.time()
+        batches = self.train_frames.epoch(self.seed * 1000 + self.epoch)
+        title = f"{self.config.out.name} seed {self.seed} epoch {self.epoch + 1}/{self.config.epochs}"
+        for batch in progress(batches, title, len(self.train_frames), "batch"):
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.learning_rate()
+            with torch.autocast(self.device, self.dtype, enabled=self.dtype != torch.float32):
+                logits = self.model(batch.windows)
+            loss = self._loss(logits.float(), batch.labels, batch.soft, sums)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimizer.step()
+            self.updates += 1
+            frames += len(batch.labels)
+        seconds = time.time() - started
+        self.epoch += 1
+        entry = {
+            "epoch": self.epoch,
+            "updates": self.updates,
+            "seconds": round(seconds, 1),
+            "frames_per_second": round(frames / seconds),
+            **{f"train_{name}": value.item() / frames for name, value in sums.items()},
+            **self.evaluate(),
+        }
+        entry["train_accuracy"] = 100 * entry.pop("train_correct")
+        self._save(entry)
+        left = seconds * (self.config.epochs - self.epoch)
+        print(
+            f"{title}: dev frame accuracy {entry['dev_accuracy']:.2f} %, train {entry['train_accuracy']:.2f} %, "
+            f"{seconds:.0f} s, about {left / 60:.1f} min left",
+            flush=True,
+        )
+
+    def _loss(self, logits: Tensor, labels: Tensor, soft: Tensor | None, sums: dict[str, Tensor]) -> Tensor:
+        """The batch's loss; its parts are added to ``sums`` on the device, so that nothing waits for them."""
+        if soft is None or self.soft_targets is None:
+            total = F.cross_entropy(logits, labels)
+            parts = {"loss": total}
+        else:
+            kd = frame_kd_loss(
+                logits, soft, labels, temperature=self.soft_targets.temperature, hard_weight=self.config.hard_weight
+            )
+            total = kd.total
+            parts = {"loss": total, "soft": kd.soft, "hard": kd.hard, "kl": kd.kl}
+        parts["correct"] = (logits.argmax(1) == labels).float().mean()
+        for name, value in parts.items():
+            sums[name] = sums.get(name, 0.0) + value.detach().double() * len(labels)
+        return total
+
+    def learning_rate(self) -> float:
+        """One cycle: linear warm-up over a tenth of the updates, then a cosine down to zero."""
+        done = self.updates / self.updates_planned
+        warm = 0.1
+        factor = done / warm if done < warm else 0.5 * (1 + math.cos(math.pi * min(1.0, (done - warm) / (1 - warm))))
+        return self.config.learning_rate * max(factor, 1e-3)
+
+    @torch.inference_mode()
+    def evaluate(self) -> dict[str, float]:
+        """Frame accuracy in per cent and mean cross-entropy in nats on the dev cuts."""
+        self.model.eval()
+        loss = correct = frames = 0.0
+        for batch in self.dev_frames.epoch(0):
+            with torch.autocast(self.device, self.dtype, enabled=self.dtype != torch.float32):
+                logits = self.model(batch.windows).float()
+            loss += F.cross_entropy(logits, batch.labels, reduction="sum").item()
+            correct += (logits.argmax(1) == batch.labels).sum().item()
+            frames += len(batch.labels)
+        return {"dev_accuracy": 100 * correct / frames, "dev_loss": loss / frames}
+
+    def _describe(self) -> None:
+        """model.json and the senone prior: what decoding needs beside the weights."""
+        config = self.config
+        write_json(
+            self.out / "model.json",
+            {
+                "shape": vars(self.model.shape),
+                "preset": config.preset,
+                "features": stage_fingerprint(config.features),
+                "senones": stage_fingerprint(config.cuts),
+                "soft_targets": stage_fingerprint(config.soft_targets) if config.soft_targets else None,
+            },
+        )
+        counts = np.load(config.cuts / "pdf_counts.npy", allow_pickle=False).astype(np.float64) + 1.0
+        save_array(self.out / "log_prior.npy", np.log(counts / counts.sum()).astype(np.float32))
+
+    def _save(self, entry: dict[str, Any]) -> None:
+        self.log.append(entry)
+        weights = {name: value.detach().cpu().contiguous() for name, value in self.model.state_dict().items()}
+        if entry["dev_accuracy"] >= max(e["dev_accuracy"] for e in self.log):
+            _save_tensors(self.out / "model.safetensors", weights)
+        moments = {
+            f"{name}.{key}": value.cpu()
+            for name, parameter in self.model.named_parameters()
+            for key, value in self.optimizer.state[parameter].items()
+        }
+        # One file holds weights, moments and log, so a kill at any moment leaves one consistent epoch.
+        _save_tensors(
+            self.out / "last.safetensors",
+            {**weights, **{f"adam.{k}": v for k, v in moments.items()}},
+            {"log": json.dumps(self.log)},
+        )
+        with atomic_open(self.out / "log.jsonl") as file:
+            file.writelines(json.dumps(line) + "\n" for line in self.log)
+        with SummaryWriter(self.out / "tensorboard", filename_suffix=f".{self.epoch}") as board:
+            for name, value in entry.items():
+                board.add_scalar(name, value, self.updates)
+
+    def _resume(self) -> None:
+        last = self.out / "last.safetensors"
+        if not last.is_file():
+            return
+        tensors = load_tensors(last)
+        with safe_open(last, "pt") as file:
+            self.log = json.loads(file.metadata()["log"])
+        self.model.load_state_dict({n: t for n, t in tensors.items() if not n.startswith("adam.")})
+        for name, parameter in self.model.named_parameters():
+            prefix = f"adam.{name}."
+            self.optimizer.state[parameter] = {
+                key.removeprefix(prefix): value.to(self.device if value.dim() else "cpu")
+                for key, value in tensors.items()
+                if key.startswith(prefix)
+            }
+        self.epoch, self.updates = self.log[-1]["epoch"], self.log[-1]["updates"]
+        print(f"{self.out}: going on after epoch {self.epoch}", flush=True)
+
+
+def _save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+
+
+def fast_bfloat16(device: str) -> bool:
+    """Whether matrix products in bfloat16 are faster than in float32 on this device."""
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported()
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

@@ -1,0 +1,105 @@
+"""Completion marks, atomic writes and command lines."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from asr_kd import cli
+from asr_kd.storage import Stage, UserError, atomic_open, path_fingerprint, read_json, stage_figures, write_json
+
+
+@dataclasses.dataclass
+class Config:
+    """A stage for tests."""
+
+    out: Path
+    """Folder to write."""
+    source: Path = Path("source.txt")
+    """What to read."""
+    size: int = 3
+    """How many."""
+    jobs: int = 0
+    """Processes."""
+
+
+def stage(tmp_path, **settings):
+    config = Config(tmp_path / "out", **settings)
+    return Stage("test", config.out, config, [tmp_path / "source.txt"])
+
+
+def test_finished_stage_is_up_to_date_until_something_changes(tmp_path):
+    (tmp_path / "source.txt").write_text("one")
+    first = stage(tmp_path)
+    assert first.begin()
+    (first.out / "result").write_text("x")
+    first.finish(cuts=7)
+    assert stage_figures(first.out)["cuts"] == 7
+    assert not stage(tmp_path).begin()
+    assert not stage(tmp_path, jobs=5).begin(), "the number of processes does not change the result"
+    assert stage(tmp_path, size=4).begin()
+    assert not (first.out / "result").exists(), "what other settings made is gone"
+
+
+def test_changed_input_redoes_and_interrupted_stage_resumes(tmp_path):
+    (tmp_path / "source.txt").write_text("one")
+    first = stage(tmp_path)
+    assert first.begin()
+    (first.out / "part").write_text("half")
+    assert stage(tmp_path).begin()
+    assert (first.out / "part").exists(), "an interrupted stage keeps its parts"
+    with pytest.raises(UserError, match="unfinished"):
+        path_fingerprint(first.out)
+    (tmp_path / "source.txt").write_text("two")
+    assert stage(tmp_path).begin()
+    assert not (first.out / "part").exists()
+
+
+def test_foreign_folder_is_refused(tmp_path):
+    (tmp_path / "source.txt").write_text("one")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("precious")
+    with pytest.raises(UserError, match="not asr_kd's"):
+        stage(tmp_path).begin()
+    assert (tmp_path / "out" / "thesis.tex").exists()
+
+
+def test_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(RuntimeError), atomic_open(path) as file:
+        file.write("{")
+        raise RuntimeError
+    assert read_json(path) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_damaged_json_says_what_to_do(tmp_path):
+    (tmp_path / "a.json").write_text("{")
+    with pytest.raises(UserError, match="damaged"):
+        read_json(tmp_path / "a.json")
+
+
+def test_yaml_sections_and_flags(tmp_path):
+    (tmp_path / "conf.yaml").write_text("part:\n  size: 9\n  source: a.txt\n")
+    section = f"{tmp_path / 'conf.yaml'}:part"
+    config = cli.parse(Config, ["--config", section, "--out", "x"])
+    assert config == Config(Path("x"), Path("a.txt"), 9)
+    assert cli.parse(Config, ["--config", section, "--out", "x", "--size", "2"]).size == 2
+    (tmp_path / "bad.yaml").write_text("sise: 9\n")
+    with pytest.raises(UserError, match="sise"):
+        cli.parse(Config, ["--config", str(tmp_path / "bad.yaml"), "--out", "x"])
+
+
+def test_user_errors_are_one_line_and_exit_1():
+    done = subprocess.run(
+        [sys.executable, "-m", "asr_kd.train", "--features", "a", "--cuts", "b", "--out", "c", "--epochs", "0"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip().startswith("python -m asr_kd.train: error: --epochs")
+    assert "Traceback" not in done.stderr
