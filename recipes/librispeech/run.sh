@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# The main job: a corpus in, the paper's Table 1 out.
+#
+#   bash recipes/librispeech/run.sh                      the embedded corpus, no download, about 12 minutes on 2 cores
+#   bash recipes/librispeech/run.sh --conf so762 --corpus-dir DIR --train PART --dev PART --test PART
+#
+# --help lists the options.  Every stage keeps a completion mark with the fingerprint of its inputs: the same
+# command run again skips what is done, redoes what changed, and goes on where it was killed.
+set -euo pipefail
+recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$recipe/../.." && pwd)
+
+conf=embedded exp="" stage=0 stop_stage=99 teachers=3 seeds=3 corpus=() also=() lm_text=()
+usage() {
+  cat <<EOF
+Usage: bash recipes/librispeech/run.sh [options]
+  --conf NAME|FILE     configuration: a name in recipes/librispeech/conf or a YAML file (default: $conf)
+  --exp DIR            where everything is written (default: recipes/librispeech/exp/CONF)
+  --teachers N         networks in the ensemble, which differ by seed (default: $teachers)
+  --seeds N            seeds of every other trained model (default: $seeds)
+  --stage N            first stage to run (default: $stage)
+  --stop-stage N       last stage to run (default: all)
+  --lm-text FILE       more text for the language model, .txt or .txt.gz; may be repeated
+ Corpus, handed to python -m asr_kd.corpora (its --help explains):
+  --corpus NAME        embedded (default), mini_librispeech, train-clean-100, librispeech
+  --corpus-dir DIR     any tree in LibriSpeech layout, with --train, --dev, --test PART[:i/n]
+  --also DIR/PART      one more test set; may be repeated
+Stages: 0 set-up, 1 corpus, 2 features, 3 language, 4 senones, 5 graph, 6 teachers, 7 soft targets,
+        8 students, 9 decoding, 10 report
+EOF
+}
+while [ $# -gt 0 ]; do
+  case $1 in
+    -h | --help) usage; exit 0 ;;
+    --conf | --exp | --stage | --stop-stage | --teachers | --seeds)
+      [ $# -ge 2 ] || { echo "run.sh: error: $1 needs a value (see --help)" >&2; exit 2; }
+      name=${1#--}; printf -v "${name//-/_}" %s "$2"; shift 2 ;;
+    --lm-text) lm_text+=("$2"); shift 2 ;;
+    --also) also+=("$2"); shift 2 ;;
+    --corpus | --corpus-dir | --train | --dev | --test)
+      [ $# -ge 2 ] || { echo "run.sh: error: $1 needs a value (see --help)" >&2; exit 2; }
+      corpus+=("$1" "$2"); shift 2 ;;
+    *) echo "run.sh: error: unknown option $1 (see --help)" >&2; exit 2 ;;
+  esac
+done
+
+bash "$root/tools/setup.sh"
+python=${ASR_KD_PYTHON:-$root/.venv/bin/python}
+export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
+[ -f "$conf" ] || conf=$recipe/conf/$conf.yaml
+[ -f "$conf" ] || { echo "run.sh: error: there is no configuration $conf" >&2; exit 2; }
+exp=${exp:-$recipe/exp/$(basename "$conf" .yaml)}
+begun=$SECONDS
+
+# call STAGE MODULE [SECTION] FLAGS…: one Python stage, with its section of the configuration.
+call() {
+  local number=$1 module=$2 section=$3
+  shift 3
+  [ "$number" -ge "$stage" ] && [ "$number" -le "$stop_stage" ] || return 0
+  printf '\n== stage %s: %s (%d s so far)\n' "$number" "$section" $((SECONDS - begun))
+  "$python" -m "asr_kd.$module" --config "$conf:$section" "$@"
+}
+# seeds_of FOLDER N: FOLDER/seed-0 … FOLDER/seed-(N-1)
+seeds_of() { local n; for ((n = 0; n < $2; n++)); do echo "$1/seed-$n"; done; }
+
+call 1 corpora corpora "${corpus[@]}" ${also:+--also "${also[@]}"} --out "$exp/data"
+call 2 features features --data "$exp/data" --out "$exp/features"
+call 3 lang lang --data "$exp/data" ${lm_text:+--lm-text "${lm_text[@]}"} --out "$exp/lang"
+call 4 hmm hmm --features "$exp/features" --lang "$exp/lang" --out "$exp/gmm"
+call 5 hmm.graph graph --lang "$exp/lang" --gmm "$exp/gmm" --out "$exp/graph"
+
+data=(--features "$exp/features" --cuts "$exp/gmm")
+mapfile -t teacher_folders < <(seeds_of "$exp/teachers" "$teachers")
+call 6 train teachers "${data[@]}" --out "$exp/teachers" --seeds $(seq 0 $((teachers - 1)))
+call 7 soft_targets soft_targets --models "${teacher_folders[@]}" --features "$exp/features" \
+  --cuts "$exp/gmm/cuts_train.jsonl.gz" --out "$exp/soft_targets"
+for name in student quarter_student; do
+  call 8 train $name "${data[@]}" --soft-targets "$exp/soft_targets" --out "$exp/$name" --seeds $(seq 0 $((seeds - 1)))
+done
+call 8 train quarter_hard "${data[@]}" --out "$exp/quarter_hard" --seeds $(seq 0 $((seeds - 1)))
+
+# Decoding: scales are tuned on dev by the first seed of each kind of model and taken over by the others.
+roles=$("$python" -m asr_kd.corpora.roles "$exp/data" 2>/dev/null || echo test)
+decode() { # NAME TUNED-FROM MODEL…
+  local name=$1 tuned=$2
+  shift 2
+  local how=(--tune-on dev)
+  [ "$tuned" = - ] || how=(--tuned "$exp/decode/$tuned/tuned.json")
+  call 9 decode decode --model "$@" --graph "$exp/graph" "${data[@]}" --roles $roles "${how[@]}" --out "$exp/decode/$name"
+}
+decode gmm - "$exp/gmm"
+decode ensemble - "${teacher_folders[@]}"
+for name in teachers student quarter_hard quarter_student; do
+  for ((seed = 0; seed < seeds; seed++)); do
+    tuned=$name-0
+    [ "$seed" -gt 0 ] || tuned=-
+    decode "$name-$seed" "$tuned" "$exp/$name/seed-$seed"
+  done
+done

@@ -1,0 +1,81 @@
+"""Shared fixtures: a small corpus that goes through the real first stages, with senones that can be learnt."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from lhotse import CutSet
+from lhotse.features.io import NumpyFilesWriter
+from scipy.signal import lfilter
+
+from asr_kd.corpora import __main__ as corpora_stage
+from asr_kd.features import Config as FeaturesConfig
+from asr_kd.features import main as features_stage
+from asr_kd.storage import Stage, save_array, write_json
+
+SENONES = 6
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Folders of a prepared experiment."""
+
+    data: Path
+    features: Path
+    senones: Path
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory) -> Prepared:
+    """Noise whose resonance steps through six frequencies; the senone of a frame is its resonance."""
+    root = tmp_path_factory.mktemp("prepared")
+    truth: dict[str, np.ndarray] = {}
+    for part, speakers in (("train-x", 6), ("dev-x", 2), ("test-x", 2)):
+        for speaker in range(speakers):
+            _speaker(root / "corpus" / part, {"train-x": 100, "dev-x": 200, "test-x": 300}[part] + speaker, truth)
+    corpora_stage.main(
+        corpora_stage.Config(
+            root / "data", corpus_dir=root / "corpus", train=("train-x",), dev=("dev-x",), test=("test-x",), jobs=1
+        )
+    )
+    features_stage(FeaturesConfig(root / "data", root / "features", jobs=1))
+    _align(root / "features", root / "senones", truth)
+    return Prepared(root / "data", root / "features", root / "senones")
+
+
+def _speaker(folder: Path, speaker: int, truth: dict[str, np.ndarray]) -> None:
+    random = np.random.default_rng(speaker)
+    chapter = folder / str(speaker) / "1"
+    chapter.mkdir(parents=True)
+    lines = []
+    for number in range(4):
+        name = f"{speaker}-1-{number:04d}"
+        classes = random.integers(SENONES, size=12)
+        pieces = []
+        for kind in classes:
+            pole = 0.97 * np.exp(2j * np.pi * (0.03 + 0.06 * kind))
+            noise = random.standard_normal(1600 * 2)
+            pieces.append(lfilter([1.0], [1.0, -2 * pole.real, abs(pole) ** 2], noise)[:3200])
+        samples = np.concatenate(pieces)
+        soundfile.write(chapter / f"{name}.flac", 0.3 * samples / np.abs(samples).max(), 16000)
+        truth[name] = np.repeat(classes, 20)
+        lines.append(f"{name} HELLO WORLD\n")
+    (chapter / f"{speaker}-1.trans.txt").write_text("".join(lines))
+
+
+def _align(features_dir: Path, out: Path, truth: dict[str, np.ndarray]) -> None:
+    stage = Stage("senones", out, {}, [features_dir])
+    stage.begin()
+    for role in ("train", "dev", "test"):
+        cuts = []
+        with NumpyFilesWriter(out / "storage") as writer:
+            for cut in CutSet.from_file(features_dir / f"cuts_{role}.jsonl.gz"):
+                senones = truth[cut.id][: cut.num_frames].astype(np.int32)
+                cut.senones = writer.store_array(cut.id, senones, temporal_dim=0, frame_shift=0.01, start=0)
+                cuts.append(cut)
+        CutSet.from_cuts(cuts).to_file(out / f"cuts_{role}.jsonl.gz")
+    write_json(out / "hmm.json", {"num_pdfs": SENONES, "silence_pdfs": [0]})
+    save_array(out / "pdf_counts.npy", np.bincount(np.concatenate(list(truth.values())), minlength=SENONES))
+    stage.finish()
