@@ -1,0 +1,229 @@
+"""The embedded corpus: many synthetic voices say generated sentences in noise, with exact phone times.
+
+Voices of dev and test are heard nowhere in train.  Same seed, same bytes, whatever the number of processes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import espeakng_loader
+import numpy as np
+import soundfile
+from scipy.signal import resample_poly
+
+from asr_kd.corpora.effects import RATE, Difficulty, coloured_noise, record, rms, room
+from asr_kd.corpora.espeak import Espeak, Phone
+from asr_kd.corpora.manifests import jsonl_writer
+from asr_kd.corpora.sentences import sentences
+from asr_kd.parallel import progress
+from asr_kd.storage import atomic_open
+
+DIFFICULTY = Difficulty()
+VOICES = {"train": 48, "dev": 8, "test": 16}
+FIRST_SPEAKER = {"train": 1001, "dev": 2001, "test": 3001}
+#: Accents of English, each as often as it stands here.
+ACCENTS = ("en-us", "en-us", "en-us", "en-us-nyc", "en", "en-gb-x-rp", "en-gb-x-gbclan", "en-gb-scotland")
+UNNATURAL = re.compile(r"robo|robot|whisper|demonic", re.IGNORECASE)
+#: 22,050 Hz to 16 kHz is 320/441; another denominator makes the voice's tract longer or shorter, as another
+#: speaker's is.
+UP, DOWN = 320, (418, 464)
+SHORTEST = 1.5  # seconds; no sentence is shorter, so this bounds how many a speaker needs
+
+LM_SENTENCES = 15000
+
+#: eSpeak's phones as stress-less ARPAbet.  A vowel and the r that colours it are one sound with one start
+#: (CAR: K AA), as are a vowel and an l after it (APPLE: AE P AH).
+ARPABET = {
+    "_": "SIL", "?": "T", "0": "AA", "3": "ER", "3:": "ER", ";": "Y", "@": "AH", "@2": "AH", "@L": "AH", "@5": "AH",
+    "A:": "AA", "A@": "AA", "D": "DH", "E": "EH", "E2": "EH", "I": "IH", "I#": "IH", "I2": "IH", "IR": "ER",
+    "N": "NG", "O": "AO", "O2": "AO", "O:": "AO", "O@": "AO", "OI": "OY", "S": "SH", "T": "TH", "U": "UH",
+    "U@": "UH", "V": "AH", "VR": "ER", "Z": "ZH", "a": "AE", "a#": "AH", "aI": "AY", "aI2": "AY", "aI3": "AY",
+    "aI@": "AY", "aU": "AW", "aU@": "AW", "aa": "AE", "b": "B", "d": "D", "dZ": "JH", "e@": "EH", "eI": "EY",
+    "f": "F", "g": "G", "h": "HH", "i": "IY", "i:": "IY", "i@": "IY", "i@3": "IH", "j": "Y", "k": "K", "l": "L",
+    "m": "M", "n": "N", "n-": "N", "o@": "AO", "oU": "OW", "p": "P", "r": "R", "r-": "R", "s": "S", "t": "T",
+    "t#": "T", "t2": "T", "t[": "TH", "tS": "CH", "u:": "UW", "v": "V", "w": "W", "w#": "W", "z": "Z",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Voice:
+    """A speaker.  ``down`` (see ``DOWN``) is the length of the vocal tract."""
+
+    speaker: str
+    name: str
+    down: int
+    speed: int
+    pitch: int
+    pitch_range: int
+
+
+@dataclass(frozen=True)
+class _Job:
+    folder: Path
+    voice: Voice
+    others: tuple[Voice, ...]  # who babble in the background
+    texts: tuple[str, ...]
+    seconds: float
+    seed: int
+
+
+def make_voices(seed: int) -> dict[str, list[Voice]]:
+    """The speakers of each role.  Variants that differ by a number are relatives and stay in train."""
+    folder = Path(espeakng_loader.get_data_path()) / "voices" / "!v"
+    families: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(os.listdir(folder)):
+        if not UNNATURAL.search(name):
+            families[name.rstrip("0123456789").lower()].append(name)
+    generator = random.Random(f"voices {seed}")
+    single = [names[0] for names in families.values() if len(names) == 1]
+    generator.shuffle(single)
+    names = {role: [single.pop() for _ in range(VOICES[role])] for role in ("test", "dev")}
+    rest = single + [name for some in families.values() if len(some) > 1 for name in some]
+    names["train"] = generator.sample(rest, VOICES["train"])
+    accents = itertools.cycle(ACCENTS)
+    return {
+        role: [
+            Voice(
+                speaker=str(FIRST_SPEAKER[role] + i), name=f"{next(accents)}+{name}", down=generator.randint(*DOWN),
+                speed=generator.randint(150, 215), pitch=generator.randint(35, 65),
+                pitch_range=generator.randint(30, 75),
+            )
+            for i, name in enumerate(names[role])
+        ]
+        for role in VOICES
+    }  # fmt: skip
+
+
+def make_corpus(root: Path, beside: Path, minutes: Mapping[str, float], seed: int, executor: Executor) -> None:
+    """Write ROOT/{train,dev,test} in LibriSpeech layout, and in ``beside`` truth_ROLE.jsonl.gz and lm_text.txt,
+    sentences for a language model of which none is in the corpus.
+
+    Args:
+        minutes: how much speech each role gets, at least.
+    """
+    voices = make_voices(seed)
+    stream = sentences(seed)  # one for all roles: no sentence comes twice
+    jobs: dict[str, list[_Job]] = {}
+    for role in ("test", "dev", "train"):
+        share = 60 * minutes[role] / len(voices[role])
+        # Dealt like cards: what the speakers use is about the first part of the stream, without gaps, so
+        # that train hears every word.
+        texts = list(itertools.islice(stream, len(voices[role]) * (int(share / SHORTEST) + 1)))
+        jobs[role] = [
+            _Job(
+                folder=root / role / voice.speaker / "1", voice=voice,
+                others=tuple(other for other in voices[role] if other is not voice),
+                texts=tuple(texts[i :: len(voices[role])]), seconds=share, seed=seed,
+            )
+            for i, voice in enumerate(voices[role])
+        ]  # fmt: skip
+    with atomic_open(beside / "lm_text.txt") as file:
+        file.writelines(sentence.replace(",", "") + "\n" for sentence in itertools.islice(stream, LM_SENTENCES))
+    every = [job for role in VOICES for job in jobs[role]]
+    done = iter(progress(executor.map(_speak, every), "synthesis", len(every), "voice"))
+    for role in VOICES:
+        with jsonl_writer(beside / f"truth_{role}.jsonl.gz") as add:
+            for truths in itertools.islice(done, len(jobs[role])):
+                for truth in truths:
+                    add(truth)
+    with atomic_open(root / "SPEAKERS.TXT") as file:
+        file.writelines(f"{v.speaker} | - | {role} | - | {v.name}\n" for role in VOICES for v in voices[role])
+
+
+def _speak(job: _Job) -> list[dict[str, Any]]:
+    """Record one speaker; returns the truth of each utterance."""
+    voice = job.voice
+    generator = np.random.default_rng([job.seed, int(voice.speaker)])
+    draw = generator.uniform
+    response = None
+    if generator.random() < DIFFICULTY.reverberant:
+        response = room(draw(*DIFFICULTY.rt60), draw(*DIFFICULTY.direct_db), generator)
+    tilt = draw(*DIFFICULTY.tilt)
+    crowd = _babble(job, generator)
+    lines: list[str] = []
+    truths: list[dict[str, Any]] = []
+    spoken = 0.0
+    job.folder.mkdir(parents=True, exist_ok=True)
+    with Espeak(voice.name, seed=int(voice.speaker)) as synthesiser:
+        for text, wave, phones in _utterances(synthesiser, voice, job.texts, generator):
+            utterance = f"{voice.speaker}-1-{len(lines):04d}"
+            before, after = (int(draw(0.1, 0.4) * RATE) for _ in range(2))
+            speech = np.pad(wave, (before, after))
+            if generator.random() < DIFFICULTY.babble:
+                at = int(generator.integers(len(crowd)))
+                noise = np.take(crowd, np.arange(at, at + len(speech)), mode="wrap")
+                noise = noise / rms(noise)
+            else:
+                noise = coloured_noise(len(speech), draw(*DIFFICULTY.noise_slope), generator)
+            audio = record(speech, noise, response, draw(*DIFFICULTY.snr_db), tilt, draw(*DIFFICULTY.level_db))
+            soundfile.write(job.folder / f"{utterance}.flac", audio, RATE, subtype="PCM_16")
+            words = text.replace(",", "").split()
+            lines.append(f"{utterance} {' '.join(words)}\n")
+            scale = UP / voice.down / RATE
+            truths.append(_truth(utterance, phones, words, before / RATE, scale, len(audio) / RATE))
+            spoken += len(audio) / RATE
+            if spoken >= job.seconds:
+                break
+    with atomic_open(job.folder / f"{voice.speaker}-1.trans.txt") as file:
+        file.writelines(lines)
+    return truths
+
+
+def _utterances(
+    synthesiser: Espeak, voice: Voice, texts: Sequence[str], generator: np.random.Generator
+) -> Iterator[tuple[str, np.ndarray, list[Phone]]]:
+    """(text, 16 kHz samples, phones at eSpeak's own rate) of each text, with some variety of tempo and tone."""
+    for text in texts:
+        wave, phones = synthesiser.say(
+            text.lower(),
+            speed=int(voice.speed * generator.uniform(0.88, 1.12)),
+            pitch=int(voice.pitch + generator.uniform(-8, 8)), pitch_range=voice.pitch_range,
+        )  # fmt: skip
+        yield text, resample_poly(wave.astype(np.float32) / 32768, UP, voice.down), phones
+
+
+def _babble(job: _Job, generator: np.random.Generator) -> np.ndarray:
+    """About 15 s of four other voices of the role at once."""
+    crowd = np.zeros(15 * RATE, dtype=np.float32)
+    for i in generator.choice(len(job.others), size=min(4, len(job.others)), replace=False):
+        other = job.others[i]
+        with Espeak(other.name, seed=int(other.speaker)) as synthesiser:
+            texts = [job.texts[j] for j in generator.permutation(len(job.texts))[:5]]
+            waves = [wave / rms(wave) for _, wave, _ in _utterances(synthesiser, other, texts, generator)]
+        crowd += np.resize(np.concatenate(waves), len(crowd))
+    return crowd
+
+
+def _truth(
+    utterance: str, phones: Sequence[Phone], words: Sequence[str], before: float, scale: float, seconds: float
+) -> dict[str, Any]:
+    """Phones and words in seconds of the recording, silences included."""
+    spans: list[list[Any]] = [[0.0, before, "SIL"]]
+    heard: dict[int, list[float]] = {}
+    for phone in phones:
+        start, end = before + phone.start * scale, before + phone.end * scale
+        name = ARPABET.get(phone.name, "SPN")
+        if name == spans[-1][2] == "SIL" or (phone.name == ";" and spans[-1][2] in ("IH", "IY")):
+            spans[-1][1] = end  # one pause; or the glide between two vowels, THE APPLE
+        else:
+            spans.append([start, end, name])
+        if phone.word >= 0:
+            heard.setdefault(phone.word, [start, end])[1] = end
+    if spans[-1][2] != "SIL":
+        spans.append([spans[-1][1], seconds, "SIL"])
+    spans[-1][1] = seconds
+    return {
+        "id": utterance,
+        "phones": [[round(start, 5), round(end, 5), name] for start, end, name in spans],
+        "words": [[round(start, 5), round(end, 5), words[i]] for i, (start, end) in sorted(heard.items())],
+    }

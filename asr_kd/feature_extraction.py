@@ -1,0 +1,226 @@
+"""The work of the features stage: Lhotse's filterbanks in parallel chunks that survive a kill."""
+
+from __future__ import annotations
+
+import functools
+import json
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lhotse import Fbank, FbankConfig, Features, NumpyFilesWriter, Recording, SupervisionSegment
+from lhotse.cut import MonoCut
+from lhotse.utils import compute_num_frames_from_samples, fastcopy
+
+from asr_kd.corpora.manifests import Skipped, jsonl_writer, read_jsonl, require_some, write_skipped
+from asr_kd.features import NUM_MELS, SAMPLING_RATE, moments
+from asr_kd.parallel import make_executor, run_all
+from asr_kd.storage import UserError, atomic_open, read_json, save_array, write_json
+
+CHUNK = 200  # utterances a job, which is also what a kill can lose
+FRAME_SHIFT = 0.01
+MIN_SECONDS = 0.1
+
+
+@functools.cache
+def _extractor() -> Fbank:
+    return Fbank(
+        FbankConfig(
+            sampling_rate=SAMPLING_RATE, frame_length=0.025, frame_shift=FRAME_SHIFT, dither=0.0,
+            snip_edges=False, num_filters=NUM_MELS, low_freq=20.0, high_freq=7800.0,
+        )
+    )  # fmt: skip
+
+
+def log_mels(samples: np.ndarray) -> np.ndarray:
+    """Raw log-mels of 16 kHz samples: (T, 40) float32, T = round(seconds / 0.01)."""
+    features = _extractor().extract(np.ascontiguousarray(samples, dtype=np.float32), SAMPLING_RATE)
+    frames = compute_num_frames_from_samples(len(samples), FRAME_SHIFT, SAMPLING_RATE)
+    assert features.shape == (frames, NUM_MELS), (features.shape, frames)
+    return np.ascontiguousarray(features)
+
+
+def sample_fault(samples: np.ndarray) -> str | None:
+    """Why samples (mono) make no features; None when they do."""
+    if len(samples) < MIN_SECONDS * SAMPLING_RATE:
+        return f"shorter than {MIN_SECONDS} s"
+    if not np.isfinite(samples).all():
+        return "NaN or infinite samples"
+    return None if np.any(samples) else "digital silence: every sample is zero"
+
+
+@dataclass(frozen=True)
+class _Job:
+    cuts: Sequence[MonoCut]
+    storage: Path  # folder of this chunk's arrays
+    result: Path  # JSON that appears when the chunk is complete
+    per_speaker: bool
+
+
+def _extract_chunk(job: _Job) -> None:
+    """Store the features of a chunk, then its cuts, what was skipped, and the sums of x and x² by speaker
+    (or by utterance)."""
+    done: list[dict[str, Any]] = []
+    skipped: list[Skipped] = []
+    sums: dict[str, np.ndarray] = defaultdict(lambda: np.zeros((3, NUM_MELS)))
+    writer = NumpyFilesWriter(job.storage)
+    for cut in job.cuts:
+        features = _features_of(cut)
+        if isinstance(features, str):
+            skipped.append((cut.id, features))
+            continue
+        manifest = Features(
+            type="kaldi-fbank", num_frames=len(features), num_features=NUM_MELS, frame_shift=FRAME_SHIFT,
+            sampling_rate=SAMPLING_RATE, start=0.0, duration=cut.duration, storage_type=writer.name,
+            storage_path=str(writer.storage_path), storage_key=writer.write(cut.id, features),
+            recording_id=cut.recording_id, channels=0,
+        )  # fmt: skip
+        done.append(fastcopy(cut, features=manifest).to_dict())
+        key = cut.supervisions[0].speaker if job.per_speaker else cut.id
+        wide = features.astype(np.float64)
+        sums[key] += np.stack([np.full(NUM_MELS, len(wide)), wide.sum(0), np.square(wide).sum(0)])
+    with atomic_open(job.result) as file:
+        json.dump({"cuts": done, "skipped": skipped, "sums": {k: v.tolist() for k, v in sums.items()}}, file)
+
+
+def _features_of(cut: MonoCut) -> np.ndarray | str:
+    """Raw log-mels of a cut's recording, or why there are none."""
+    try:
+        samples = cut.load_audio()[0]
+    except Exception as error:  # whatever a decoder may raise: one bad file must not end the stage
+        return f"damaged recording ({type(error).__name__}: {str(error).splitlines()[0]})"
+    if len(samples) != cut.num_samples:
+        return f"{len(samples)} samples instead of the {cut.num_samples} of its header"
+    return sample_fault(samples) or log_mels(samples)
+
+
+def read_cuts(data: Path, role: str, speeds: Sequence[float] = ()) -> Iterator[MonoCut]:
+    """One cut an utterance, named as its supervision; then again at each of ``speeds``, as other speakers.
+
+    Raises:
+        UserError: the manifests are missing or damaged.
+    """
+    for factor in (1.0, *speeds):
+        recordings = read_jsonl(data / f"recordings_{role}.jsonl.gz")
+        supervisions = read_jsonl(data / f"supervisions_{role}.jsonl.gz")
+        for one, other in zip(recordings, supervisions, strict=True):
+            recording, supervision = Recording.from_dict(one), SupervisionSegment.from_dict(other)
+            cut = MonoCut(
+                id=supervision.id, start=0.0, duration=recording.duration, channel=0,
+                recording=recording, supervisions=[supervision],
+            )  # fmt: skip
+            if factor != 1.0:
+                cut = cut.perturb_speed(factor)
+                # A voice at another speed has another spectrum: normalise it by its own statistics.
+                cut.supervisions[0].speaker = f"{supervision.speaker}_sp{factor}"
+            yield cut
+
+
+def _chunks(cuts: Iterator[MonoCut]) -> Iterator[list[MonoCut]]:
+    chunk: list[MonoCut] = []
+    for cut in cuts:
+        chunk.append(cut)
+        if len(chunk) == CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+class _Moments:
+    """Statistics by speaker, and of the training role after normalisation, from the chunks' sums."""
+
+    def __init__(self) -> None:
+        self.speakers: dict[str, np.ndarray] = defaultdict(lambda: np.zeros((3, NUM_MELS)))
+        self.normalised = np.zeros((3, NUM_MELS))  # frames, Σx, Σx² of the training role, normalised
+
+    def add_normalised(self, sums: np.ndarray) -> None:
+        """Σ and Σ² of (x − m)/s follow from those of x: no second pass over the features."""
+        count, total, squares = sums
+        mean, std = moments(count[0], total, squares)
+        self.normalised += np.stack(
+            [count, (total - count * mean) / std, (squares - 2 * mean * total + count * mean**2) / std**2]
+        )
+
+
+def extract_corpus(
+    data: Path, out: Path, normalise: str, speeds: Sequence[float], jobs: int
+) -> dict[str, dict[str, int]]:
+    """Fill ``out`` with features, cuts and statistics of every role; returns {role: {cuts, frames, skipped}}.
+
+    Raises:
+        UserError: ``data`` has no train role, or nothing usable is left of a role.
+    """
+    roles = sorted(p.name[len("recordings_") : -len(".jsonl.gz")] for p in data.glob("recordings_*.jsonl.gz"))
+    if "train" not in roles:
+        raise UserError(f"{data} has no recordings_train.jsonl.gz: run asr_kd.corpora first")
+    out = out.resolve()
+    statistics = _Moments()
+    figures: dict[str, dict[str, int]] = {}
+    with make_executor(jobs) as executor:
+        for role in roles:
+            role_speeds = speeds if role == "train" else ()
+            results = _run_role(data, out, role, role_speeds, normalise == "speaker", executor)
+            figures[role] = _merge_role(out, role, results, statistics, normalise == "speaker")
+    _write_statistics(out, normalise, statistics)
+    shutil.rmtree(out / "chunks")
+    return figures
+
+
+def _run_role(
+    data: Path, out: Path, role: str, speeds: Sequence[float], per_speaker: bool, executor: Executor
+) -> list[Path]:
+    """Run the chunks that are not there yet; returns the chunks' result files in order."""
+    todo: list[_Job] = []
+    results: list[Path] = []
+    for i, cuts in enumerate(_chunks(read_cuts(data, role, speeds))):
+        results.append(out / "chunks" / role / f"{i:06d}.json")
+        if not results[-1].exists():
+            todo.append(_Job(cuts, out / "storage" / role / f"{i:06d}", results[-1], per_speaker))
+    for _ in run_all(executor, _extract_chunk, todo, f"features of {role}", "chunk"):
+        pass
+    return results
+
+
+def _merge_role(
+    out: Path, role: str, results: Sequence[Path], statistics: _Moments, per_speaker: bool
+) -> dict[str, int]:
+    """Write cuts_ROLE.jsonl.gz and skipped_ROLE.tsv from the chunks, and add up their statistics."""
+    skipped: list[Skipped] = []
+    kept, frames = 0, 0
+    train_speakers: set[str] = set()
+    with jsonl_writer(out / f"cuts_{role}.jsonl.gz") as add_cut:
+        for path in results:
+            chunk = read_json(path)
+            skipped += [(str(i), str(reason)) for i, reason in chunk["skipped"]]
+            for cut in chunk["cuts"]:
+                add_cut(cut)
+                kept, frames = kept + 1, frames + cut["features"]["num_frames"]
+            for key, value in chunk["sums"].items():
+                if per_speaker:
+                    statistics.speakers[key] += np.array(value)
+                    train_speakers.add(key)
+                elif role == "train":
+                    statistics.add_normalised(np.array(value))
+    write_skipped(out, role, skipped)
+    require_some(kept, skipped, role, out)
+    if per_speaker and role == "train":
+        for speaker in sorted(train_speakers):
+            statistics.add_normalised(statistics.speakers[speaker])
+    print(f"{role}: {kept} utterances, {frames} frames, {len(skipped)} skipped", flush=True)
+    return {"cuts": kept, "frames": frames, "skipped": len(skipped)}
+
+
+def _write_statistics(out: Path, normalise: str, statistics: _Moments) -> None:
+    """cmvn.json, cmvn_speakers.npy (S, 2, 40) and cmvn_global.npy (2, 40)."""
+    speakers = sorted(statistics.speakers)
+    rows = [moments(sums[0, 0], sums[1], sums[2]) for sums in (statistics.speakers[s] for s in speakers)]
+    save_array(out / "cmvn_speakers.npy", np.array(rows).reshape(-1, 2, NUM_MELS))
+    count, total, squares = statistics.normalised
+    save_array(out / "cmvn_global.npy", np.array(moments(count[0], total, squares)))
+    write_json(out / "cmvn.json", {"normalise": normalise, "train_frames": int(count[0]), "speakers": speakers})
