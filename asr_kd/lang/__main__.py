@@ -1,0 +1,60 @@
+"""Stage ``python -m asr_kd.lang``: lexicon, language model, L and G."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from asr_kd.cli import run
+from asr_kd.storage import Stage
+
+
+@dataclass
+class Config:
+    """Make the lexicon, the n-gram language model, and the machines L and G of a prepared corpus.
+
+    Words are those of the training transcripts and the frequent ones of --lm-text.  Dev transcripts choose
+    the mixture of the texts' language models and are otherwise only reported on.
+    """
+
+    data: Path
+    """Folder that python -m asr_kd.corpora filled."""
+    out: Path
+    """Folder for lexicon.txt, words.txt, phones.txt, lm.arpa, L.fst, L_disambig.fst, G.fst, …"""
+    lm_text: tuple[Path, ...] = ()
+    """More text for the language model, one sentence a line, .txt or .txt.gz."""
+    units: Literal["phone", "sentencepiece"] = "phone"
+    """Words pronounced in phones, or sentencepiece pieces pronounced as letters (then no word is unknown)."""
+    lexicon: Path | None = None
+    """Pronunciations, lines WORD PHONE PHONE … (LibriSpeech's, say), instead of the CMU dictionary."""
+    max_words: int = 200_000
+    """Size of the vocabulary at most; words of the transcripts are always in."""
+    min_count: int = 2
+    """A word of --lm-text is taken if it comes this often."""
+    vocab_size: int = 200
+    """Sentencepiece pieces to learn."""
+    order: int = 0
+    """Order of the n-gram model (0: 2 for words, 4 for pieces)."""
+    transcript_weight: float | None = None
+    """Share of the transcripts' model in the mixture, 0 to 1, when there is --lm-text (default: the share,
+    and each text's, that suits dev best)."""
+    prune: float = 0.0
+    """Leave out n-grams without which perplexity rises by less than this, relatively; 1e-8 to 1e-6, say."""
+    arpa: Path | None = None
+    """Language model made elsewhere (ARPA, .gz too): it and its words instead of a model of the texts."""
+    silence_probability: float = 0.5
+    """Of a silence between two words."""
+
+
+def main(config: Config) -> None:
+    inputs = [config.data, *config.lm_text, *(p for p in (config.lexicon, config.arpa) if p)]
+    stage = Stage("lang", config.out, config, inputs)
+    if stage.begin():
+        from asr_kd.lang.build import build
+
+        stage.finish(**build(config))
+
+
+if __name__ == "__main__":
+    run(Config, main)

@@ -1,0 +1,115 @@
+"""ARPA files of back-off n-gram models."""
+
+from __future__ import annotations
+
+import gzip
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from asr_kd.lang.ngram import BackoffModel
+from asr_kd.storage import UserError, atomic_open
+
+BOS, EOS = "<s>", "</s>"
+LOG10 = math.log(10.0)
+
+
+def write_arpa(path: Path, model: BackoffModel, words: Sequence[str]) -> None:
+    """Write ``model``, whose id i is words[i], as ARPA (logarithms to the base 10)."""
+    names = [*words, EOS, BOS]
+    with atomic_open(path) as file:
+        file.write("\\data\\\n")
+        file.writelines(f"ngram {n}={size}\n" for n, size in enumerate(model.sizes, 1))
+        for n in range(1, model.order + 1):
+            file.write(f"\n\\{n}-grams:\n")
+            file.writelines(_entries(model, n, names))
+        file.write("\n\\end\\\n")
+
+
+def _entries(model: BackoffModel, n: int, names: Sequence[str]) -> Iterator[str]:
+    keys = model.keys[n - 1]
+    columns = [((keys // model.base ** (n - 1 - i)) % model.base).tolist() for i in range(n)]
+    log_probs = np.maximum(model.log_probs[n - 1] / LOG10, -99.0).tolist()
+    backoffs = (model.backoffs[n - 1] / LOG10).tolist()
+    eos = model.base - 2
+    for log_prob, backoff, *ids in zip(log_probs, backoffs, *columns, strict=True):
+        history = n < model.order and ids[-1] != eos
+        yield f"{log_prob:.6f}\t{' '.join([names[i] for i in ids])}" + (f"\t{backoff:.6f}\n" if history else "\n")
+
+
+def read_arpa(path: Path, max_words: int) -> tuple[list[str], BackoffModel]:
+    """Read a model (gzip too), its words in upper case, without its unknown word, and normalise it.
+
+    Args:
+        max_words: the likeliest words are kept.
+
+    Returns:
+        the words, sorted, and the model over them.
+
+    Raises:
+        UserError: the file is not ARPA.
+    """
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8") as file:
+            return _parse(file, max_words)
+    except FileNotFoundError:
+        raise UserError(f"the language model {path} does not exist: check --arpa") from None
+    except (ValueError, KeyError, EOFError, StopIteration, gzip.BadGzipFile) as error:
+        raise UserError(f"{path} is not an ARPA language model ({error}): check --arpa") from None
+
+
+def _parse(file: IO[str], max_words: int) -> tuple[list[str], BackoffModel]:
+    sections = _sections(file)
+    unigrams: dict[str, float] = {}
+    for log_prob, (word, *_) in next(sections):
+        if word not in (BOS, "<UNK>"):
+            unigrams[word] = max(log_prob, unigrams.get(word, -math.inf))
+    end = unigrams.pop(EOS)
+    words = sorted(sorted(unigrams, key=lambda word: (-unigrams[word], word))[:max_words])
+    ids = {word: i for i, word in enumerate([*words, EOS, BOS])}
+    base = len(ids)
+    first = np.array([*(unigrams[word] for word in words), end, -math.inf]) * LOG10
+    keys, log_probs = [np.arange(base)], [first - np.log(np.exp(first).sum())]
+    for n, section in enumerate(sections, 2):
+        found: dict[int, float] = {}
+        for log_prob, gram in section:
+            numbers = [ids.get(word, -1) for word in gram[:n]]
+            if len(numbers) == n and -1 not in numbers:
+                key = 0
+                for number in numbers:
+                    key = key * base + number
+                found[key] = log_prob * LOG10
+        new = np.array(sorted(found), np.int64)
+        new = new[np.isin(new // base, keys[-1])]
+        keys.append(new)
+        log_probs.append(np.array([found[key] for key in new.tolist()]))
+    model = BackoffModel(base, keys, log_probs, [np.zeros(len(k)) for k in keys])
+    model.renormalise()
+    return words, model
+
+
+def _sections(file: IO[str]) -> Iterator[Iterator[tuple[float, list[str]]]]:
+    """For each order, its entries: log10 probability, and words and perhaps a back-off weight."""
+    order = 0
+    for line in file:
+        if line.startswith("ngram "):
+            order += 1
+        elif line.strip() == "\\1-grams:":
+            break
+    else:
+        raise ValueError("it has no \\1-grams:")
+    for _ in range(order):
+        yield _section(file)
+
+
+def _section(file: IO[str]) -> Iterator[tuple[float, list[str]]]:
+    for line in file:
+        fields = line.split()
+        if fields and fields[0].startswith("\\") and len(fields) == 1:
+            return
+        if fields:
+            yield float(fields[0]), [word if word in (BOS, EOS) else word.upper() for word in fields[1:]]
+    raise ValueError("it ends early")

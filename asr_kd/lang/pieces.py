@@ -1,0 +1,105 @@
+"""Open-vocabulary units: sentencepiece pieces that are spelt letter by letter.
+
+The language model's words are pieces; a piece that begins a word begins with "▁"; a piece is pronounced as its
+letters, which are the acoustic units.  Each letter is a piece of its own too, at the start of a word and
+inside it, so every word over the alphabet has a pronunciation.
+"""
+
+from __future__ import annotations
+
+import io
+import string
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import sentencepiece
+
+from asr_kd.lang.fst import BOUNDARY
+from asr_kd.lang.lexicon import Pronunciation
+from asr_kd.storage import UserError, atomic_open
+
+#: LibriSpeech's letters; those of the training transcripts join them.
+ALPHABET = frozenset(string.ascii_uppercase + "'")
+SENTENCES = 200_000  # as many are looked at when pieces are chosen
+
+
+def spell(word: str, alphabet: frozenset[str]) -> str:
+    """``word`` in letters of the alphabet: accents and whatever else it lacks are dropped."""
+    if alphabet.issuperset(word):
+        return word
+    plain = (c if c in alphabet else unicodedata.normalize("NFKD", c)[:1] for c in word)
+    return "".join(c for c in plain if c in alphabet)
+
+
+def train_pieces(path: Path, texts: Iterable[str], alphabet: frozenset[str], size: int) -> None:
+    """Write a unigram sentencepiece model of about ``size`` pieces.
+
+    Raises:
+        UserError: fewer pieces than letters.
+    """
+
+    def spelt() -> Iterator[str]:
+        for text, _ in zip(texts, range(SENTENCES), strict=False):
+            line = " ".join(filter(None, (spell(word, alphabet) for word in text.split())))
+            if line:
+                yield line
+
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=spelt(), model_writer=model, vocab_size=size, model_type="unigram", num_threads=1,
+            character_coverage=1.0, hard_vocab_limit=False, normalization_rule_name="identity",
+            bos_id=-1, eos_id=-1, minloglevel=2,
+        )  # fmt: skip
+    except (RuntimeError, OSError) as error:
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else "no reason given"
+        raise UserError(f"sentencepiece finds no {size} pieces ({reason}): change --vocab-size") from None
+    with atomic_open(path, "wb") as file:
+        file.write(model.getvalue())
+
+
+class Pieces:
+    """Words to pieces and back.
+
+    Attributes:
+        pieces: all of them, sorted.
+        alphabet: the letters.
+    """
+
+    def __init__(self, path: Path, alphabet: Iterable[str]) -> None:
+        self.alphabet = frozenset(alphabet)
+        self._model = sentencepiece.SentencePieceProcessor(model_file=str(path))
+        learnt = {self._model.id_to_piece(i) for i in range(self._model.get_piece_size()) if not self._model.is_unknown(i)}
+        letters = {prefix + letter for letter in self.alphabet for prefix in ("", BOUNDARY)}
+        self.pieces = sorted((learnt | letters) - {BOUNDARY})
+        self._known = frozenset(self.pieces)
+        self._cache: dict[str, list[str]] = {}
+
+    def encode(self, word: str) -> list[str]:
+        """Pieces of one word; none if it has no letter of the alphabet."""
+        if word not in self._cache:
+            self._cache[word] = self._encode(spell(word, self.alphabet))
+        return self._cache[word]
+
+    def _encode(self, word: str) -> list[str]:
+        if not word:
+            return []
+        out: list[str] = []
+        for piece in self._model.encode(word, out_type=str):
+            if out == [BOUNDARY]:  # it has no letter to pronounce: it goes to the next piece
+                out, piece = [], BOUNDARY + piece
+            if piece == BOUNDARY or piece in self._known:
+                out.append(piece)
+            else:
+                head = piece[:2] if piece.startswith(BOUNDARY) else piece[:1]
+                out += [head, *piece[len(head) :]]
+        return out
+
+    def lexicon(self) -> dict[str, list[Pronunciation]]:
+        return {piece: [tuple(piece.removeprefix(BOUNDARY))] for piece in self.pieces}
+
+
+def join(pieces: Sequence[str]) -> str:
+    """Pieces to words."""
+    return "".join(pieces).replace(BOUNDARY, " ").strip()
