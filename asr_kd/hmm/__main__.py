@@ -1,0 +1,61 @@
+"""Stage ``python -m asr_kd.hmm``: from features and transcripts to one senone per frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from asr_kd.cli import run
+from asr_kd.storage import Stage, UserError
+
+
+@dataclass
+class Config:
+    """Train GMM-HMMs (flat-start monophones, decision tree, triphones) and align every role with them.
+
+    Utterances that do not align with their transcript are skipped and listed in skipped_ROLE.tsv; words
+    outside the lexicon get a guessed pronunciation, listed in guessed_ROLE.tsv.
+    """
+
+    features: Path
+    """Folder that python -m asr_kd.features filled."""
+    lang: Path
+    """Folder that python -m asr_kd.lang filled."""
+    out: Path
+    """Folder for the models and the aligned cuts."""
+    leaves: int = 600
+    """Senones: leaves of the decision tree, silence's included."""
+    gaussians: int = 0
+    """Gaussians of the triphones in all (0: ten a leaf)."""
+    mono_gaussians: int = 1000
+    """Gaussians of the monophones in all."""
+    min_leaf_frames: float = 50.0
+    """Training frames that each leaf must have, in frames of 10 ms."""
+    silence_states: Literal[1, 3] = 1
+    """Different states of silence; with 1, every frame of silence is the same senone (a silence lasts
+    30 ms or longer either way)."""
+    seed: int = 0
+    """Seed of the growth of mixtures."""
+    jobs: int = 0
+    """Processes (0: one a core)."""
+
+
+def main(config: Config) -> None:
+    if config.leaves < 10:
+        raise UserError(f"--leaves {config.leaves} makes no senones: use 10 or more (600 suits two hours of speech)")
+    stage = Stage("hmm", config.out, config, [config.features, config.lang])
+    if stage.begin():
+        from asr_kd.hmm.pipeline import train_and_align
+
+        figures = train_and_align(
+            config.features, config.lang, config.out, leaves=config.leaves,
+            gaussians=config.gaussians or 10 * config.leaves, mono_gaussians=config.mono_gaussians,
+            min_leaf_frames=config.min_leaf_frames, silence_states=config.silence_states,
+            seed=config.seed, jobs=config.jobs,
+        )  # fmt: skip
+        stage.finish(**figures)
+
+
+if __name__ == "__main__":
+    run(Config, main)
