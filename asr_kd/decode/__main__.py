@@ -1,0 +1,166 @@
+"""python -m asr_kd.decode: words of prepared roles, or of audio files named on the command line."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tyro.conf import Positional
+
+from asr_kd.cli import run
+from asr_kd.decode.output import read_tuned
+from asr_kd.decode.worker import SearchOptions
+from asr_kd.parallel import cpu_count
+from asr_kd.storage import Stage, UserError, read_json
+
+if TYPE_CHECKING:
+    from asr_kd.decode.pipeline import Decoder
+
+
+@dataclasses.dataclass
+class Config:
+    """Search the graph with k2 and write the words (--out), or print those of audio FILES.
+
+    Prepared roles:  --model DIR [DIR ...] --graph DIR --features DIR --roles dev test --out DIR
+    Audio files:     --model DIR [DIR ...] --graph DIR --features DIR [--tuned FILE] FILE [FILE ...]
+    """
+
+    model: tuple[Path, ...]
+    """A network's folder, several for an ensemble (their posteriors are averaged), or the GMM's folder."""
+    graph: Path
+    """Folder of the graph (HCLG.fst, words.txt, units.json, graph.json)."""
+    features: Path
+    """Folder of the features, with their normalisation."""
+    files: Positional[tuple[Path, ...]] = ()
+    """Audio files of any rate, mono or stereo: prints path<TAB>words for each, and nothing else, to stdout."""
+    cuts: Path | None = None
+    """Folder with cuts_ROLE.jsonl.gz; default: --features, which has every utterance, aligned or not."""
+    roles: tuple[str, ...] = ("dev", "test")
+    """Roles to decode."""
+    out: Path | None = None
+    """Folder for hyp_ROLE.tsv, failed_ROLE.tsv, tuned.json, sweep_ROLE.json, decode.json."""
+    tune_on: str = ""
+    """Role on which acoustic scale and word insertion penalty are chosen first (fewest word errors)."""
+    tuned: Path | None = None
+    """tuned.json of another run: its values instead of --acoustic-scale and --insertion-penalty."""
+    acoustic_scale: float = 0.1
+    """Factor of the acoustic log-likelihoods; with --tune-on, that of the lattices it starts from."""
+    insertion_penalty: float = 0.0
+    """Taken off a path's score (natural logarithm) for each word."""
+    scales: tuple[float, ...] = (0.05, 0.06, 0.07, 0.08, 0.09, 0.1, 0.12, 0.14, 0.17, 0.2, 0.25, 0.3)
+    """Acoustic scales that --tune-on tries."""
+    penalties: tuple[float, ...] = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5)
+    """Word insertion penalties that --tune-on tries."""
+    beam: float = 16.0
+    """Paths worse than the best of their frame by more (scaled natural logarithm) are dropped."""
+    max_active: int = 2500
+    """States kept a frame, at most; must exceed --min-active."""
+    min_active: int = 30
+    """States kept a frame, at least, whatever the beam."""
+    lattice_beam: float = 6.0
+    """Lattice arcs on no path within this of the best one are dropped (tuning and --lattices)."""
+    lattices: bool = False
+    """Also write lattices_ROLE.gz, Kaldi's text archive: from, to, pdf + 1, word, graph cost,acoustic cost."""
+    batch: int = 8
+    """Utterances searched together."""
+    k2_python: Path | None = None
+    """Interpreter with k2; default: $ASR_KD_K2_PYTHON, else .venv-k2 beside the package, else this one."""
+    in_process: bool = False
+    """Search in this process (k2 must be importable here): no worker that may die alone."""
+    cache: Path | None = None
+    """Where graphs converted for k2 are kept; default: the folder GRAPH.k2 beside --graph."""
+    jobs: int = 0
+    """Search workers; 0: one a core."""
+
+    def __post_init__(self) -> None:
+        if self.max_active <= self.min_active:
+            raise UserError(f"--max-active {self.max_active} must exceed --min-active {self.min_active}")
+        if min((self.acoustic_scale, self.beam, self.lattice_beam, *self.scales)) <= 0:
+            raise UserError("--acoustic-scale, --scales, --beam and --lattice-beam must be positive")
+        if not self.scales or not self.penalties or self.batch < 1:
+            raise UserError("--scales and --penalties need at least one value each, --batch at least 1")
+        if self.tune_on == "test":
+            raise UserError("tuning on test makes its error rate worthless: name a role kept for tuning by --tune-on")
+        if self.tune_on and self.tuned:
+            raise UserError("--tune-on finds values and --tuned gives them: leave one of them out")
+
+
+#: Flags that change how the work is done but not what comes out.
+_COSMETIC = {"k2_python", "in_process", "cache", "batch", "files"}
+
+
+def main(config: Config) -> None:
+    if config.files:
+        return _files(config)
+    if config.out is None:
+        raise UserError("--out DIR is missing (or name audio files to print their words)")
+    settings: dict[str, Any] = {key: value for key, value in dataclasses.asdict(config).items() if key not in _COSMETIC}
+    optional = [path for path in (config.cuts, config.tuned) if path is not None]
+    stage = Stage("decode", config.out, settings, [*config.model, config.graph, config.features, *optional])
+    if not stage.begin():
+        return None
+    from asr_kd.decode.output import Words
+
+    with _decoder(config, config.jobs or cpu_count()) as decoder:
+        from asr_kd.decode.roles import decode_roles
+
+        stage.finish(**decode_roles(config, decoder, _options(config), Words(config.graph), config.out))
+    shutil.rmtree(config.out / "shards")
+    return None
+
+
+def _files(config: Config) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    from asr_kd.decode.output import Words
+
+    with _decoder(config, 1) as decoder:
+        from asr_kd.decode.audio import decode_files
+
+        bad = decode_files(config.files, decoder, _options(config), Words(config.graph))
+    if bad:
+        sys.exit(1)
+
+
+@contextlib.contextmanager
+def _decoder(config: Config, jobs: int) -> Iterator[Decoder]:
+    """The decoder that the flags describe, with its workers.
+
+    Raises:
+        UserError: a model, the graph or an interpreter with k2 is missing.
+    """
+    from asr_kd.decode.client import Search, find_k2_python, prepared_graph
+
+    num_pdfs = int(read_json(config.graph / "graph.json")["num_pdfs"])
+    python = None if config.in_process else find_k2_python(config.k2_python)
+    graph = prepared_graph(config.graph, python, config.cache)
+    searches = [Search(graph, python, num_pdfs) for _ in range(jobs if python else 1)]
+    try:
+        searches[0].start()  # beside the slow imports that follow
+        from asr_kd.decode.acoustics import load_scorer
+        from asr_kd.decode.pipeline import Decoder
+
+        yield Decoder(load_scorer(config.model, config.features, num_pdfs), searches, config.batch)
+    finally:
+        for search in searches:
+            search.close()
+
+
+def _options(config: Config) -> SearchOptions:
+    """What the flags and a tuned.json say about one search."""
+    scale, penalty = config.acoustic_scale, config.insertion_penalty
+    if config.tuned is not None:
+        scale, penalty = read_tuned(config.tuned)
+    return SearchOptions(
+        beam=config.beam, lattice_beam=config.lattice_beam, min_active=config.min_active,
+        max_active=config.max_active, acoustic_scale=scale, insertion_penalty=penalty, lattice=config.lattices,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    run(Config, main)

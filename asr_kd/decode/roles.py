@@ -1,0 +1,101 @@
+"""The decode stage's work on prepared roles."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lhotse import CutSet
+
+from asr_kd.decode.output import Words, join_files, read_tuned, write_table
+from asr_kd.decode.pipeline import Decoder, lattice_path, seconds, utterances
+from asr_kd.decode.tuning import tune
+from asr_kd.decode.worker import SearchOptions
+from asr_kd.storage import UserError, write_json
+
+if TYPE_CHECKING:
+    from asr_kd.decode.__main__ import Config
+
+
+def decode_roles(config: Config, decoder: Decoder, options: SearchOptions, words: Words, out: Path) -> dict[str, Any]:
+    """Decode every role of ``config`` into ``out``, tuning first if asked.
+
+    Returns:
+        Utterances of each role, for the completion mark.
+    """
+    shards = out / "shards"
+    figures: dict[str, Any] = {}
+    for role in filter(None, (config.tune_on, *config.roles)):
+        _cuts_path(config, role)  # complain before the work, not after half of it
+    if config.tune_on:
+        scale, penalty = _tuned(config, decoder, options, words, out)
+        options = dataclasses.replace(options, acoustic_scale=scale, insertion_penalty=penalty)
+    for role in config.roles:
+        made = decoder.run(_read_cuts(config, role), options, shards / role, role)
+        figures[role] = _write_role(out, role, made, words, options.lattice)
+    write_json(
+        out / "decode.json",
+        {"models": len(config.model), "options": dataclasses.asdict(options), "roles": figures},
+    )
+    return {role: figures[role]["utterances"] for role in figures}
+
+
+def _tuned(config: Config, decoder: Decoder, options: SearchOptions, words: Words, out: Path) -> tuple[float, float]:
+    if (out / "tuned.json").is_file():  # an interrupted run got that far
+        return read_tuned(out / "tuned.json")
+    role = config.tune_on
+    options = dataclasses.replace(options, scales=config.scales, penalties=config.penalties, lattice=False)
+    best, points = tune(decoder, _read_cuts(config, role), options, words, out / "shards" / f"tune-{role}")
+    write_json(out / f"sweep_{role}.json", {"role": role, "points": [dataclasses.asdict(p) for p in points]})
+    write_json(out / "tuned.json", {"role": role, **dataclasses.asdict(best)})
+    logging.info(
+        "tuned on %s: acoustic scale %g, word insertion penalty %g, WER %.2f %%",
+        role, best.acoustic_scale, best.insertion_penalty, best.wer,
+    )  # fmt: skip
+    return best.acoustic_scale, best.insertion_penalty
+
+
+def _write_role(out: Path, role: str, shards: Sequence[Path], words: Words, lattices: bool) -> dict[str, Any]:
+    hypotheses: dict[str, str] = {}
+    failed: dict[str, str] = {}
+    for name, record in utterances(shards):
+        hypotheses[name] = words.text(record["words"] or [])
+        if record["reason"]:
+            failed[name] = " ".join(record["reason"].split())
+    if len(failed) == len(hypotheses):
+        reason = next(iter(failed.values()))
+        raise UserError(f"no utterance of {role} could be decoded; the first one: {reason}")
+    if failed:
+        logging.warning("%s: %d of %d utterances failed: see failed_%s.tsv", role, len(failed), len(hypotheses), role)
+    write_table(out / f"hyp_{role}.tsv", hypotheses)
+    write_table(out / f"failed_{role}.tsv", failed)
+    if lattices:
+        join_files(out / f"lattices_{role}.gz", [lattice_path(path) for path in shards])
+    spent = seconds(shards)
+    audio = spent["audio_seconds"]
+    return {
+        "utterances": len(hypotheses),
+        "failed": len(failed),
+        **{name: round(value, 2) for name, value in spent.items()},
+        "scoring_rtf": round(spent["scoring_seconds"] / audio, 5),
+        "search_rtf": round(spent["search_seconds"] / audio, 5),
+        "rtf": round((spent["scoring_seconds"] + spent["search_seconds"]) / audio, 5),
+    }
+
+
+def _cuts_path(config: Config, role: str) -> Path:
+    path = (config.cuts or config.features) / f"cuts_{role}.jsonl.gz"
+    if not path.is_file():
+        raise UserError(f"{path} is missing: check --roles and --cuts, or run the stage that makes it")
+    return path
+
+
+def _read_cuts(config: Config, role: str) -> list[Any]:
+    path = _cuts_path(config, role)
+    cuts = list(CutSet.from_file(path))
+    if not cuts:
+        raise UserError(f"{path} is empty: there is nothing to decode in {role}")
+    return cuts

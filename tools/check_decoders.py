@@ -1,0 +1,126 @@
+"""Do k2 and Kaldi's FasterDecoder find the same words on the same graph and scores?
+
+    python tools/check_decoders.py --graph exp/graph --model exp/teachers/seed-0 --features exp/features \
+        --cuts exp/features/cuts_dev.jsonl.gz
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import kaldi_decoder
+import kaldifst
+import numpy as np
+
+from asr_kd.cli import run
+from asr_kd.decode.acoustics import Scorer, load_scorer
+from asr_kd.decode.client import Search, find_k2_python, prepared_graph
+from asr_kd.decode.worker import SearchOptions
+from asr_kd.parallel import progress
+from asr_kd.storage import UserError, read_json
+
+
+@dataclasses.dataclass
+class Config:
+    """Search with k2 and with kaldi_decoder.FasterDecoder; exits with 1 unless they agree."""
+
+    graph: Path
+    """Folder of the graph."""
+    model: tuple[Path, ...]
+    """Folder of a network, several for an ensemble, or the GMM's."""
+    features: Path
+    """Folder of the features."""
+    cuts: Path
+    """cuts_ROLE.jsonl.gz to take utterances from."""
+    utterances: int = 200
+    """How many of them, from the first."""
+    beam: float = 16.0
+    """Beam of both."""
+    max_active: int = 20000
+    """States a frame of both; pruning by number differs between them, so large."""
+    acoustic_scale: float = 0.1
+    """Factor of the acoustic scores."""
+    tolerance: float = 1e-2
+    """Largest difference of a path's scores that counts as agreement."""
+    k2_python: Path | None = None
+    """Interpreter with k2."""
+
+
+@dataclasses.dataclass
+class Comparison:
+    utterances: int = 0
+    same_words: int = 0
+    largest_difference: float = 0.0  # of the best paths' total scores
+    kaldi_better: int = 0  # among different words: paths that k2's beam lost
+    k2_better: int = 0
+
+
+def compare(graph: Path, search: Search, scores: Iterator[np.ndarray], options: SearchOptions) -> Comparison:
+    """Search each matrix of ``scores`` with both decoders.
+
+    Args:
+        graph: HCLG.fst, which ``search`` has in prepared form.
+        scores: log-likelihoods (T, C) float32.
+        options: beam, max_active and acoustic_scale hold for both.
+    """
+    settings = kaldi_decoder.FasterDecoderOptions()
+    settings.beam, settings.max_active, settings.min_active = options.beam, options.max_active, options.min_active
+    fst = kaldifst.StdVectorFst.read(str(graph))  # the decoder keeps no reference to it
+    decoder = kaldi_decoder.FasterDecoder(fst, settings)
+    result = Comparison()
+    while batch := list(itertools.islice(scores, 8)):
+        for matrix, outcome in zip(batch, search(batch, options), strict=True):
+            if outcome.found is None:
+                raise UserError(f"k2 found nothing: {outcome.reason}")
+            words, score = _kaldi(decoder, matrix * np.float32(options.acoustic_scale))
+            difference = score - (outcome.found.acoustic + outcome.found.graph)
+            same = words == outcome.found.words
+            result.utterances += 1
+            result.same_words += same
+            result.largest_difference = max(result.largest_difference, abs(difference))
+            result.kaldi_better += not same and difference > 0
+            result.k2_better += not same and difference < 0
+    return result
+
+
+def _kaldi(decoder: kaldi_decoder.FasterDecoder, scores: np.ndarray) -> tuple[list[int], float]:
+    """Word ids and score of the best path for scores (T, C) with their scale applied."""
+    decodable = kaldi_decoder.DecodableCtc(np.ascontiguousarray(scores))
+    decoder.decode(decodable)
+    reached, lattice = decoder.get_best_path()
+    if not reached:
+        raise UserError("FasterDecoder reached no final state: give a wider --beam")
+    _, _, words, weight = kaldifst.get_linear_symbol_sequence(lattice)
+    return list(words), -(weight.value1 + weight.value2)
+
+
+def _scores(scorer: Scorer, cuts: Path, count: int) -> Iterator[np.ndarray]:
+    from lhotse import CutSet
+
+    for cut in progress(itertools.islice(CutSet.from_file(cuts), count), "compare", count, "utterance"):
+        yield scorer(cut)
+
+
+def main(config: Config) -> None:
+    num_pdfs = int(read_json(config.graph / "graph.json")["num_pdfs"])
+    python = find_k2_python(config.k2_python)
+    scorer = load_scorer(config.model, config.features, num_pdfs)
+    search = Search(prepared_graph(config.graph, python), python, num_pdfs)
+    options = SearchOptions(beam=config.beam, max_active=config.max_active, acoustic_scale=config.acoustic_scale)
+    scores = _scores(scorer, config.cuts, config.utterances)
+    result = compare(config.graph / "HCLG.fst", search, scores, options)
+    search.close()
+    print(
+        f"same words: {result.same_words} of {result.utterances}; largest score difference "
+        f"{result.largest_difference:.2g}; where they differ, Kaldi's path is better {result.kaldi_better} times, "
+        f"k2's {result.k2_better}"
+    )
+    if result.same_words < result.utterances or result.largest_difference > config.tolerance:
+        raise UserError("the decoders disagree: try again with a wider --beam, then look at the graph")
+
+
+if __name__ == "__main__":
+    run(Config, main)
