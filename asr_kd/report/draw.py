@@ -1,0 +1,186 @@
+"""From the experiment to the page's figures: which ones there are, with their captions."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from matplotlib.figure import Figure
+
+from asr_kd.report import figures
+from asr_kd.report.collect import Curve, Results, Row
+from asr_kd.report.svg import SERIES, render
+from asr_kd.report.systems import System, find, runs_of
+from asr_kd.storage import MARK, UserError, read_json
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One figure of the page.
+
+    Attributes:
+        name: of its file; drawings with the same ``group`` stand under one heading.
+        wide: takes the whole width.
+    """
+
+    name: str
+    group: str
+    caption: str
+    svg: str
+    wide: bool = False
+
+
+def draw(exp: Path, systems: Sequence[System], results: Results, curves: Sequence[Curve]) -> Iterator[Drawing]:
+    """All figures but the posteriorgram for which there is something to draw."""
+    colours = colours_of(systems)
+    yield from _table_one(results, colours)
+    yield from _curves(curves, colours)
+    yield from _sweeps(exp, systems, colours)
+    yield from _boundaries(exp)
+
+
+def colours_of(systems: Sequence[System]) -> dict[str, str]:
+    """Grey for the GMM, then one colour a system."""
+    others = [system.name for system in systems if system.kind != "gmm"]
+    colours = {name: SERIES[1 + place % (len(SERIES) - 1)] for place, name in enumerate(others)}
+    return {system.name: colours.get(system.name, SERIES[0]) for system in systems}
+
+
+def _drawing(name: str, group: str, caption: str, figure: Figure, wide: bool = False) -> Drawing:
+    return Drawing(name, group, caption, render(figure, name), wide)
+
+
+def _table_one(results: Results, colours: Mapping[str, str]) -> Iterator[Drawing]:
+    group = "Table 1 as a picture"
+    accuracies = [
+        dots for row in results.rows if (dots := _accuracy_dots(row, colours[row.name])) is not None
+    ]
+    if accuracies:
+        caption = "Senones right, of all test frames. Dots: means over seeds; ticks: seeds."
+        figure = figures.dot_plot(accuracies, "Test frame accuracy", "frames right, %")
+        yield _drawing("frame-accuracy", group, caption, figure)
+    for role in results.roles:
+        rows = [
+            figures.Dots(
+                row.label, colours[row.name], words.wer, list(words.seeds.values()), words.low, words.high
+            )
+            for row in results.rows
+            if (words := row.words.get(role)) is not None
+        ]
+        if rows and role != "dev":
+            caption = f"Word error rate on {role}. Bars: 95 % bootstrap intervals, seeds pooled; ticks: seeds."
+            yield _drawing(f"wer-{role}", group, caption, figures.dot_plot(rows, f"WER, {role}", "words wrong, %"))
+
+
+def _accuracy_dots(row: Row, colour: str) -> figures.Dots | None:
+    seeds = list(row.accuracy.get("test", {}).get("all", {}).values())
+    return figures.Dots(row.label, colour, fmean(seeds), seeds) if seeds else None
+
+
+def _curves(curves: Sequence[Curve], colours: Mapping[str, str]) -> Iterator[Drawing]:
+    for key, title, unit, caption in (
+        ("dev_accuracy", "Dev frame accuracy", "%", "after each epoch"),
+        ("dev_loss", "Dev cross-entropy", "nats a frame", "against the aligned senones, at temperature 1"),
+        ("train_accuracy", "Training frame accuracy", "%", "with dropout on, over each epoch"),
+    ):
+        series = [line for curve in curves if (line := _line(curve, key, colours[curve.system])) is not None]
+        if series:
+            labelled = _means(curves, key, colours)
+            figure = figures.line_plot([*series, *labelled], title, "updates", unit)
+            caption = f"{title}, {caption}. Thin: seeds; thick: mean."
+            yield _drawing(key.replace("_", "-"), "Learning curves", caption, figure)
+
+
+def _line(curve: Curve, key: str, colour: str) -> figures.Series | None:
+    points = [(e["updates"], e[key]) for e in curve.entries if "updates" in e and key in e]
+    return figures.Series([x for x, _ in points], [y for _, y in points], colour) if points else None
+
+
+def _means(curves: Sequence[Curve], key: str, colours: Mapping[str, str]) -> list[figures.Series]:
+    """One labelled line a system: the mean over its seeds, as far as all of them go."""
+    lines = []
+    for name in dict.fromkeys(curve.system for curve in curves):
+        own = [curve for curve in curves if curve.system == name]
+        drawn = [line for curve in own if (line := _line(curve, key, colours[name])) is not None]
+        length = min((len(line.x) for line in drawn), default=0)
+        if length:
+            y = [fmean(line.y[place] for line in drawn) for place in range(length)]
+            lines.append(figures.Series(drawn[0].x[:length], y, colours[name], own[0].label))
+    return lines
+
+
+def _sweeps(exp: Path, systems: Sequence[System], colours: Mapping[str, str]) -> Iterator[Drawing]:
+    sweeps = []
+    for system in systems:
+        folders = [run.decode for run in runs_of(system, exp)[0] if run.decode is not None]
+        folder = next((f for f in folders if (f / "sweep_dev.json").is_file()), None)
+        if folder is None:
+            continue
+        best: dict[float, float] = {}
+        for point in read_json(folder / "sweep_dev.json")["points"]:
+            scale = point["acoustic_scale"]
+            best[scale] = min(point["wer"], best.get(scale, point["wer"]))
+        chosen = read_json(folder / "tuned.json")
+        scales = sorted(best)
+        point = (chosen["acoustic_scale"], chosen["wer"])
+        wer = [best[scale] for scale in scales]
+        sweeps.append(figures.Sweep(system.label, colours[system.name], scales, wer, point))
+    if sweeps:
+        caption = "Word error rate on dev against acoustic scale, at the best word insertion penalty for each."
+        figure = figures.sweep_plot(sweeps, "WER against acoustic scale, dev")
+        yield _drawing("acoustic-scale", "Tuning", caption, figure)
+
+
+def _boundaries(exp: Path) -> Iterator[Drawing]:
+    path = exp / "gmm" / "boundaries.json"
+    if path.is_file():
+        found = read_json(path)
+        marks = {f"median {found['median_ms']:.0f} ms": found["median_ms"]}
+        caption = (
+            f"Distance of {sum(found['counts'])} aligned phone boundaries from the truth: "
+            f"{100 * found['within_30_ms']:.0f} % within 30 ms."
+        )
+        figure = figures.histogram(found["edges_ms"], found["counts"], "Alignment against truth", "error, ms", marks)
+        yield _drawing("boundaries", "Alignment", caption, figure)
+
+
+def draw_utterance(exp: Path, systems: Sequence[System], results: Results, wanted: str) -> Drawing | None:
+    """The posteriorgram: a single network and the student at T = 1, the ensemble at the soft targets' T.
+
+    None, with a line in the report, when the models or the alignment are not there.
+    """
+    from asr_kd.lang import Lang
+    from asr_kd.report.utterance import Panel, read_utterance
+
+    by_name = {system.name: system for system in systems}
+    student = next((s for s in systems if s.kind == "student" and s.twin == results.baseline), None)
+    mark = exp / "soft_targets" / MARK
+    temperature = float(read_json(mark)["settings"]["temperature"]) if mark.is_file() else 1.0
+    panels = []
+    single, ensemble = by_name.get(results.baseline), by_name.get(results.ensemble)
+    for system, t in ((single, 1.0), (ensemble, temperature), (student, 1.0)):
+        models = find(exp, system.models)[0] if system is not None else []
+        if system is not None and models:
+            whole = models if system.kind == "ensemble" else models[:1]
+            panels.append(Panel(f"{system.label}, T = {t:g}", tuple(whole), t))
+    if not panels:
+        return None
+    try:
+        phones = dict(enumerate(Lang.load(exp / "lang").phones))
+        utterance = read_utterance(exp / "features", exp / "gmm", panels, phones, wanted)
+    except UserError as error:
+        if wanted:
+            raise
+        logging.warning("no posteriorgram: %s", error)
+        results.not_run.append(f"Posteriorgram: {error}")
+        return None
+    caption = (
+        f"Test utterance {utterance.name}. Top: log-mel spectrogram with the aligned phones and words. Below: senone "
+        "posteriors summed into phones, in the order in which they are spoken; opacity is the square root of the "
+        "probability; boxes are the alignment."
+    )
+    return _drawing("posteriorgram", "Posteriorgrams", caption, figures.posteriorgram(utterance), wide=True)
+

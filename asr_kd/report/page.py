@@ -1,0 +1,113 @@
+"""The report as one page that needs nothing else: no scripts, no links, light and dark, readable on a phone."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+from asr_kd.report import tables
+from asr_kd.report.collect import Results
+from asr_kd.report.draw import Drawing
+from asr_kd.report.svg import FONT, SCHEMES
+
+CSS = (
+    SCHEMES
+    + f"""
+* {{ box-sizing: border-box }}
+html {{ background: var(--page); color: var(--ink); font: 16px/1.55 {FONT}; -webkit-text-size-adjust: 100% }}
+body {{ max-width: 68rem; margin: 0 auto; padding: 2rem 1.25rem 4rem }}
+h1 {{ font-size: 1.75rem; line-height: 1.2; margin: 0 0 .25rem; letter-spacing: -.01em }}
+h2 {{ font-size: 1.15rem; line-height: 1.3; margin: 3rem 0 .75rem }}
+p, li {{ max-width: 44rem }}
+.lesser, figcaption, .note {{ color: var(--muted); font-size: .875rem; line-height: 1.45 }}
+.points {{ padding-left: 1.1rem; margin: 1.25rem 0 }}
+.points li {{ margin: .3rem 0 }}
+.scroll {{ overflow-x: auto }}
+small {{ display: block; color: var(--muted); font-size: .8rem; line-height: 1.3 }}
+table {{ border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; min-width: 100% }}
+th, td {{ padding: .45rem .7rem; text-align: right; vertical-align: baseline; border-bottom: 1px solid var(--hair) }}
+td {{ white-space: nowrap }}
+th {{ color: var(--muted); font-weight: 500; font-size: .8rem; line-height: 1.25; vertical-align: bottom;
+  border-bottom: 1.5px solid var(--ink) }}
+.words {{ text-align: left }}
+td.words {{ white-space: normal }}
+tr > :first-child {{ padding-left: 0 }}
+.first tr > :first-child {{ position: sticky; left: 0; background: var(--page); min-width: 8rem }}
+.figures {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 2rem 2.5rem }}
+figure {{ margin: 0; min-width: 0 }}
+figure svg {{ display: block; width: 100%; height: auto; max-width: 32rem }}
+figure.wide {{ grid-column: 1 / -1 }}
+figure.wide svg {{ min-width: 44rem; max-width: none }}
+figcaption {{ margin-top: .5rem; max-width: 44rem }}
+pre {{ overflow-x: auto; padding: .8rem 1rem; border: 1px solid var(--hair); border-radius: 6px; font-size: .85rem }}
+@media (max-width: 40rem) {{ html {{ font-size: 15px }} body {{ padding-top: 1.25rem }} h2 {{ margin-top: 2.25rem }} }}
+"""
+)
+
+
+def page(title: str, results: Results, drawings: Sequence[Drawing]) -> str:
+    """The whole index.html."""
+    about = results.facts
+    parts = [
+        f"<h1>{html.escape(title)}</h1>",
+        f'<p class="lesser">{html.escape(about["date"])} · {html.escape(about["machine"])}</p>',
+        _list(tables.headlines(results)),
+        "<h2>Table 1</h2>",
+        _table(tables.table_one(results), "first"),
+        _note(tables.NOTES),
+    ]
+    for group, members in groupby(drawings, key=lambda drawing: drawing.group):
+        parts += [f"<h2>{html.escape(group)}</h2>", _figures(members)]
+    if results.comparisons:
+        parts += ["<h2>Paired comparisons</h2>", _table(tables.compared(results), "first")]
+        parts.append(_note(tables.COMPARISON_NOTES))
+    if results.not_run:
+        parts += ["<h2>Not run</h2>", _list(results.not_run)]
+    if about["corpus"]:
+        parts += ["<h2>Corpus</h2>", _table(tables.corpus(about["corpus"]))]
+    if about["graph"]:
+        parts.append(_note(f"Decoding graph: {tables.plain(about['graph'])}."))
+    parts.append("<h2>How it was made</h2>")
+    if about["command"]:
+        parts.append(f"<pre>{html.escape(about['command'])}</pre>")
+    parts.append(_table(tables.stages(about["stages"])))
+    body = "\n".join(part for part in parts if part)
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{html.escape(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+    )
+
+
+def _table(table: tables.Table, kind: str = "") -> str:
+    def row(cells: Sequence[str], tag: str) -> str:
+        columns = []
+        for place, cell in enumerate(cells):
+            words = ' class="words"' if place in table.words else ""
+            value, space, rest = cell.partition(" ") if re.match(r"\S+ [±(]\S*\d", cell) else (cell, "", "")
+            lesser = f"<small>{html.escape(rest.strip('()'))}</small>" if space else ""
+            columns.append(f"<{tag}{words}>{html.escape(value)}{lesser}</{tag}>")
+        return f"<tr>{''.join(columns)}</tr>"
+
+    head, body = row(table.header, "th"), "\n".join(row(cells, "td") for cells in table.rows)
+    return f'<div class="scroll"><table class="{kind}"><thead>{head}</thead>\n<tbody>{body}</tbody></table></div>'
+
+
+def _figures(drawings: Iterable[Drawing]) -> str:
+    shown = []
+    for drawing in drawings:
+        svg = f'<div class="scroll">{drawing.svg}</div>' if drawing.wide else drawing.svg
+        caption = f"<figcaption>{html.escape(drawing.caption)}</figcaption>"
+        shown.append(f'<figure class="{"wide" if drawing.wide else ""}">{svg}{caption}</figure>')
+    return f'<div class="figures">{"".join(shown)}</div>'
+
+
+def _list(lines: Sequence[str]) -> str:
+    items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+    return f'<ul class="points">{items}</ul>' if lines else ""
+
+
+def _note(text: str) -> str:
+    return f'<p class="note">{html.escape(text)}</p>'

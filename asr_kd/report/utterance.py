@@ -1,0 +1,93 @@
+"""One test utterance for the posteriorgram: its features, alignment and what the models say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from lhotse import load_manifest_lazy
+from lhotse.cut import MonoCut
+
+from asr_kd.features import Normaliser, raw_features
+from asr_kd.hmm import load_transition_model
+from asr_kd.models import load_model, posteriors
+from asr_kd.report.figures import Utterance
+from asr_kd.storage import UserError
+
+#: An utterance about this long (seconds) is shown unless one is named.
+SECONDS = 3.0
+REST = "other"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One panel of the posteriorgram: whose posteriors, at which temperature."""
+
+    title: str
+    models: tuple[Path, ...]
+    temperature: float = 1.0
+
+
+def read_utterance(
+    features: Path, gmm: Path, panels: Sequence[Panel], phone_names: Mapping[int, str], wanted: str = ""
+) -> Utterance:
+    """The test utterance ``wanted`` (default: the one nearest to ``SECONDS``) as ``panels`` see it.
+
+    Args:
+        features, gmm: folders of the features and of the senones (alignment, transition model).
+        phone_names: phone id -> name.
+
+    Raises:
+        UserError: there is no such aligned utterance, or a model is missing.
+    """
+    path = gmm / "cuts_test.jsonl.gz"
+    if not path.is_file():
+        raise UserError(f"{path} is missing: align the test set first")
+    cut = _choose(path, wanted)
+    phones_of_pdfs = pdf_phones(gmm)
+    alignment = cut.supervisions[0].alignment or {}
+    segments, words = (
+        [(item.start, item.start + item.duration, item.symbol) for item in alignment.get(kind, [])]
+        for kind in ("phone", "word")
+    )
+    shown = list(dict.fromkeys(phone for _, _, phone in segments))
+    place = {phone: row for row, phone in enumerate(shown)}
+    rows = np.array([place.get(phone_names[phone], len(shown)) for phone in phones_of_pdfs])
+    normalised = Normaliser.load(features)(cut)
+    sums = {}
+    for panel in panels:
+        found = posteriors([load_model(folder) for folder in panel.models], normalised, panel.temperature)
+        sums[panel.title] = sum_columns(found, rows, len(shown) + 1)
+    text = cut.supervisions[0].text or ""
+    return Utterance(cut.id, text, raw_features(cut), [*shown, REST], segments, words, sums)
+
+
+def sum_columns(posteriors: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
+    """(T, C) posteriors of senones to (T, count): column c goes to ``rows[c]``."""
+    sums = np.zeros((len(posteriors), count), dtype=posteriors.dtype)
+    np.add.at(sums.T, rows, posteriors.T)
+    return sums
+
+
+def pdf_phones(gmm: Path) -> np.ndarray:
+    """(C,) int64 phone id of each senone (the first one that has it, where phones share senones)."""
+    model = load_transition_model(gmm)
+    phones = np.zeros(model.num_pdfs, dtype=np.int64)
+    for transition in range(model.num_transition_ids, 0, -1):
+        phones[model.transition_id_to_pdf(transition)] = model.transition_id_to_phone(transition)
+    return phones
+
+
+def _choose(path: Path, wanted: str) -> MonoCut:
+    best: tuple[float, str] | None = None
+    chosen = None
+    for cut in load_manifest_lazy(path):
+        aligned = cut.supervisions and (cut.supervisions[0].alignment or {}).get("phone")
+        rank = (abs(cut.duration - SECONDS), cut.id)
+        if aligned and (cut.id == wanted if wanted else best is None or rank < best):
+            best, chosen = rank, cut
+    if chosen is None:
+        raise UserError(f"{path} has no aligned utterance {wanted}: correct --utterance, or align the test set first")
+    return chosen
