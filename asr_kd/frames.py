@@ -8,7 +8,7 @@ consecutive rows of it, so a batch of windows is a gather over a strided view, n
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,6 @@ from asr_kd.storage import UserError
 if TYPE_CHECKING:
     from lhotse import MonoCut
 
-    from asr_kd.features import Normaliser
     from asr_kd.soft_targets import SoftTargets
 
 
@@ -54,7 +53,7 @@ class FrameLoader:
 
     Args:
         cuts: Lhotse cut manifest whose cuts carry ``senones``.
-        normaliser: reads a cut's features.
+        normaliser: reads the features of a cut, (T, D) (asr_kd.features.Normaliser).
         left, right: context frames around the labelled one.
         batch_size: windows a batch; the last one of an epoch may be smaller.
         soft_targets: adds each frame's soft target to the batches.
@@ -65,7 +64,7 @@ class FrameLoader:
     def __init__(
         self,
         cuts: Path,
-        normaliser: Normaliser,
+        normaliser: Callable[[MonoCut], np.ndarray],
         left: int = 20,
         right: int = 5,
         batch_size: int = 512,
@@ -78,7 +77,7 @@ class FrameLoader:
         self.left, self.right, self.batch_size = left, right, batch_size
         self.soft_targets, self.pool_frames, self.dtype, self.device = soft_targets, pool_frames, dtype, device
         self.manifest = _manifest(cuts)
-        self.frames = sum(cut.num_frames for cut in self.manifest)
+        self.frames = sum(cut.senones.shape[0] for cut in self.manifest)
         self._kept: _Pool | None = None
 
     def __len__(self) -> int:
@@ -102,11 +101,11 @@ class FrameLoader:
         frames = 0
         for index in order.permutation(len(self.manifest)):
             cut = self.manifest[index]
-            if group and frames + cut.num_frames > self.pool_frames // 2:
+            if group and frames + cut.senones.shape[0] > self.pool_frames // 2:
                 yield self._read(group)
                 group, frames = [], 0
             group.append(cut)
-            frames += cut.num_frames
+            frames += cut.senones.shape[0]
         yield self._read(group)
 
     def _read(self, cuts: list[MonoCut]) -> _Pool:

@@ -80,20 +80,32 @@ done
 call 8 train quarter_hard "${data[@]}" --out "$exp/quarter_hard" --seeds $(seq 0 $((seeds - 1)))
 
 # Decoding: scales are tuned on dev by the first seed of each kind of model and taken over by the others.
-roles=$("$python" -m asr_kd.corpora.roles "$exp/data" 2>/dev/null || echo test)
+[ "$stop_stage" -ge 9 ] || exit 0
+mapfile -t tests < <("$python" - "$exp/data/summary.json" <<'EOF'
+import json, sys
+print(*(role for role in json.load(open(sys.argv[1])) if role not in ("train", "dev")), sep="\n")
+EOF
+)
 decode() { # NAME TUNED-FROM MODEL…
   local name=$1 tuned=$2
   shift 2
   local how=(--tune-on dev)
   [ "$tuned" = - ] || how=(--tuned "$exp/decode/$tuned/tuned.json")
-  call 9 decode decode --model "$@" --graph "$exp/graph" "${data[@]}" --roles $roles "${how[@]}" --out "$exp/decode/$name"
+  call 9 decode decode --model "$@" --graph "$exp/graph" --features "$exp/features" --roles "${tests[@]}" \
+    "${how[@]}" --out "$exp/decode/$name"
+  [ "$name" = gmm ] ||
+    call 9 accuracy accuracy --model "$@" "${data[@]}" --roles dev "${tests[@]}" --out "$exp/accuracy/$name"
 }
 decode gmm - "$exp/gmm"
 decode ensemble - "${teacher_folders[@]}"
 for name in teachers student quarter_hard quarter_student; do
-  for ((seed = 0; seed < seeds; seed++)); do
+  count=$seeds
+  [ $name != teachers ] || count=$teachers
+  for ((seed = 0; seed < count; seed++)); do
     tuned=$name-0
     [ "$seed" -gt 0 ] || tuned=-
     decode "$name-$seed" "$tuned" "$exp/$name/seed-$seed"
   done
 done
+
+call 10 report report --exp "$exp" --systems "$recipe/conf/systems.yaml" --out "$exp/report"
