@@ -19,7 +19,7 @@ from lhotse.utils import compute_num_frames_from_samples, fastcopy
 
 from asr_kd.corpora.manifests import Skipped, jsonl_writer, read_jsonl, require_some, write_skipped
 from asr_kd.features import NUM_MELS, SAMPLING_RATE, moments
-from asr_kd.parallel import make_executor, run_all
+from asr_kd.parallel import run_all
 from asr_kd.storage import UserError, atomic_open, read_json, save_array, write_json
 
 CHUNK = 200  # utterances a job, which is also what a kill can lose
@@ -149,9 +149,11 @@ class _Moments:
 
 
 def extract_corpus(
-    data: Path, out: Path, normalise: str, speeds: Sequence[float], jobs: int
+    data: Path, out: Path, normalise: str, speeds: Sequence[float], executor: Executor
 ) -> dict[str, dict[str, int]]:
     """Fill ``out`` with features, cuts and statistics of every role; returns {role: {cuts, frames, skipped}}.
+
+    Chunks that an interrupted run finished are taken over.
 
     Raises:
         UserError: ``data`` has no train role, or nothing usable is left of a role.
@@ -162,11 +164,10 @@ def extract_corpus(
     out = out.resolve()
     statistics = _Moments()
     figures: dict[str, dict[str, int]] = {}
-    with make_executor(jobs) as executor:
-        for role in roles:
-            role_speeds = speeds if role == "train" else ()
-            results = _run_role(data, out, role, role_speeds, normalise == "speaker", executor)
-            figures[role] = _merge_role(out, role, results, statistics, normalise == "speaker")
+    for role in roles:
+        role_speeds = speeds if role == "train" else ()
+        results = _run_role(data, out, role, role_speeds, normalise == "speaker", executor)
+        figures[role] = _merge_role(out, role, results, statistics, normalise == "speaker")
     _write_statistics(out, normalise, statistics)
     shutil.rmtree(out / "chunks")
     return figures

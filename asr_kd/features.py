@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from asr_kd.cli import run
+from asr_kd.parallel import make_executor
 from asr_kd.storage import Stage, UserError, read_json
 
 if TYPE_CHECKING:
@@ -43,15 +44,15 @@ class Config:
 
 
 def main(config: Config) -> None:
-    bad = [factor for factor in config.speed_perturb if not 0.5 <= factor <= 2 or factor == 1]
-    if bad:
-        raise UserError(f"--speed-perturb {bad[0]} makes no sense: use factors such as 0.9 1.1")
+    speeds = config.speed_perturb
+    if any(not 0.5 <= factor <= 2 or factor == 1 for factor in speeds) or len(set(speeds)) < len(speeds):
+        raise UserError(f"--speed-perturb {speeds} makes no sense: give different factors such as 0.9 1.1")
     stage = Stage("features", config.out, config, [config.data])
     if stage.begin():
         from asr_kd.feature_extraction import extract_corpus
 
-        figures = extract_corpus(config.data, config.out, config.normalise, config.speed_perturb, config.jobs)
-        stage.finish(**figures)
+        with make_executor(config.jobs) as executor:
+            stage.finish(**extract_corpus(config.data, config.out, config.normalise, speeds, executor))
 
 
 class Normaliser:
@@ -92,6 +93,7 @@ class Normaliser:
 
     def normalise(self, features: np.ndarray, speaker: str | None = None) -> np.ndarray:
         """Normalise raw log-mels (T, 40); a speaker never seen gets this utterance's own statistics."""
+        features = np.ascontiguousarray(features, dtype=np.float32)
         row = self.speakers.get(speaker) if self.per_speaker and speaker is not None else None
         if row is None:
             wide = features.astype(np.float64)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
@@ -24,15 +26,20 @@ def make_executor(jobs: int = 0) -> ProcessPoolExecutor:
     """A pool of ``jobs`` processes (0: one a core).  Each computes with one thread: two processes of one
     thread were faster than one of two in every stage of this project."""
     return ProcessPoolExecutor(
-        max_workers=jobs or cpu_count(), mp_context=multiprocessing.get_context("spawn"), initializer=_one_thread
+        max_workers=jobs or cpu_count(), mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
     )
 
 
-def _one_thread() -> None:
+def _start_worker() -> None:
+    """One thread of computation; and end with the parent, however that ends: an orphan would go on writing
+    into a folder that the next run resumes."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = "1"
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
+    if sys.platform == "linux":
+        set_parent_death_signal = 1  # PR_SET_PDEATHSIG of prctl(2)
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
 
 
 def progress(items: Iterable[Item], description: str, total: int | None = None, unit: str = "it") -> Iterable[Item]:

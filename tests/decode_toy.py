@@ -87,7 +87,6 @@ def toy_graph(folder: Path) -> None:
     kaldifst.compile(text, keep_state_numbering=True).write(str(folder / "HCLG.fst"))
     words = ["<eps>", *(f"W{i:02d}" for i in range(1, WORDS + 1))]
     (folder / "words.txt").write_text("".join(f"{w} {i}\n" for i, w in enumerate(words)))
-    write_json(folder / "units.json", {"kind": "phone"})
     write_json(folder / "graph.json", {"num_pdfs": PDFS})
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from asr_kd.storage import Stage, atomic_open, write_json
 
-VOCABULARY = "THE A DOG CAT SAW RAN TO FROM HOUSE OLD RIVER WE THEY GREEN MORNING LIGHT".split()
+VOCABULARY = ["THE", "A", "DOG", "CAT", "SAW", "RAN", "TO", "FROM", "HOUSE", "OLD", "RIVER", "WE", "THEY", "GREEN"]
 
 #: name -> (word error rate, frame accuracy), of each seed
 SINGLE, STUDENT = [(0.30, 0.60), (0.31, 0.601), (0.305, 0.599)], [(0.27, 0.617), (0.275, 0.618), (0.28, 0.6165)]
@@ -36,7 +36,7 @@ def make(root: Path, utterances: int = 60) -> Path:
     with atomic_open(root / "systems.yaml") as file:
         file.write(SYSTEMS)
     _common(exp)
-    texts = {role: write_cuts(exp / "gmm", role, utterances, random) for role in ("dev", "test", "other")}
+    texts = {role: write_cuts(exp / "features", role, utterances, random) for role in ("dev", "test", "other")}
     Stage("hmm", exp / "gmm", {"leaves": 500}, []).finish(num_pdfs=500)
     _decode(exp, "gmm", 0.45, texts, random, tuned=True)
     _decode(exp, "ensemble", 0.26, texts, random, tuned=True)

@@ -363,7 +363,7 @@ def test_senseless_flags(toy: SimpleNamespace, tmp_path: Path, values: dict[str,
 
 def test_a_model_of_another_graph_is_refused(toy: SimpleNamespace, tmp_path: Path) -> None:
     (tmp_path / "graph").mkdir()
-    for name in ("HCLG.fst", "words.txt", "units.json"):
+    for name in ("HCLG.fst", "words.txt"):
         (tmp_path / "graph" / name).write_bytes((toy.graph / name).read_bytes())
     write_json(tmp_path / "graph" / "graph.json", {"num_pdfs": PDFS + 1})
     with pytest.raises(UserError, match="24 senones, the graph 25"):
@@ -373,7 +373,6 @@ def test_a_model_of_another_graph_is_refused(toy: SimpleNamespace, tmp_path: Pat
 
 
 def test_pieces_join_into_words(tmp_path: Path) -> None:
-    (tmp_path / "words.txt").write_text("<eps> 0\n▁HE 1\nLLO 2\n▁YOU 3\n", encoding="utf-8")
-    write_json(tmp_path / "units.json", {"kind": "sentencepiece"})
-    assert Words(tmp_path).text([1, 2, 3]) == "HELLO YOU"
+    (tmp_path / "words.txt").write_text("<eps> 0\n▁HE 1\nLLO 2\n▁YOU 3\n<UNK> 4\n", encoding="utf-8")
+    assert Words(tmp_path).text([1, 2, 4, 3]) == "HELLO <UNK> YOU"
     assert Words(tmp_path).text([]) == ""

@@ -46,6 +46,8 @@ class Config:
     """The same for dev."""
     test_minutes: float = 12.0
     """The same for test."""
+    voices: tuple[int, int, int] = (48, 8, 16)
+    """Voices of the embedded corpus's train, dev and test roles."""
     seed: int = 0
     """Seed of the embedded corpus."""
     jobs: int = 0
@@ -84,18 +86,19 @@ def _embedded(config: Config) -> None:
     if config.train or config.dev or config.test:
         raise UserError("--train, --dev and --test name parts of a tree on disk: give its root with --corpus-dir")
     minutes = {"train": config.train_minutes, "dev": config.dev_minutes, "test": config.test_minutes}
-    if min(minutes.values()) <= 0:
-        raise UserError("a role of no minutes makes no corpus: give --train-minutes and the like above 0")
+    voices = dict(zip(ROLES, config.voices, strict=True))
+    if min(*minutes.values(), *voices.values()) <= 0:
+        raise UserError("a role of nothing makes no corpus: give --train-minutes and the like, and --voices, above 0")
     sources = [Path(__file__).parent / f"{name}.py" for name in ("embedded", "espeak", "sentences", "effects")]
     further = _further(config)
-    stage = _stage(config, further, {"minutes": minutes, "seed": config.seed}, sources)
+    stage = _stage(config, further, {"minutes": minutes, "voices": voices, "seed": config.seed}, sources)
     if not stage.begin():
         return
     from asr_kd.corpora.embedded import make_corpus
 
     root = config.out / "corpus"
     with make_executor(config.jobs) as executor:
-        make_corpus(root, config.out, minutes, config.seed, executor)
+        make_corpus(root, config.out, minutes, voices, config.seed, executor)
         parts = {role: [Part.parse(root, role)] for role in ROLES} | further
         stage.finish(**_write(config.out, parts, executor))
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import zlib
 from collections.abc import Iterable
+from http.client import HTTPException
 from pathlib import Path
 from tarfile import TarError
-from urllib.error import URLError
 
 from lhotse.recipes.librispeech import MINI_LIBRISPEECH, download_librispeech
 
@@ -27,14 +29,18 @@ def fetch(folder: Path, specs: Iterable[str]) -> Path:
     """
     root = folder / "LibriSpeech"
     for part in dict.fromkeys(spec.partition(":")[0] for spec in specs):
-        if any((root / part).glob("*/*/*.trans.txt")) and not (folder / f"{part}.tar.gz").exists():
-            continue  # unpacked by hand
-        page = "https://www.openslr.org/31" if part in MINI_LIBRISPEECH else "https://www.openslr.org/12"
+        number = 31 if part in MINI_LIBRISPEECH else 12
+        archive = folder / f"{part}.tar.gz"
         try:
             download_librispeech(folder, part)
-        except (URLError, TimeoutError, ConnectionError, TarError, EOFError) as error:
+        except (TarError, EOFError, zlib.error) as error:
+            raise UserError(f"{archive} is damaged ({error}): delete it and run this again") from None
+        except (OSError, HTTPException) as error:
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise
             raise UserError(
-                f"downloading {part} failed ({error}): check the network and run this again, or fetch "
-                f"{part}.tar.gz from {page} by hand and unpack it so that {root / part} exists"
+                f"downloading {part} failed ({error}): check the network and run this again; or fetch {archive.name} "
+                f"from https://www.openslr.org/{number} by hand, unpack it in {folder} and create the empty file "
+                f"{root / part / '.completed'}"
             ) from None
     return root

@@ -26,10 +26,9 @@ from asr_kd.corpora.espeak import Espeak, Phone
 from asr_kd.corpora.manifests import jsonl_writer
 from asr_kd.corpora.sentences import sentences
 from asr_kd.parallel import progress
-from asr_kd.storage import atomic_open
+from asr_kd.storage import UserError, atomic_open
 
 DIFFICULTY = Difficulty()
-VOICES = {"train": 48, "dev": 8, "test": 16}
 FIRST_SPEAKER = {"train": 1001, "dev": 2001, "test": 3001}
 #: Accents of English, each as often as it stands here.
 ACCENTS = ("en-us", "en-us", "en-us", "en-us-nyc", "en", "en-gb-x-rp", "en-gb-x-gbclan", "en-gb-scotland")
@@ -77,8 +76,12 @@ class _Job:
     seed: int
 
 
-def make_voices(seed: int) -> dict[str, list[Voice]]:
-    """The speakers of each role.  Variants that differ by a number are relatives and stay in train."""
+def make_voices(seed: int, counts: Mapping[str, int]) -> dict[str, list[Voice]]:
+    """The speakers of each role.  Variants that differ by a number are relatives and stay in train.
+
+    Raises:
+        UserError: more voices are asked for than there are.
+    """
     folder = Path(espeakng_loader.get_data_path()) / "voices" / "!v"
     families: dict[str, list[str]] = defaultdict(list)
     for name in sorted(os.listdir(folder)):
@@ -87,9 +90,13 @@ def make_voices(seed: int) -> dict[str, list[Voice]]:
     generator = random.Random(f"voices {seed}")
     single = [names[0] for names in families.values() if len(names) == 1]
     generator.shuffle(single)
-    names = {role: [single.pop() for _ in range(VOICES[role])] for role in ("test", "dev")}
-    rest = single + [name for some in families.values() if len(some) > 1 for name in some]
-    names["train"] = generator.sample(rest, VOICES["train"])
+    names = {"test": single[: counts["test"]], "dev": single[counts["test"] :][: counts["dev"]]}
+    rest = single[counts["test"] + counts["dev"] :]
+    rest += [name for some in families.values() if len(some) > 1 for name in some]
+    generator.shuffle(rest)
+    names["train"] = rest[: counts["train"]]
+    if any(len(names[role]) < counts[role] for role in counts):
+        raise UserError(f"--voices: there are {len(single)} for dev and test, {len(rest)} of them and others for train")
     accents = itertools.cycle(ACCENTS)
     return {
         role: [
@@ -100,18 +107,24 @@ def make_voices(seed: int) -> dict[str, list[Voice]]:
             )
             for i, name in enumerate(names[role])
         ]
-        for role in VOICES
+        for role in FIRST_SPEAKER
     }  # fmt: skip
 
 
-def make_corpus(root: Path, beside: Path, minutes: Mapping[str, float], seed: int, executor: Executor) -> None:
+def make_corpus(
+    root: Path, beside: Path, minutes: Mapping[str, float], counts: Mapping[str, int], seed: int, executor: Executor
+) -> None:
     """Write ROOT/{train,dev,test} in LibriSpeech layout, and in ``beside`` truth_ROLE.jsonl.gz and lm_text.txt,
     sentences for a language model of which none is in the corpus.
 
     Args:
         minutes: how much speech each role gets, at least.
+        counts: how many voices each role gets.
+
+    Raises:
+        UserError: more voices are asked for than there are.
     """
-    voices = make_voices(seed)
+    voices = make_voices(seed, counts)
     stream = sentences(seed)  # one for all roles: no sentence comes twice
     jobs: dict[str, list[_Job]] = {}
     for role in ("test", "dev", "train"):
@@ -129,15 +142,15 @@ def make_corpus(root: Path, beside: Path, minutes: Mapping[str, float], seed: in
         ]  # fmt: skip
     with atomic_open(beside / "lm_text.txt") as file:
         file.writelines(sentence.replace(",", "") + "\n" for sentence in itertools.islice(stream, LM_SENTENCES))
-    every = [job for role in VOICES for job in jobs[role]]
+    every = [job for role in voices for job in jobs[role]]
     done = iter(progress(executor.map(_speak, every), "synthesis", len(every), "voice"))
-    for role in VOICES:
+    for role in voices:
         with jsonl_writer(beside / f"truth_{role}.jsonl.gz") as add:
             for truths in itertools.islice(done, len(jobs[role])):
                 for truth in truths:
                     add(truth)
     with atomic_open(root / "SPEAKERS.TXT") as file:
-        file.writelines(f"{v.speaker} | - | {role} | - | {v.name}\n" for role in VOICES for v in voices[role])
+        file.writelines(f"{v.speaker} | - | {role} | - | {v.name}\n" for role in voices for v in voices[role])
 
 
 def _speak(job: _Job) -> list[dict[str, Any]]:
@@ -145,9 +158,8 @@ def _speak(job: _Job) -> list[dict[str, Any]]:
     voice = job.voice
     generator = np.random.default_rng([job.seed, int(voice.speaker)])
     draw = generator.uniform
-    response = None
-    if generator.random() < DIFFICULTY.reverberant:
-        response = room(draw(*DIFFICULTY.rt60), draw(*DIFFICULTY.direct_db), generator)
+    audible = generator.random() < DIFFICULTY.reverberant
+    response = room(draw(*DIFFICULTY.rt60), draw(*DIFFICULTY.direct_db), generator) if audible else None
     tilt = draw(*DIFFICULTY.tilt)
     crowd = _babble(job, generator)
     lines: list[str] = []
@@ -156,27 +168,31 @@ def _speak(job: _Job) -> list[dict[str, Any]]:
     job.folder.mkdir(parents=True, exist_ok=True)
     with Espeak(voice.name, seed=int(voice.speaker)) as synthesiser:
         for text, wave, phones in _utterances(synthesiser, voice, job.texts, generator):
-            utterance = f"{voice.speaker}-1-{len(lines):04d}"
             before, after = (int(draw(0.1, 0.4) * RATE) for _ in range(2))
             speech = np.pad(wave, (before, after))
-            if generator.random() < DIFFICULTY.babble:
-                at = int(generator.integers(len(crowd)))
-                noise = np.take(crowd, np.arange(at, at + len(speech)), mode="wrap")
-                noise = noise / rms(noise)
-            else:
-                noise = coloured_noise(len(speech), draw(*DIFFICULTY.noise_slope), generator)
+            noise = _noise(len(speech), crowd, generator)
             audio = record(speech, noise, response, draw(*DIFFICULTY.snr_db), tilt, draw(*DIFFICULTY.level_db))
+            seconds = len(audio) / RATE
+            utterance = f"{voice.speaker}-1-{len(lines):04d}"
             soundfile.write(job.folder / f"{utterance}.flac", audio, RATE, subtype="PCM_16")
             words = text.replace(",", "").split()
             lines.append(f"{utterance} {' '.join(words)}\n")
-            scale = UP / voice.down / RATE
-            truths.append(_truth(utterance, phones, words, before / RATE, scale, len(audio) / RATE))
-            spoken += len(audio) / RATE
+            truths.append(_truth(utterance, phones, words, before / RATE, UP / voice.down / RATE, seconds))
+            spoken += seconds
             if spoken >= job.seconds:
                 break
     with atomic_open(job.folder / f"{voice.speaker}-1.trans.txt") as file:
         file.writelines(lines)
     return truths
+
+
+def _noise(samples: int, crowd: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Noise of unit RMS, (samples,): a piece of the crowd, or coloured noise."""
+    if generator.random() >= DIFFICULTY.babble:
+        return coloured_noise(samples, generator.uniform(*DIFFICULTY.noise_slope), generator)
+    start = int(generator.integers(len(crowd)))
+    piece = np.take(crowd, np.arange(start, start + samples), mode="wrap")
+    return piece / rms(piece)
 
 
 def _utterances(

@@ -21,9 +21,11 @@ _WORD, _PHONEME = 1, 7  # espeak_EVENT_TYPE
 _SPEED, _PITCH, _PITCH_RANGE = 1, 3, 4  # espeak_PARAMETER
 _UTF8 = 1
 #: First letters of eSpeak's names of phones.
-VOWELS, PLOSIVES, SONORANTS = "03@AEIOUVaeiou", "bdgkpt", "NjlmnrwR"
+VOWELS, PLOSIVES = "03@AEIOUVaeiou", "bdgkpt"
 CLOSURE = 0.03  # seconds of a pause that count as the closure of the plosive after it
-TRANSITION = 0.022  # seconds from a vowel's onset to its event after a sonorant (measured: spectral flux)
+#: Seconds from a vowel's onset to its event after nasals, and after liquids and glides (measured: where the
+#: spectrum changes most).
+TRANSITION = dict.fromkeys("Nmn", 0.024) | dict.fromkeys("jlrwR", 0.014)
 
 
 class _Id(ctypes.Union):
@@ -127,7 +129,7 @@ class Espeak:
 
         - A phone's event comes after the silence before it, which for a plosive is its closure: exact zeros
           in the samples show where that begins.
-        - After a nasal or a liquid, a vowel's event comes when its transition is over.
+        - After a nasal, liquid or glide, a vowel's event comes when its transition is over.
         - An l that closes a syllable has coloured most of the vowel when its event comes: they count as one.
         """
         loud = np.flatnonzero(wave)
@@ -145,8 +147,8 @@ class Espeak:
                 continue
             if last == "_":  # the silence is a pause, but for the end of it
                 onset = max(onset, sample - (int(CLOSURE * RATE) if name[0] in PLOSIVES else 0))
-            elif name[0] in VOWELS and last[0] in SONORANTS:
-                onset = max((start + sample) // 2, sample - int(TRANSITION * RATE))
+            elif name[0] in VOWELS and last[0] in TRANSITION:
+                onset = max((start + sample) // 2, sample - int(TRANSITION[last[0]] * RATE))
             marks.append((onset, name, len(data[: position - 1].replace("|", " ").split())))
             reached = sample
         after = [mark[1][0] for mark in marks[1:]] + ["_"]

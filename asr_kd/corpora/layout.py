@@ -51,8 +51,8 @@ def find_items(part: Part) -> list[Item]:
     for path in sorted(part.folder.rglob("*.trans.txt")):
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.strip():
-                utterance, _, text = line.strip().partition(" ")
-                texts[utterance] = " ".join(text.upper().split())
+                utterance, *words = line.split()
+                texts[utterance] = " ".join(words).upper()
     orphans = {path.stem for path in part.folder.rglob("*.flac")} - texts.keys()
     items = [Item(part.folder, i, texts.get(i)) for i in sorted(texts.keys() | orphans)]
     if not items:

@@ -19,11 +19,11 @@ def jsonl_writer(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """A function that appends one JSON object a line to ``path`` (.jsonl.gz), which appears when the block
     succeeds.  Lhotse's own writer puts the time into the gzip header, so its bytes differ at each run."""
     with atomic_open(path, "wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as file:
-        yield lambda item: void(file.write(json.dumps(item, ensure_ascii=False).encode() + b"\n"))
 
+        def append(item: Mapping[str, Any]) -> None:
+            file.write(json.dumps(item, ensure_ascii=False).encode() + b"\n")
 
-def void(_: object) -> None:
-    """Drop a result."""
+        yield append
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:

@@ -34,7 +34,7 @@ class Config:
     model: tuple[Path, ...]
     """A network's folder, several for an ensemble (their posteriors are averaged), or the GMM's folder."""
     graph: Path
-    """Folder of the graph (HCLG.fst, words.txt, units.json, graph.json)."""
+    """Folder of the graph (HCLG.fst, words.txt, graph.json)."""
     features: Path
     """Folder of the features, with their normalisation."""
     files: Positional[tuple[Path, ...]] = ()
@@ -53,7 +53,7 @@ class Config:
     """Factor of the acoustic log-likelihoods; with --tune-on, that of the lattices it starts from."""
     insertion_penalty: float = 0.0
     """Taken off a path's score (natural logarithm) for each word."""
-    scales: tuple[float, ...] = (0.05, 0.06, 0.07, 0.08, 0.09, 0.1, 0.12, 0.14, 0.17, 0.2, 0.25, 0.3)
+    scales: tuple[float, ...] = (0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.1, 0.12, 0.15, 0.2, 0.25, 0.3)
     """Acoustic scales that --tune-on tries."""
     penalties: tuple[float, ...] = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5)
     """Word insertion penalties that --tune-on tries."""

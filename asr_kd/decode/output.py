@@ -11,9 +11,12 @@ import numpy as np
 from asr_kd.decode.worker import Lattice
 from asr_kd.storage import UserError, atomic_open, read_json
 
+BOUNDARY = "▁"  # begins every sentencepiece piece that begins a word
+UNKNOWN = "<UNK>"  # a word by itself among pieces
+
 
 class Words:
-    """Word ids to text, from the graph's words.txt and units.json.
+    """Word ids to text, from the graph's words.txt.
 
     Raises:
         UserError: words.txt is missing or damaged.
@@ -28,13 +31,16 @@ class Words:
             raise UserError(f"{path} is missing: run python -m asr_kd.hmm.graph first") from None
         except ValueError:
             raise UserError(f"{path} is damaged: run python -m asr_kd.hmm.graph again") from None
-        self.pieces = read_json(graph / "units.json")["kind"] == "sentencepiece"
+        # Only sentencepiece pieces carry the mark of a word's beginning.
+        self.pieces = any(name.startswith(BOUNDARY) for name in self.names.values())
 
     def text(self, ids: Sequence[int]) -> str:
         """Words joined by blanks; sentencepiece pieces joined into words."""
-        if self.pieces:
-            return " ".join("".join(self.names[i] for i in ids).replace("▁", " ").split())
-        return " ".join(self.names[i] for i in ids)
+        names = [self.names[i] for i in ids]
+        if not self.pieces:
+            return " ".join(names)
+        whole = "".join(f"{BOUNDARY}{name}" if name == UNKNOWN else name for name in names)
+        return " ".join(whole.replace(BOUNDARY, " ").split())
 
 
 def write_table(path: Path, rows: Mapping[str, str]) -> None:

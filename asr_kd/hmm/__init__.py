@@ -23,9 +23,9 @@ def load_transition_model(gmm_dir: Path) -> TransitionModel:
     Raises:
         UserError: missing or damaged.
     """
-    from asr_kd.hmm.kaldi_io import read_model
+    from asr_kd.hmm.kaldi_io import read_transition_model
 
-    return read_model(Path(gmm_dir) / "tri.mdl")[0]
+    return read_transition_model(Path(gmm_dir) / "tri.mdl")
 
 
 def load_tree(gmm_dir: Path) -> ContextDependency:

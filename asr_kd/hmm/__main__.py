@@ -35,6 +35,8 @@ class Config:
     silence_states: Literal[1, 3] = 1
     """Different states of silence; with 1, every frame of silence is the same senone (a silence lasts
     30 ms or longer either way)."""
+    cmn: Literal["utterance", "speaker"] = "utterance"
+    """Whose mean the GMMs' cepstra lose."""
     seed: int = 0
     """Seed of the growth of mixtures."""
     jobs: int = 0
@@ -48,13 +50,7 @@ def main(config: Config) -> None:
     if stage.begin():
         from asr_kd.hmm.pipeline import train_and_align
 
-        figures = train_and_align(
-            config.features, config.lang, config.out, leaves=config.leaves,
-            gaussians=config.gaussians or 10 * config.leaves, mono_gaussians=config.mono_gaussians,
-            min_leaf_frames=config.min_leaf_frames, silence_states=config.silence_states,
-            seed=config.seed, jobs=config.jobs,
-        )  # fmt: skip
-        stage.finish(**figures)
+        stage.finish(**train_and_align(config))
 
 
 if __name__ == "__main__":

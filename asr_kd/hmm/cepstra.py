@@ -1,4 +1,4 @@
-"""GMM features: 13 cepstra of the log-mels, without the speaker's mean, and their surroundings.
+"""GMM features: 13 cepstra of the log-mels, without their mean, and their surroundings.
 
 The features of a frame are a linear map of the cepstra of 9 frames around it.  Deltas and delta-deltas are one
 such map (Kaldi's DeltaFeatures with window 2), LDA another.
@@ -6,6 +6,9 @@ such map (Kaldi's DeltaFeatures with window 2), LDA another.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,13 +34,35 @@ def _dct() -> np.ndarray:
 DCT = _dct().astype(np.float32)
 
 
-def cepstra(cut: MonoCut, normaliser: Normaliser) -> np.ndarray:
-    """(T, 13) float32 cepstra of a cut, less the mean of its speaker (or of the utterance)."""
-    raw = raw_features(cut)
-    speaker = cut.supervisions[0].speaker if cut.supervisions else None
-    row = normaliser.speakers.get(speaker) if normaliser.per_speaker and speaker is not None else None
-    mean = raw.mean(0, dtype=np.float64) if row is None else normaliser.statistics[row, 0]
-    return (raw - mean.astype(np.float32)) @ DCT
+@dataclass(frozen=True)
+class CepstralMeans:
+    """Which mean is taken off a cut's cepstra.
+
+    Attributes:
+        speakers: speaker -> mean log-mels (40,); a cut of any other speaker loses the mean of its own frames.
+    """
+
+    speakers: Mapping[str, np.ndarray]
+
+    @classmethod
+    def load(cls, folder: Path, by: str) -> CepstralMeans:
+        """From the statistics of a features folder, or for ``by`` = "utterance" from none.
+
+        Raises:
+            UserError: the folder is missing or damaged.
+        """
+        if by == "utterance":
+            return cls({})
+        normaliser = Normaliser.load(folder)
+        return cls({name: normaliser.statistics[row, 0] for name, row in normaliser.speakers.items()})
+
+    def cepstra(self, cut: MonoCut) -> np.ndarray:
+        """(T, 13) float32 cepstra of a cut."""
+        raw = raw_features(cut)
+        mean = self.speakers.get(cut.supervisions[0].speaker) if cut.supervisions else None
+        if mean is None:
+            mean = raw.mean(0, dtype=np.float64)
+        return (raw - mean.astype(np.float32)) @ DCT
 
 
 def delta_map() -> np.ndarray:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from asr_kd.features import Normaliser
-from asr_kd.hmm.cepstra import cepstra
+from asr_kd.hmm.cepstra import CepstralMeans
 from asr_kd.hmm.words import Words
 from asr_kd.storage import atomic_open, read_json, save_array
 
@@ -31,6 +30,7 @@ class ChunkJob:
     folder: Path
     features: Path
     lang: Path
+    cmn: str  # "speaker" or "utterance"
 
 
 def chunks(cuts: Iterator[MonoCut], frames: int = CHUNK_FRAMES) -> Iterator[list[MonoCut]]:
@@ -49,10 +49,10 @@ def chunks(cuts: Iterator[MonoCut], frames: int = CHUNK_FRAMES) -> Iterator[list
 
 def prepare_chunk(job: ChunkJob) -> int:
     """Write cepstra.npy (T, 13), chunk.json (ids, frames, words and pronunciations); returns the frames."""
-    normaliser, words = Normaliser.load(job.features), Words.load(job.lang)
+    means, words = CepstralMeans.load(job.features, job.cmn), Words.load(job.lang)
     job.folder.mkdir(parents=True, exist_ok=True)
     cuts = [cut for cut in job.cuts if cut.supervisions[0].text]
-    parts = [cepstra(cut, normaliser) for cut in cuts]
+    parts = [means.cepstra(cut) for cut in cuts]
     texts = [cut.supervisions[0].text.split() for cut in cuts]
     save_array(job.folder / "cepstra.npy", np.concatenate(parts))
     with atomic_open(job.folder / "chunk.json") as file:

@@ -50,28 +50,30 @@ class Gmms:
             self.dim * np.log(2 * np.pi) + np.log(self.variances).sum(1) + (self.means**2 * inverse).sum(1)
         )
         self.constants = constants.astype(np.float32)
-
-    def gaussians(self, frames: np.ndarray, chosen: slice | np.ndarray = slice(None)) -> np.ndarray:
-        """Weighted log-likelihoods of the ``chosen`` Gaussians, (chosen, T) float32, for frames (T, D)."""
-        scores = self.means_inverse_variances[chosen] @ frames.T
-        scores -= self.inverse_variances[chosen] @ (0.5 * np.square(frames)).T
-        scores += self.constants[chosen, None]
-        return scores
+        #: (G, 2D + 1); times ``augment``, the weighted log-likelihoods of the Gaussians.
+        self.parameters = np.hstack([self.means_inverse_variances, self.inverse_variances, self.constants[:, None]])
 
     def scores(self, frames: np.ndarray, pdfs: np.ndarray | None = None) -> np.ndarray:
         """Log-likelihoods (T, C) float32 of frames (T, D), or (T, len(pdfs)) for some pdfs only."""
-        counts = np.diff(self.starts)
-        if pdfs is None:
-            chosen, starts = np.arange(self.starts[-1]), self.starts[:-1]
-        else:
-            counts = counts[pdfs]
-            starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-            chosen = np.arange(counts.sum()) + np.repeat(self.starts[pdfs] - starts, counts)
-        likelihoods = self.gaussians(frames, chosen)
-        best = np.maximum.reduceat(likelihoods, starts, axis=0)
-        likelihoods -= np.repeat(best, counts, axis=0)
-        np.exp(likelihoods, out=likelihoods)
-        return np.ascontiguousarray((np.log(np.add.reduceat(likelihoods, starts, axis=0)) + best).T)
+        pdfs = np.arange(self.num_pdfs) if pdfs is None else pdfs
+        counts = np.diff(self.starts)[pdfs]
+        inputs = augment(frames)
+        out = np.empty((len(pdfs), len(frames)), dtype=np.float32)
+        # Mixtures of one size at a time: then all steps run over whole arrays.
+        for size in np.unique(counts):
+            rows = np.flatnonzero(counts == size)
+            chosen = self.starts[pdfs[rows], None] + np.arange(size)
+            terms = (self.parameters[chosen.reshape(-1)] @ inputs).reshape(len(rows), size, -1)
+            best = terms.max(1)
+            terms -= best[:, None]
+            out[rows] = best + np.log(np.exp(terms, out=terms).sum(1))
+        return np.ascontiguousarray(out.T)
+
+
+def augment(frames: np.ndarray) -> np.ndarray:
+    """(T, D) -> (2D + 1, T) float32: x, −x²/2 and 1, of which log-likelihoods are linear functions."""
+    frames = np.asarray(frames, dtype=np.float32)
+    return np.vstack([frames.T, -0.5 * np.square(frames.T), np.ones((1, len(frames)), np.float32)])
 
 
 @dataclass
@@ -103,17 +105,19 @@ def accumulate(gmms: Gmms, frames: np.ndarray, labels: np.ndarray) -> Accumulato
     result = Accumulators.zeros(gmms)
     order = np.argsort(labels, kind="stable")
     frames, bounds = frames[order], np.searchsorted(labels[order], np.arange(gmms.num_pdfs + 1))
+    inputs = augment(frames)
+    squares = np.square(frames)
     for pdf in np.flatnonzero(np.diff(bounds)):
-        mine = frames[bounds[pdf] : bounds[pdf + 1]]
+        mine = slice(bounds[pdf], bounds[pdf + 1])
         span = slice(gmms.starts[pdf], gmms.starts[pdf + 1])
-        posteriors = gmms.gaussians(mine, span)  # (M, n)
+        posteriors = gmms.parameters[span] @ inputs[:, mine]  # (M, n)
         best = posteriors.max(0)
         np.exp(posteriors - best, out=posteriors)
         total = posteriors.sum(0)
         posteriors /= total
         result.occupation[span] = posteriors.sum(1)
-        result.sums[span] = posteriors @ mine
-        result.squares[span] = posteriors @ np.square(mine)
+        result.sums[span] = posteriors @ frames[mine]
+        result.squares[span] = posteriors @ squares[mine]
         result.log_likelihood += float((best + np.log(total)).sum(dtype=np.float64))
     result.frames = len(labels)
     return result

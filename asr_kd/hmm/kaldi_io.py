@@ -6,6 +6,7 @@ starts with ``\\0B`` (base/io-funcs-inl.h, tree/event-map.cc, hmm/transition-mod
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -89,12 +90,11 @@ def _gmm_bytes(gmms: Gmms) -> Iterator[bytes]:
         yield b"<INV_VARS> " + _matrix(gmms.inverse_variances[start:end]) + b"</DiagGMM> "
 
 
-def write_model(path: Path, transitions: kaldi_hmm_gmm.TransitionModel, gmms: Gmms | None = None) -> None:
-    """A transition model and, unless None, its GMMs: Kaldi's ``.mdl``."""
+def write_model(path: Path, transitions: kaldi_hmm_gmm.TransitionModel, gmms: Gmms) -> None:
+    """A transition model and its GMMs: Kaldi's ``.mdl``."""
     with atomic_open(path, "wb") as file:
         file.write(BINARY + _transition_model_bytes(transitions))
-        for part in _gmm_bytes(gmms) if gmms is not None else ():
-            file.write(part)
+        file.writelines(_gmm_bytes(gmms))
 
 
 def write_tree(path: Path, tree: bytes) -> None:
@@ -117,10 +117,10 @@ class _Reader:
         self.at = end + 1
         return token
 
-    def int(self) -> int:
+    def integer(self) -> int:
         return int(self._unpack("<bi")[1])
 
-    def float(self) -> float:
+    def real(self) -> float:
         return float(self._unpack("<bf")[1])
 
     def _unpack(self, layout: str) -> tuple[int | float, ...]:
@@ -136,28 +136,31 @@ class _Reader:
         return values
 
     def ints(self) -> list[int]:
-        return self.numbers(self.int(), "<i4").tolist()
+        return self.numbers(self.integer(), "<i4").tolist()
 
     def vector(self) -> np.ndarray:
         self.token("FV")
-        return self.numbers(self.int(), "<f4")
+        return self.numbers(self.integer(), "<f4")
 
     def matrix(self) -> np.ndarray:
         self.token("FM")
-        rows, columns = self.int(), self.int()
+        rows, columns = self.integer(), self.integer()
         return self.numbers(rows * columns, "<f4").reshape(rows, columns)
 
 
-def _open(path: Path, stage: str = "asr_kd.hmm") -> _Reader:
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[_Reader]:
+    """A reader behind the head of one of Kaldi's binary files; any damage becomes a UserError."""
     try:
-        data = Path(path).read_bytes()
+        reader = _Reader(Path(path).read_bytes())
+        if not reader.data.startswith(BINARY):
+            raise ValueError("it is not one of Kaldi's binary files")
+        reader.at = len(BINARY)
+        yield reader
     except FileNotFoundError:
-        raise UserError(f"{path} is missing: run python -m {stage} first") from None
-    if not data.startswith(BINARY):
-        raise UserError(f"{path} is not one of Kaldi's binary files: run python -m {stage} again")
-    reader = _Reader(data)
-    reader.at = len(BINARY)
-    return reader
+        raise UserError(f"{path} is missing: run python -m asr_kd.hmm first") from None
+    except (ValueError, struct.error) as error:
+        raise UserError(f"{path} is damaged ({error}): run python -m asr_kd.hmm again") from None
 
 
 def read_tree(path: Path) -> kaldi_hmm_gmm.ContextDependency:
@@ -166,10 +169,10 @@ def read_tree(path: Path) -> kaldi_hmm_gmm.ContextDependency:
     Raises:
         UserError: missing or damaged.
     """
-    reader = _open(path)
-    if not reader.data.endswith(b"EndContextDependency "):
-        raise UserError(f"{path} is damaged: run python -m asr_kd.hmm again")
-    return make_tree(reader.data[reader.at :])
+    with _reading(path) as reader:
+        if not reader.data.endswith(b"EndContextDependency "):
+            raise ValueError("its end is missing")
+        return make_tree(reader.data[reader.at :])
 
 
 def make_tree(data: bytes) -> kaldi_hmm_gmm.ContextDependency:
@@ -181,17 +184,24 @@ def make_tree(data: bytes) -> kaldi_hmm_gmm.ContextDependency:
     return tree
 
 
-def read_model(path: Path) -> tuple[kaldi_hmm_gmm.TransitionModel, Gmms | None]:
-    """What ``write_model`` (or Kaldi) wrote.
+def read_model(path: Path) -> tuple[kaldi_hmm_gmm.TransitionModel, Gmms]:
+    """A transition model and GMMs, as ``write_model`` or Kaldi wrote them.
 
     Raises:
         UserError: missing or damaged.
     """
-    reader = _open(path)
-    try:
+    with _reading(path) as reader:
         return _read_transition_model(reader), _read_gmms(reader)
-    except (ValueError, struct.error) as error:
-        raise UserError(f"{path} is damaged ({error}): run python -m asr_kd.hmm again") from None
+
+
+def read_transition_model(path: Path) -> kaldi_hmm_gmm.TransitionModel:
+    """The transition model at the head of a ``.mdl``, whatever follows.
+
+    Raises:
+        UserError: missing or damaged.
+    """
+    with _reading(path) as reader:
+        return _read_transition_model(reader)
 
 
 def _read_transition_model(reader: _Reader) -> kaldi_hmm_gmm.TransitionModel:
@@ -203,7 +213,7 @@ def _read_transition_model(reader: _Reader) -> kaldi_hmm_gmm.TransitionModel:
     topology = kaldi_hmm_gmm.HmmTopology()
     topology.read(text)
     reader.token("<Triples>")
-    triples = [(reader.int(), reader.int(), reader.int()) for _ in range(reader.int())]
+    triples = [(reader.integer(), reader.integer(), reader.integer()) for _ in range(reader.integer())]
     reader.token("</Triples>")
     reader.token("<LogProbs>")
     log_probs = reader.vector()
@@ -230,7 +240,7 @@ def _read_topology(reader: _Reader) -> tuple[str, dict[int, list[list[int]]]]:
     """The topology as text, and for each phone and state where its transitions lead."""
     reader.token("<Topology>")
     phones, index = reader.ints(), reader.ints()
-    count = reader.int()
+    count = reader.integer()
     if count < 0:
         raise ValueError("a topology whose self-loops have pdfs of their own (chain models) is not supported")
     text, destinations = "<Topology>\n", {}
@@ -238,9 +248,9 @@ def _read_topology(reader: _Reader) -> tuple[str, dict[int, list[list[int]]]]:
         mine = [phone for phone in phones if index[phone] == number]
         text += f"<TopologyEntry>\n<ForPhones> {' '.join(map(str, mine))} </ForPhones>\n"
         states: list[list[int]] = []
-        for state in range(reader.int()):
-            pdf_class = reader.int()
-            arcs = [(reader.int(), reader.float()) for _ in range(reader.int())]
+        for state in range(reader.integer()):
+            pdf_class = reader.integer()
+            arcs = [(reader.integer(), reader.real()) for _ in range(reader.integer())]
             emits = f" <PdfClass> {pdf_class}" if pdf_class >= 0 else ""
             jumps = "".join(f" <Transition> {to} {probability!r}" for to, probability in arcs)
             text += f"<State> {state}{emits}{jumps} </State>\n"
@@ -251,14 +261,12 @@ def _read_topology(reader: _Reader) -> tuple[str, dict[int, list[list[int]]]]:
     return text + "</Topology>\n", destinations
 
 
-def _read_gmms(reader: _Reader) -> Gmms | None:
-    if reader.at == len(reader.data):
-        return None
+def _read_gmms(reader: _Reader) -> Gmms:
     reader.token("<DIMENSION>")
-    reader.int()
+    reader.integer()
     reader.token("<NUMPDFS>")
     starts, weights, means, variances = [0], [], [], []
-    for _ in range(reader.int()):
+    for _ in range(reader.integer()):
         reader.token("<DiagGMM>", "<DiagGMMBegin>")
         reader.token("<GCONSTS>")
         reader.vector()

@@ -12,10 +12,10 @@ import numpy as np
 from asr_kd.hmm.cepstra import apply_map
 from asr_kd.hmm.corpus import Chunk
 from asr_kd.hmm.gmm import Accumulators, Gmms, accumulate
-from asr_kd.hmm.kaldi_io import read_model, read_tree
+from asr_kd.hmm.kaldi_io import read_model, read_transition_model, read_tree
 from asr_kd.hmm.tree import ContextStats
-from asr_kd.hmm.viterbi import GraphCompiler, Transitions, align, equal_alignment, graph_labels
-from asr_kd.storage import save_array
+from asr_kd.hmm.viterbi import GraphCompiler, Transitions, align, equal_alignment, graph_labels, phones_of
+from asr_kd.storage import read_json, save_array
 
 ALIGNMENT = "alignment.npy"
 
@@ -26,7 +26,7 @@ class Model:
 
     tree: Path
     mdl: Path
-    transform: Path
+    frontend: Path
 
 
 @dataclass
@@ -49,8 +49,7 @@ class Statistics:
 @functools.lru_cache(maxsize=1)
 def _load(model: Model) -> tuple[Transitions, Gmms, np.ndarray]:
     transitions, gmms = read_model(model.mdl)
-    assert gmms is not None
-    return Transitions.of(transitions), gmms, np.load(model.transform, allow_pickle=False)
+    return Transitions.of(transitions), gmms, np.array(read_json(model.frontend)["transform"])
 
 
 @dataclass(frozen=True)
@@ -105,12 +104,6 @@ def _new_alignment(
     return alignment, failed, score
 
 
-def phones_of(path: np.ndarray, transitions: Transitions) -> tuple[np.ndarray, np.ndarray]:
-    """Phones (P,) and first frames (P,) of an utterance's transition-ids (T,)."""
-    first = np.flatnonzero(transitions.starts_phone[path])
-    return transitions.phone[path[first]], first
-
-
 def contexts_of(path: np.ndarray, transitions: Transitions, pdf_class: np.ndarray) -> np.ndarray:
     """(T, 4) int32 left, centre, right phone and pdf-class of an utterance's transition-ids."""
     phones, first = phones_of(path, transitions)
@@ -160,7 +153,7 @@ class ConvertJob:
 def convert(job: ConvertJob) -> None:
     chunk = Chunk.load(job.chunk)
     old = _load(job.old)[0]
-    new = Transitions.of(read_model(job.new.mdl)[0])
+    new = Transitions.of(read_transition_model(job.new.mdl))
     tree = read_tree(job.new.tree)
     pdf_class = _pdf_classes(old)
     alignment = np.load(job.chunk / ALIGNMENT, allow_pickle=False)

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from asr_kd.features import Normaliser
-from asr_kd.hmm.cepstra import apply_map, cepstra
+from asr_kd.hmm.cepstra import CepstralMeans, apply_map
 from asr_kd.hmm.kaldi_io import read_model
-from asr_kd.storage import UserError
+from asr_kd.storage import UserError, read_json
 
 if TYPE_CHECKING:
     from lhotse.cut import MonoCut
@@ -25,19 +24,17 @@ class GmmScorer:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        _, gmms = read_model(folder / "tri.mdl")
-        if gmms is None:
-            raise UserError(f"{folder / 'tri.mdl'} holds no GMMs: run python -m asr_kd.hmm to train some")
-        self.gmms = gmms
-        self.normaliser = Normaliser.load(folder)
-        self.transform = np.load(folder / "transform.npy", allow_pickle=False)
+        _, self.gmms = read_model(folder / "tri.mdl")
+        frontend = read_json(folder / "frontend.json")
+        self.means = CepstralMeans.load(folder, frontend["cmn"])
+        self.transform = np.array(frontend["transform"])
 
     def __reduce__(self) -> tuple[type[GmmScorer], tuple[Path]]:
         return GmmScorer, (self.folder,)
 
     def features(self, cut: MonoCut) -> np.ndarray:
         """(T, 39) what the GMMs see."""
-        return apply_map(cepstra(cut, self.normaliser), self.transform)
+        return apply_map(self.means.cepstra(cut), self.transform)
 
     def __call__(self, cut: MonoCut) -> np.ndarray:
         return self.gmms.scores(self.features(cut))

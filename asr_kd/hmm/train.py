@@ -17,7 +17,7 @@ from asr_kd.hmm.kaldi_io import make_tree, read_model, tree_bytes, write_model, 
 from asr_kd.hmm.passes import Model, PassJob, Statistics
 from asr_kd.hmm.tree import ContextStats, Tree, build_tree, monophone_tree
 from asr_kd.parallel import run_all
-from asr_kd.storage import UserError
+from asr_kd.storage import UserError, read_json
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -52,19 +52,19 @@ class Trainer:
         scratch: folder for the models in between.
         topology: text of the topology.
         silence_phones: ids; the first is SIL.
-        transform: file with the (D, 117) feature map.
+        frontend: JSON file with the (D, 117) feature map, "transform".
         seed: of the growth of mixtures.
     """
 
     def __init__(
         self, executor: Executor, chunks: Sequence[Path], scratch: Path, topology: str,
-        silence_phones: Sequence[int], transform: Path, seed: int,
+        silence_phones: Sequence[int], frontend: Path, seed: int,
     ) -> None:  # fmt: skip
         self.executor, self.chunks, self.scratch = executor, chunks, scratch
         self.topology = kaldi_hmm_gmm.HmmTopology()
         self.topology.read(topology)
         self.topology_text = topology
-        self.silence_phones, self.transform, self.seed = list(silence_phones), transform, seed
+        self.silence_phones, self.frontend, self.seed = list(silence_phones), frontend, seed
         self.failed: list[str] = []
         self.history: list[dict[str, float]] = []
 
@@ -100,7 +100,6 @@ class Trainer:
         """Alternate alignment and updates; ``first`` is how the first pass gets its alignment."""
         rng = np.random.default_rng(self.seed)
         transitions, gmms = read_model(model.mdl)
-        assert gmms is not None
         floor = None
         begin = int(gmms.starts[-1])
         step = (schedule.gaussians - begin) / max(schedule.grow_until, 1)
@@ -131,9 +130,9 @@ class Trainer:
         path = self.scratch / f"{name}.tree"
         write_tree(path, tree)
         transitions = kaldi_hmm_gmm.TransitionModel(make_tree(tree), self.topology)
-        model = Model(path, self.scratch / f"{name}-0.mdl", self.transform)
+        model = Model(path, self.scratch / f"{name}-0.mdl", self.frontend)
         if gmms is None:
-            dim = len(np.load(self.transform))
+            dim = len(read_json(self.frontend)["transform"])
             ones = np.ones((transitions.num_pdfs, dim))
             gmms = Gmms(np.arange(transitions.num_pdfs + 1), np.ones(len(ones)), ones * 0, ones)
         write_model(model.mdl, transitions, gmms)

@@ -53,9 +53,7 @@ class Transitions:
         index = {(int(p), int(s), int(f)): i for i, (p, s, f) in enumerate(triples) if i}
         # Graphs are made with reorder: a state's self-loops come after the transition that leaves it.
         starts = (state == 0) & ~loops
-        return cls(
-            model, np.array(model.id2pdf_id), phone, state, starts, np.array(model.state2id), owner, index
-        )
+        return cls(model, np.array(model.id2pdf_id), phone, state, starts, np.array(model.state2id), owner, index)
 
     @property
     def num_pdfs(self) -> int:
@@ -126,3 +124,9 @@ def align(
     if failed or len(path) != len(scores):
         return None
     return np.array(path, dtype=np.int32), total / len(scores)
+
+
+def phones_of(path: np.ndarray, transitions: Transitions) -> tuple[np.ndarray, np.ndarray]:
+    """Phones (P,) and first frames (P,) of an utterance's transition-ids (T,)."""
+    first = np.flatnonzero(transitions.starts_phone[path])
+    return transitions.phone[path[first]], first

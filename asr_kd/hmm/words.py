@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -23,7 +24,13 @@ class Words:
         self.phones = lang.phones[: lang.real_phones[-1] + 1]
 
     @classmethod
+    @functools.lru_cache(maxsize=1)
     def load(cls, folder: Path) -> Words:
+        """Of a folder that python -m asr_kd.lang filled; a worker reads it once.
+
+        Raises:
+            UserError: the folder is missing or damaged.
+        """
         return cls(Lang.load(folder))
 
     def lexicon(self, texts: Iterable[Sequence[str]]) -> tuple[Lexicon, Lexicon]:

@@ -39,8 +39,8 @@ class Config:
     transcript_weight: float | None = None
     """Share of the transcripts' model in the mixture, 0 to 1, when there is --lm-text (default: the share,
     and each text's, that suits dev best)."""
-    prune: float = 0.0
-    """Leave out n-grams without which perplexity rises by less than this, relatively; 1e-8 to 1e-6, say."""
+    prune: float = 1e-7
+    """Leave out n-grams without which perplexity rises by less than this, relatively (0: keep all)."""
     arpa: Path | None = None
     """Language model made elsewhere (ARPA, .gz too): it and its words instead of a model of the texts."""
     silence_probability: float = 0.5

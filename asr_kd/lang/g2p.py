@@ -19,7 +19,7 @@ ARPABET = {
     "a#": "AH", "aI": "AY", "aI2": "AY", "aI3": "AY ER", "aI@": "AY AH", "aU": "AW", "aU@": "AW ER", "aa": "AE",
     "b": "B", "d": "D", "dZ": "JH", "e": "EH", "e@": "EH R", "eI": "EY", "f": "F", "g": "G", "h": "HH", "i": "IY",
     "i:": "IY", "i@": "IY AH", "i@3": "IH R", "j": "Y", "k": "K", "l": "L", "l#": "L", "m": "M", "m-": "AH M",
-    "n": "N", "n-": "AH N", "o": "OW", "o@": "AO R", "oU": "OW", "p": "P", "r": "R", "r-": "ER", "s": "S",
+    "n": "N", "n-": "AH N", "o": "OW", "o@": "AO R", "oU": "OW", "p": "P", "r": "R", "r-": "R", "s": "S",
     "t": "T", "t#": "T", "t2": "T", "tS": "CH", "u": "UW", "u:": "UW", "v": "V", "w": "W", "w#": "W", "x": "K",
     "y": "IY", "z": "Z",
 }  # fmt: skip
@@ -62,4 +62,5 @@ class Pronouncer:
         if any(name not in ARPABET for name in names):
             return ()
         phones = " ".join(ARPABET[name] for name in names).split()
-        return tuple(phones)
+        # "R" links two syllables (ER R IY) where the dictionary hears one sound.
+        return tuple(b for a, b in zip(["", *phones], phones, strict=False) if b != "R" or a not in ("R", "ER"))

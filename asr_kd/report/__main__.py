@@ -8,9 +8,9 @@ from pathlib import Path
 
 from asr_kd.cli import run
 from asr_kd.report.facts import STAGES
-from asr_kd.report.systems import System, find, read_systems
+from asr_kd.report.systems import Experiment, System, find, finished, read_systems
 from asr_kd.score import Unit
-from asr_kd.storage import MARK, Stage, UserError
+from asr_kd.storage import Stage, UserError
 
 
 @dataclass
@@ -27,8 +27,12 @@ class Config:
     (folders relative to --exp, wildcards allowed), twin (the name of the system to compare with)."""
     out: Path
     """Folder for the report."""
+    gmm: Path | None = None
+    """Folder with the senones: aligned cuts and transition model; default: EXP/gmm."""
     cuts: Path | None = None
-    """Folder with the cuts_ROLE.jsonl.gz that were decoded; default: EXP/gmm."""
+    """Folder with the cuts_ROLE.jsonl.gz that were decoded, the reference; default: EXP/features."""
+    boundaries: Path | None = None
+    """Folder with boundaries.json (made by asr_kd.hmm.boundaries); default: EXP/boundaries, if there is one."""
     title: str = "Distilling the knowledge in an ensemble of acoustic models"
     """Title of the page."""
     command: str = ""
@@ -48,22 +52,28 @@ class Config:
 def main(config: Config) -> None:
     if not config.exp.is_dir():
         raise UserError(f"{config.exp} does not exist: give the experiment's folder as --exp")
+    experiment = Experiment(
+        root=config.exp,
+        gmm=config.gmm or config.exp / "gmm",
+        cuts=config.cuts or config.exp / "features",
+        boundaries=config.boundaries or config.exp / "boundaries",
+    )
     systems = read_systems(config.systems)
     settings = {k: v for k, v in asdict(config).items() if k != "command"}
-    stage = Stage("report", config.out, settings, _inputs(config, systems))
+    stage = Stage("report", config.out, settings, [config.systems, *_inputs(experiment, systems)])
     if not stage.begin():
         return
     from asr_kd.report.build import build
 
-    stage.finish(**build(config, systems))
+    stage.finish(**build(config, experiment, systems))
 
 
-def _inputs(config: Config, systems: Sequence[System]) -> list[Path]:
+def _inputs(experiment: Experiment, systems: Sequence[System]) -> list[Path]:
     """What the report depends on, as far as it is there."""
-    names = [config.exp / name for name in STAGES if (config.exp / name / MARK).is_file()]
-    folders = find(config.exp, [p for s in systems for p in (*s.models, *s.decode, *s.accuracy)])[0]
-    extra = [path for folder in folders if (path := folder / "accuracy.json").is_file()]
-    return [config.systems, *names, *folders, *extra]
+    folders = [experiment.root / name for name in STAGES] + [experiment.gmm, experiment.cuts]
+    found = find(experiment.root, [p for s in systems for p in (*s.models, *s.decode, *s.accuracy)])[0]
+    boundaries = experiment.boundaries / "boundaries.json"
+    return [*filter(finished, dict.fromkeys(folders + found)), *([boundaries] if boundaries.is_file() else [])]
 
 
 if __name__ == "__main__":

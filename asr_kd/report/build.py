@@ -12,7 +12,7 @@ from asr_kd.report.draw import draw, draw_utterance
 from asr_kd.report.facts import facts
 from asr_kd.report.page import page
 from asr_kd.report.svg import standalone
-from asr_kd.report.systems import System
+from asr_kd.report.systems import Experiment, System
 from asr_kd.score import Bootstrap
 from asr_kd.storage import atomic_open, write_json
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from asr_kd.report.__main__ import Config
 
 
-def build(config: Config, systems: Sequence[System]) -> dict[str, Any]:
+def build(config: Config, experiment: Experiment, systems: Sequence[System]) -> dict[str, Any]:
     """Fill ``config.out``; prints Table 1.
 
     Returns:
         Figures for the completion mark.
     """
     bootstrap = Bootstrap(config.bootstrap_by, config.replications, config.seed)
-    results = collect(config.exp, systems, config.cuts or config.exp / "gmm", bootstrap)
-    results.facts = facts(config.exp, systems, config.command)
-    drawings = list(draw(config.exp, systems, results, curves(config.exp, systems)))
-    spoken = draw_utterance(config.exp, systems, results, config.utterance) if config.posteriorgram else None
+    results = collect(experiment, systems, bootstrap)
+    results.facts = facts(experiment.root, systems, config.command)
+    drawings = list(draw(experiment, systems, results, curves(experiment.root, systems)))
+    spoken = draw_utterance(experiment, systems, results, config.utterance) if config.posteriorgram else None
     if spoken is not None:
         drawings.append(spoken)
     for drawing in drawings:

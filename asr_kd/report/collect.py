@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from asr_kd.report.systems import Run, System, baseline_and_ensemble, runs_of
+from asr_kd.report.systems import Experiment, Run, System, baseline_and_ensemble, runs_of
 from asr_kd.score import Bootstrap, Scores, compare, frame_rates, interval, pool, read_references, score_folder
 from asr_kd.storage import UserError, read_json, stage_figures
 
@@ -95,12 +95,13 @@ class Results:
         return asdict(self)
 
 
-def collect(exp: Path, systems: Sequence[System], cuts: Path, bootstrap: Bootstrap) -> Results:
+def collect(experiment: Experiment, systems: Sequence[System], bootstrap: Bootstrap) -> Results:
     """Read and score everything there is.
 
     Raises:
         UserError: no system of the list was run, or what was decoded does not fit the cuts.
     """
+    exp = experiment.root
     runs, not_run = {}, []
     for system in systems:
         runs[system.name], faults = runs_of(system, exp)
@@ -108,7 +109,7 @@ def collect(exp: Path, systems: Sequence[System], cuts: Path, bootstrap: Bootstr
     if not any(runs.values()):
         raise UserError(f"{exp} has nothing of the systems to report ({not_run[0]}): run the recipe first")
     roles = decoded_roles(run.decode for some in runs.values() for run in some)
-    references = {role: read_references(cuts / f"cuts_{role}.jsonl.gz") for role in roles}
+    references = {role: read_references(experiment.cuts / f"cuts_{role}.jsonl.gz") for role in roles}
     scores: dict[tuple[str, str, int], Scores] = {}
     rows = []
     for system in systems:
@@ -159,17 +160,13 @@ def _row(
         values = [roles_of[role]["rtf"] for roles_of in timed if role in roles_of]
         if values:
             row.rtf[role] = fmean(values)
-    return row, _missing(system, row)
-
-
-def _missing(system: System, row: Row) -> list[str]:
     faults = []
-    if not row.accuracy and system.kind != "gmm":
-        faults.append("no frame accuracy")
+    if not row.accuracy and system.kind != "gmm" and any(run.accuracy for run in runs):
+        faults.append("frame accuracy")
     for role, words in row.words.items():
         if words.missing:
-            faults.append(f"{len(words.missing)} utterances of {role} without a hypothesis")
-    return faults
+            faults.append(f"{len(words.missing)} utterances of {role} have no hypothesis")
+    return row, faults
 
 
 def _accuracy(run: Run) -> dict[str, dict[str, int]]:

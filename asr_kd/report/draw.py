@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from asr_kd.report import figures
 from asr_kd.report.collect import Curve, Results, Row
 from asr_kd.report.svg import SERIES, render
-from asr_kd.report.systems import System, find, runs_of
+from asr_kd.report.systems import Experiment, System, find, runs_of
 from asr_kd.storage import MARK, UserError, read_json
 
 
@@ -33,13 +34,15 @@ class Drawing:
     wide: bool = False
 
 
-def draw(exp: Path, systems: Sequence[System], results: Results, curves: Sequence[Curve]) -> Iterator[Drawing]:
+def draw(
+    experiment: Experiment, systems: Sequence[System], results: Results, curves: Sequence[Curve]
+) -> Iterator[Drawing]:
     """All figures but the posteriorgram for which there is something to draw."""
     colours = colours_of(systems)
     yield from _table_one(results, colours)
     yield from _curves(curves, colours)
-    yield from _sweeps(exp, systems, colours)
-    yield from _boundaries(exp)
+    yield from _sweeps(experiment.root, systems, colours)
+    yield from _boundaries(experiment.boundaries)
 
 
 def colours_of(systems: Sequence[System]) -> dict[str, str]:
@@ -55,18 +58,14 @@ def _drawing(name: str, group: str, caption: str, figure: Figure, wide: bool = F
 
 def _table_one(results: Results, colours: Mapping[str, str]) -> Iterator[Drawing]:
     group = "Table 1 as a picture"
-    accuracies = [
-        dots for row in results.rows if (dots := _accuracy_dots(row, colours[row.name])) is not None
-    ]
+    accuracies = [dots for row in results.rows if (dots := _accuracy_dots(row, colours[row.name])) is not None]
     if accuracies:
         caption = "Senones right, of all test frames. Dots: means over seeds; ticks: seeds."
         figure = figures.dot_plot(accuracies, "Test frame accuracy", "frames right, %")
         yield _drawing("frame-accuracy", group, caption, figure)
     for role in results.roles:
         rows = [
-            figures.Dots(
-                row.label, colours[row.name], words.wer, list(words.seeds.values()), words.low, words.high
-            )
+            figures.Dots(row.label, colours[row.name], words.wer, list(words.seeds.values()), words.low, words.high)
             for row in results.rows
             if (words := row.words.get(role)) is not None
         ]
@@ -131,23 +130,30 @@ def _sweeps(exp: Path, systems: Sequence[System], colours: Mapping[str, str]) ->
     if sweeps:
         caption = "Word error rate on dev against acoustic scale, at the best word insertion penalty for each."
         figure = figures.sweep_plot(sweeps, "WER against acoustic scale, dev")
-        yield _drawing("acoustic-scale", "Tuning", caption, figure)
+        yield _drawing("acoustic-scale", "Tuning and alignment", caption, figure)
 
 
-def _boundaries(exp: Path) -> Iterator[Drawing]:
-    path = exp / "gmm" / "boundaries.json"
-    if path.is_file():
-        found = read_json(path)
-        marks = {f"median {found['median_ms']:.0f} ms": found["median_ms"]}
-        caption = (
-            f"Distance of {sum(found['counts'])} aligned phone boundaries from the truth: "
-            f"{100 * found['within_30_ms']:.0f} % within 30 ms."
-        )
-        figure = figures.histogram(found["edges_ms"], found["counts"], "Alignment against truth", "error, ms", marks)
-        yield _drawing("boundaries", "Alignment", caption, figure)
+def _boundaries(folder: Path) -> Iterator[Drawing]:
+    """Histogram of the test (else the first) role's signed errors, to 100 ms either side."""
+    path = folder / "boundaries.json"
+    if not path.is_file():
+        return
+    found = read_json(path)
+    role = "test" if "test" in found else next(iter(found))
+    phones = found[role]["phones"]
+    errors = np.load(folder / f"boundaries_{role}.npy", allow_pickle=False)
+    edges = np.arange(-100.0, 101.0, 5.0)
+    counts = np.histogram(np.clip(errors, edges[0], edges[-1]), edges)[0]
+    caption = (
+        f"Aligned minus true time of {len(errors)} phone boundaries of {role}: the median distance is "
+        f"{phones['median_ms']:.1f} ms, and {phones['within_percent']['30']:.0f} % lie within 30 ms (dashed). "
+        "The outermost bars hold all that is further away."
+    )
+    figure = figures.histogram(edges.tolist(), counts.tolist(), "Alignment against truth", "error, ms", (-30, 30))
+    yield _drawing("boundaries", "Tuning and alignment", caption, figure)
 
 
-def draw_utterance(exp: Path, systems: Sequence[System], results: Results, wanted: str) -> Drawing | None:
+def draw_utterance(experiment: Experiment, systems: Sequence[System], results: Results, wanted: str) -> Drawing | None:
     """The posteriorgram: a single network and the student at T = 1, the ensemble at the soft targets' T.
 
     None, with a line in the report, when the models or the alignment are not there.
@@ -155,6 +161,7 @@ def draw_utterance(exp: Path, systems: Sequence[System], results: Results, wante
     from asr_kd.lang import Lang
     from asr_kd.report.utterance import Panel, read_utterance
 
+    exp = experiment.root
     by_name = {system.name: system for system in systems}
     student = next((s for s in systems if s.kind == "student" and s.twin == results.baseline), None)
     mark = exp / "soft_targets" / MARK
@@ -170,7 +177,7 @@ def draw_utterance(exp: Path, systems: Sequence[System], results: Results, wante
         return None
     try:
         phones = dict(enumerate(Lang.load(exp / "lang").phones))
-        utterance = read_utterance(exp / "features", exp / "gmm", panels, phones, wanted)
+        utterance = read_utterance(exp / "features", experiment.gmm, panels, phones, wanted)
     except UserError as error:
         if wanted:
             raise
@@ -183,4 +190,3 @@ def draw_utterance(exp: Path, systems: Sequence[System], results: Results, wante
         "probability; boxes are the alignment."
     )
     return _drawing("posteriorgram", "Posteriorgrams", caption, figures.posteriorgram(utterance), wide=True)
-

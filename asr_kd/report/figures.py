@@ -19,6 +19,8 @@ Arguments = ParamSpec("Arguments")
 
 #: Size in inches of a panel that fits a phone and stands beside another on a wide screen.
 PANEL = (4.5, 3.1)
+#: Inside an image no CSS variable counts: a blue for white and for black.
+POSTERIOR = "#2684d8"
 
 
 def styled(function: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
@@ -165,21 +167,14 @@ def sweep_plot(sweeps: Sequence[Sweep], title: str) -> Figure:
 
 
 @styled
-def histogram(
-    edges: Sequence[float], counts: Sequence[int], title: str, unit: str, marks: Mapping[str, float]
-) -> Figure:
-    """Bars between ``edges`` (one more than ``counts``), in per cent of all; ``marks`` as labelled lines."""
+def histogram(edges: Sequence[float], counts: Sequence[int], title: str, unit: str, marks: Sequence[float]) -> Figure:
+    """Bars between ``edges`` (one more than ``counts``), in per cent of all; dashed lines at ``marks``."""
     figure, axes = _panel(title, "boundaries, %")
     shares = 100 * np.asarray(counts) / max(1, sum(counts))
     axes.bar(edges[:-1], shares, np.diff(edges), align="edge", color=SERIES[1], edgecolor=PAGE, linewidth=0.5)
     axes.set_xlabel(unit)
-    top = axes.get_ylim()[1]
-    axes.set_ylim(0, top * 1.08)
-    for place, (label, value) in enumerate(marks.items()):
-        axes.axvline(value, color=INK, linewidth=0.9, linestyle=(0, (3, 2)))
-        axes.annotate(
-            label, (value, top * (1.04 - 0.09 * place)), (5, 0), textcoords="offset points", va="center", fontsize=9
-        )
+    for mark in marks:
+        axes.axvline(mark, color=MUTED, linewidth=0.9, linestyle=(0, (3, 2)))
     return figure
 
 
@@ -210,7 +205,7 @@ class Utterance:
 def posteriorgram(utterance: Utterance) -> Figure:
     """Spectrogram with its alignment above a panel of posteriors for each model, over one time axis."""
     rows = len(utterance.phones)
-    heights = [1.5, *[0.5 + 0.135 * rows] * len(utterance.panels)]
+    heights = [1.5, *[0.5 + 0.11 * rows] * len(utterance.panels)]
     figure = Figure(figsize=(9.0, sum(heights) + 0.6))
     axes = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
     end = len(utterance.log_mel) * utterance.frame_shift
@@ -249,7 +244,7 @@ def _above(axes: Axes, time: float, text: str, offset: float, size: float, colou
 def _posteriors(axes: Axes, utterance: Utterance, title: str, posteriors: np.ndarray, end: float) -> None:
     """Opacity is the square root of the probability, so that a soft tail can be seen on either scheme."""
     rows = len(utterance.phones)
-    colour = np.array([int(SERIES[1][i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    colour = np.array([int(POSTERIOR[i : i + 2], 16) / 255 for i in (1, 3, 5)])
     image = np.empty((rows, len(posteriors), 4), dtype=np.float32)
     image[..., :3] = colour
     image[..., 3] = np.sqrt(np.clip(posteriors.T, 0, 1))
@@ -259,8 +254,7 @@ def _posteriors(axes: Axes, utterance: Utterance, title: str, posteriors: np.nda
         if phone in place:
             box = ([start, stop, stop, start, start], place[phone] + np.array([-0.5, -0.5, 0.5, 0.5, -0.5]))
             axes.plot(*box, color=SERIES[3], linewidth=0.7, solid_joinstyle="miter")
-    axes.set_yticks(range(rows), [phone.lower() for phone in utterance.phones], fontsize=7.5)
+    axes.set_yticks(range(rows), [phone.lower() for phone in utterance.phones], fontsize=7)
     axes.set_ylim(rows - 0.5, -0.5)
     axes.grid(False)
     axes.set_title(title)
-

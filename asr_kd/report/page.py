@@ -26,7 +26,8 @@ p, li {{ max-width: 44rem }}
 .points li {{ margin: .3rem 0 }}
 .scroll {{ overflow-x: auto }}
 small {{ display: block; color: var(--muted); font-size: .8rem; line-height: 1.3 }}
-table {{ border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; min-width: 100% }}
+table {{ border-collapse: separate; border-spacing: 0; min-width: 100%; font-size: .9rem;
+  font-variant-numeric: tabular-nums }}
 th, td {{ padding: .45rem .7rem; text-align: right; vertical-align: baseline; border-bottom: 1px solid var(--hair) }}
 td {{ white-space: nowrap }}
 th {{ color: var(--muted); font-weight: 500; font-size: .8rem; line-height: 1.25; vertical-align: bottom;
@@ -99,15 +100,20 @@ def _figures(drawings: Iterable[Drawing]) -> str:
     shown = []
     for drawing in drawings:
         svg = f'<div class="scroll">{drawing.svg}</div>' if drawing.wide else drawing.svg
-        caption = f"<figcaption>{html.escape(drawing.caption)}</figcaption>"
+        caption = f"<figcaption>{_text(drawing.caption)}</figcaption>"
         shown.append(f'<figure class="{"wide" if drawing.wide else ""}">{svg}{caption}</figure>')
     return f'<div class="figures">{"".join(shown)}</div>'
 
 
 def _list(lines: Sequence[str]) -> str:
-    items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+    items = "".join(f"<li>{_text(line)}</li>" for line in lines)
     return f'<ul class="points">{items}</ul>' if lines else ""
 
 
 def _note(text: str) -> str:
-    return f'<p class="note">{html.escape(text)}</p>'
+    return f'<p class="note">{_text(text)}</p>'
+
+
+def _text(text: str) -> str:
+    """Escaped, with per cent signs kept beside their numbers."""
+    return html.escape(text).replace(" %", "&nbsp;%")

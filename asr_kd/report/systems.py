@@ -19,6 +19,23 @@ KINDS = ("gmm", "single", "ensemble", "student")
 
 
 @dataclass(frozen=True)
+class Experiment:
+    """Where the parts of an experiment lie.
+
+    Attributes:
+        root: the experiment's folder.
+        gmm: aligned cuts and transition model.
+        cuts: what was decoded, the reference.
+        boundaries: comparison of the alignment with the truth, if there is one.
+    """
+
+    root: Path
+    gmm: Path
+    cuts: Path
+    boundaries: Path
+
+
+@dataclass(frozen=True)
 class System:
     """One row of the table.
 

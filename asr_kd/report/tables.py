@@ -117,7 +117,7 @@ def headlines(results: Results) -> list[str]:
                 f"{names[c.system]} against {names[c.twin]}: WER {signed(c.difference)} points "
                 f"(95 % interval {signed(c.low)} to {signed(c.high)})."
             )
-    return lines
+    return [line[0].upper() + line[1:] for line in lines]
 
 
 def markdown(results: Results) -> str:
@@ -140,12 +140,13 @@ def markdown(results: Results) -> str:
 
 
 NOTES = """Frame accuracy: senones right, of all frames and of frames aligned with speech; of several seeds
-the mean ± the standard deviation.  WER: of several seeds the mean, with the 95 % bootstrap interval over utterances
-(the seeds pooled).  Gain kept: (student − mean single network) / (ensemble − mean single network) in test frame
-accuracy.  RTF: scoring and search on one core, divided by the duration of the audio."""
+the mean ± the standard deviation.  WER: of several seeds the mean, with the 95 % bootstrap interval (the seeds pooled,
+so it speaks of other utterances, not of other seeds).  Gain kept: (student − mean single network) / (ensemble − mean
+single network) in test frame accuracy.  RTF: scoring and search on one core, divided by the duration of the audio."""
 
 COMPARISON_NOTES = """Difference: WER of the system minus that of the other, on the same utterances; negative
-is better.  Better in: share of the bootstrap draws in which the system makes fewer errors.  p: two-sided."""
+is better.  Seed all: the seeds that both have, pooled.  Better in: share of the bootstrap draws in which the system
+makes fewer errors.  p: two-sided."""
 
 
 def label(row: Row) -> str:

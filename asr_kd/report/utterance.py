@@ -18,7 +18,7 @@ from asr_kd.storage import UserError
 
 #: An utterance about this long (seconds) is shown unless one is named.
 SECONDS = 3.0
-REST = "other"
+SILENCE, REST = "SIL", "other"
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def read_utterance(
         [(item.start, item.start + item.duration, item.symbol) for item in alignment.get(kind, [])]
         for kind in ("phone", "word")
     )
-    shown = list(dict.fromkeys(phone for _, _, phone in segments))
+    shown = list(dict.fromkeys([SILENCE, *(phone for _, _, phone in segments)]))
     place = {phone: row for row, phone in enumerate(shown)}
     rows = np.array([place.get(phone_names[phone], len(shown)) for phone in phones_of_pdfs])
     normalised = Normaliser.load(features)(cut)

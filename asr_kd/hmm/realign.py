@@ -1,0 +1,76 @@
+"""``python -m asr_kd.hmm.realign``: align every role again, with a network's scores instead of the GMMs'."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from asr_kd.cli import run
+from asr_kd.storage import Stage
+
+if TYPE_CHECKING:
+    from asr_kd.hmm.align import Scorer
+
+
+@dataclass
+class Config:
+    """Forced alignment with scores made elsewhere: the same senones, better placed.
+
+    The scores of an utterance are log-likelihoods (log posterior − log prior) of the senones of ``gmm``.
+    The result has the form of the folder that python -m asr_kd.hmm makes, and takes its place.
+    """
+
+    gmm: Path
+    """Folder that python -m asr_kd.hmm filled: the topology, tree and transition model to align with."""
+    scores: Path
+    """Folder with one (T, C) array per utterance, ID.npy."""
+    lang: Path
+    """Folder that python -m asr_kd.lang filled."""
+    features: Path
+    """Folder that python -m asr_kd.features filled: its cuts are aligned."""
+    out: Path
+    """Folder for the aligned cuts and copies of the models."""
+    jobs: int = 0
+    """Processes (0: one a core)."""
+
+
+def main(config: Config) -> None:
+    stage = Stage("realign", config.out, config, [config.gmm, config.scores, config.lang, config.features])
+    if stage.begin():
+        from asr_kd.hmm.scores import StoredScores
+
+        scorer = StoredScores(config.scores.resolve())
+        stage.finish(**realign(config.gmm, scorer, config.lang, config.features, config.out, config.jobs))
+
+
+def realign(gmm_dir: Path, scores: Scorer, lang: Path, features: Path, out: Path, jobs: int = 0) -> dict[str, Any]:
+    """Align every role of ``features`` with any scores.
+
+    Args:
+        gmm_dir: topology, tree and transition model.
+        scores: cut -> (T, C) float32 log-likelihoods; it must pickle, since it goes to worker processes.
+        lang: pronunciations.
+        features: folder with cuts_ROLE.jsonl.gz.
+        out: filled with what python -m asr_kd.hmm makes.
+        jobs: processes (0: one a core).
+
+    Returns:
+        figures of each role.
+    """
+    from asr_kd.hmm.align import ScoredAlignment
+    from asr_kd.hmm.store import align_roles, copy_models, finish
+    from asr_kd.parallel import make_executor
+    from asr_kd.storage import read_json
+
+    description = read_json(gmm_dir / "hmm.json")
+    out = out.resolve()
+    copy_models(gmm_dir, out)
+    source = ScoredAlignment(out, lang.resolve(), scores)
+    with make_executor(jobs) as executor:
+        figures = align_roles(executor, source, features, out, description["num_pdfs"])
+    return finish(out, {**description, "realigned": True}, figures)
+
+
+if __name__ == "__main__":
+    run(Config, main)

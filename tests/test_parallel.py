@@ -1,0 +1,49 @@
+"""Processes of the fan-out."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from asr_kd.parallel import make_executor, run_all
+
+PARENT = """
+import os, time
+from asr_kd.parallel import make_executor
+if __name__ == "__main__":
+    executor = make_executor(1)
+    print(executor.submit(os.getpid).result(), flush=True)
+    executor.submit(time.sleep, 60)
+    time.sleep(60)
+"""
+
+
+def test_workers_compute_with_one_thread_and_keep_order():
+    with make_executor(2) as executor:
+        results = dict(run_all(executor, abs, [-1, -2, 3], "test"))
+        assert executor.submit(os.getenv, "OMP_NUM_THREADS").result() == "1"
+    assert results == {0: 1, 1: 2, 2: 3}
+
+
+def test_workers_end_with_a_killed_parent(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    parent = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True)
+    worker = int(parent.stdout.readline())
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    for _ in range(100):
+        state = alive(worker)
+        if not state:
+            break
+        time.sleep(0.1)
+    assert not alive(worker)
+
+
+def alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
