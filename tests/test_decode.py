@@ -297,7 +297,7 @@ def test_tunes_on_dev_then_decodes(toy: SimpleNamespace, tmp_path: Path, capsys:
 
 
 def test_shards_are_not_decoded_again(toy: SimpleNamespace, search: Search, tmp_path: Path) -> None:
-    cuts = list(CutSet.from_file(toy.features / "cuts_test.jsonl.gz"))[:40]
+    cuts = list(CutSet.from_file(toy.features / "cuts_test.jsonl.gz"))[:16]
     decoder = Decoder(load_scorer([toy.model], toy.features, PDFS), [search])
     shards = decoder.run(cuts, SearchOptions(), tmp_path, "test")
     found = [path.read_bytes() for path in shards]

@@ -116,7 +116,7 @@ def test_silence_has_its_own_leaves_in_every_context() -> None:
 
 
 def test_the_context_that_matters_is_found() -> None:
-    tree = grown(leaves=120)
+    tree = grown(leaves=120, min_frames=20)
     for centre, state in itertools.product(range(3, 9), range(3)):
         near = {tree.root.lookup((left, centre, 5, state)) for left in (3, 4)}
         far = {tree.root.lookup((left, centre, 5, state)) for left in (5, 6, 7, 8)}

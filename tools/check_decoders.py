@@ -37,7 +37,7 @@ class Config:
     """cuts_ROLE.jsonl.gz to take utterances from."""
     utterances: int = 200
     """How many of them, from the first."""
-    beam: float = 16.0
+    beam: float = 13.0
     """Beam of both."""
     max_active: int = 20000
     """States a frame of both; pruning by number differs between them, so large."""

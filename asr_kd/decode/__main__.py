@@ -53,22 +53,22 @@ class Config:
     """Factor of the acoustic log-likelihoods; with --tune-on, that of the lattices it starts from."""
     insertion_penalty: float = 0.0
     """Taken off a path's score (natural logarithm) for each word."""
-    scales: tuple[float, ...] = (0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.1, 0.12, 0.15, 0.2, 0.25, 0.3)
+    scales: tuple[float, ...] = (0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.1, 0.12, 0.15, 0.2)
     """Acoustic scales that --tune-on tries."""
-    penalties: tuple[float, ...] = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5)
+    penalties: tuple[float, ...] = (-1.0, -0.5, 0.0, 0.5, 1.0)
     """Word insertion penalties that --tune-on tries."""
-    beam: float = 16.0
+    beam: float = 13.0
     """Paths worse than the best of their frame by more (scaled natural logarithm) are dropped."""
     max_active: int = 2500
     """States kept a frame, at most; must exceed --min-active."""
     min_active: int = 30
     """States kept a frame, at least, whatever the beam."""
-    lattice_beam: float = 6.0
+    lattice_beam: float = 4.0
     """Lattice arcs on no path within this of the best one are dropped (tuning and --lattices)."""
     lattices: bool = False
     """Also write lattices_ROLE.gz, Kaldi's text archive: from, to, pdf + 1, word, graph cost,acoustic cost."""
-    batch: int = 8
-    """Utterances searched together."""
+    batch: int = 4
+    """Utterances searched together, at most; on a CPU more save no time, but cost memory."""
     k2_python: Path | None = None
     """Interpreter with k2; default: $ASR_KD_K2_PYTHON, else .venv-k2 beside the package, else this one."""
     in_process: bool = False

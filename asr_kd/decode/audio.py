@@ -32,7 +32,7 @@ def decode_files(paths: Sequence[Path], decoder: Decoder, options: SearchOptions
         for path, text, reason in _decode(paths[start : start + decoder.batch], decoder, options, words):
             if reason:
                 bad += 1
-                print(f"{path}: {reason}", file=sys.stderr, flush=True)
+                print(reason if str(path) in reason else f"{path}: {reason}", file=sys.stderr, flush=True)
             else:
                 print(f"{path}\t{text}", flush=True)
     return bad

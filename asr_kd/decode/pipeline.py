@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 
-#: Utterances in a shard, the unit of resuming; and bytes of scores in a batch.
-SHARD = 32
+#: Utterances in a shard, the unit of resuming; few, so that a short role keeps every worker busy.
+SHARD = 8
+#: Bounds on a batch: frames (lattices take up to 100 kB a frame in the worker), and bytes of scores.
+BATCH_FRAMES = 12000
 BATCH_BYTES = 128 << 20
 
 
@@ -51,7 +53,7 @@ class Decoder:
         batch: utterances searched together, at most.
     """
 
-    def __init__(self, scorer: Scorer, searches: Sequence[Search], batch: int = 8) -> None:
+    def __init__(self, scorer: Scorer, searches: Sequence[Search], batch: int = 4) -> None:
         self.scorer, self.searches, self.batch = scorer, searches, batch
         self._free: queue.SimpleQueue[Search] = queue.SimpleQueue()
         for search in searches:
@@ -121,8 +123,9 @@ class Decoder:
     def _batches(self, cuts: list[MonoCut]) -> Iterator[list[MonoCut]]:
         start = 0
         while start < len(cuts):
-            longest = 4 * (self.searches[0].num_pdfs + 1) * max(1, cuts[start].num_frames)
-            size = max(1, min(self.batch, BATCH_BYTES // longest))
+            frames = max(1, cuts[start].num_frames)  # of the longest: cuts come sorted
+            scores = 4 * self.searches[0].num_pdfs * frames
+            size = max(1, min(self.batch, BATCH_FRAMES // frames, BATCH_BYTES // scores))
             yield cuts[start : start + size]
             start += size
 

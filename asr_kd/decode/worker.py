@@ -30,6 +30,8 @@ import numpy as np
 
 #: Goes into the name of a prepared graph: raise it when the conversion changes.
 FORMAT = 1
+#: Lattice beam where only the best path is wanted: a narrow one saves a fifth of the time and half the memory.
+NARROW = 1.0
 _SIZES = struct.Struct("<QQ")
 _DTYPES = ("float32", "int32")
 
@@ -40,7 +42,8 @@ class SearchOptions:
 
     Attributes:
         beam: paths this much worse than the best one of their frame are dropped (after scaling).
-        lattice_beam: lattice arcs whose best path is this much worse than the best path are dropped.
+        lattice_beam: lattice arcs whose best path is this much worse than the best path are dropped; counts
+            with a grid or ``lattice`` only.
         min_active, max_active: bounds on states kept a frame; k2 wants max_active > min_active.
         acoustic_scale: multiplies the acoustic scores before they meet the graph's.
         insertion_penalty: taken off a path's score for each of its words.
@@ -49,8 +52,8 @@ class SearchOptions:
         lattice: also return the lattice.
     """
 
-    beam: float = 16.0
-    lattice_beam: float = 6.0
+    beam: float = 13.0
+    lattice_beam: float = 4.0
     min_active: int = 30
     max_active: int = 2500
     acoustic_scale: float = 0.1
@@ -325,7 +328,7 @@ class Searcher:
             self.graph,
             dense,
             search_beam=options.beam,
-            output_beam=options.lattice_beam,
+            output_beam=options.lattice_beam if options.lattice or options.scales else NARROW,
             min_active_states=options.min_active,
             max_active_states=options.max_active,
         )

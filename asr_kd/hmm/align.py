@@ -11,13 +11,15 @@ import numpy as np
 from lhotse.cut import MonoCut
 
 from asr_kd.hmm.kaldi_io import read_transition_model, read_tree
-from asr_kd.hmm.viterbi import BEAM, RETRY_BEAM, GraphCompiler, Transitions, align, graph_labels, phones_of
+from asr_kd.hmm.viterbi import BEAM, GraphCompiler, Transitions, align, graph_labels, phones_of
 from asr_kd.hmm.words import Lexicon, Words, locate_words
 from asr_kd.storage import UserError
 
 if TYPE_CHECKING:
     from kaldi_hmm_gmm import ContextDependency
 
+#: For a second try, wider than in training: graphs of one transcript are small.
+WIDE_BEAM = 100.0
 #: (T, C) float32 log-likelihoods of a cut.
 Scorer = Callable[[MonoCut], np.ndarray]
 
@@ -46,7 +48,7 @@ def align_cuts(
     scorer: Scorer,
     cuts: Sequence[MonoCut],
     beam: float = BEAM,
-    retry_beam: float = RETRY_BEAM,
+    retry_beam: float = WIDE_BEAM,
 ) -> tuple[list[Aligned | str], Lexicon]:
     """Align cuts with their transcripts.
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from asr_kd.cli import run
 from asr_kd.corpora.manifests import read_jsonl
-from asr_kd.storage import UserError, read_json, save_array, write_json
+from asr_kd.storage import UserError, save_array, write_json
 
 Segment = tuple[float, float, str]  # start and end in seconds, symbol
 WITHIN_MS = (10, 20, 30, 50)
@@ -131,12 +131,6 @@ def _statistics(errors: Sequence[float], matched: int, known: int) -> dict[str, 
         "bias_ms": round(float(np.median(values)), 2) if len(values) else None,
         "within_percent": {str(ms): round(100 * float((size <= ms).mean()), 2) for ms in WITHIN_MS if len(values)},
     }
-
-
-def is_met(folder: Path, role: str, median_ms: float = 15, within_30: float = 80) -> bool:
-    """Whether boundaries.json reaches a target."""
-    phones = read_json(folder / "boundaries.json")[role]["phones"]
-    return bool(phones["median_ms"] <= median_ms and phones["within_percent"]["30"] >= within_30)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def main(config: Config) -> None:
             hclg.write(str(path))
         with atomic_open(config.out / "words.txt") as file:
             file.write(symbol_table(lang.words))
-        write_json(config.out / "graph.json", figures)
+        write_json(config.out / "graph.json", {name: figures[name] for name in ("num_pdfs", "states", "arcs")})
         stage.finish(**figures)
 
 

@@ -58,7 +58,7 @@ def _read_vector(file: IO[bytes] | gzip.GzipFile) -> np.ndarray:
     file.seek(-len(flag), 1)
     if flag == b"\0B\4":
         return np.asarray(read_int32vector(file), dtype=np.int32)
-    if flag.startswith(b"\0") or not flag.strip().isdigit():
+    if not flag.replace(b" ", b"").strip().isdigit():
         raise ValueError("an entry of another kind")
     return np.asarray(read_ascii_mat(file), dtype=np.int32).reshape(-1)
 

@@ -31,18 +31,16 @@ class Model:
 
 @dataclass
 class Statistics:
-    """What a pass found: GMM statistics, frames of each transition-id, what failed, path scores."""
+    """What a pass found: GMM statistics, frames of each transition-id, which utterances failed."""
 
     gmm: Accumulators
     transitions: np.ndarray
     failed: list[str] = field(default_factory=list)
-    score: float = 0.0
 
     def __iadd__(self, other: Statistics) -> Statistics:
         self.gmm += other.gmm
         self.transitions += other.transitions
         self.failed += other.failed
-        self.score += other.score
         return self
 
 
@@ -66,26 +64,24 @@ def run_pass(job: PassJob) -> Statistics:
     chunk = Chunk.load(job.chunk)
     transitions, gmms, transform = _load(job.model)
     failed: list[str] = []
-    score = 0.0
     if job.how == "keep":
         alignment = np.load(job.chunk / ALIGNMENT, allow_pickle=False)
     else:
-        alignment, failed, score = _new_alignment(job, chunk, transitions, gmms, transform)
+        alignment, failed = _new_alignment(job, chunk, transitions, gmms, transform)
         save_array(job.chunk / ALIGNMENT, alignment)
     used = alignment > 0
     features = np.concatenate([apply_map(chunk.cepstra[span], transform) for _, span, _ in chunk.utterances()])
     stats = accumulate(gmms, features[used], transitions.pdf[alignment[used]])
-    return Statistics(stats, np.bincount(alignment[used], minlength=len(transitions.pdf)), failed, score)
+    return Statistics(stats, np.bincount(alignment[used], minlength=len(transitions.pdf)), failed)
 
 
 def _new_alignment(
     job: PassJob, chunk: Chunk, transitions: Transitions, gmms: Gmms, transform: np.ndarray
-) -> tuple[np.ndarray, list[str], float]:
-    """Transition-ids (T,) of a chunk (0: not aligned), the utterances that failed, the sum of path scores."""
+) -> tuple[np.ndarray, list[str]]:
+    """Transition-ids (T,) of a chunk (0: not aligned), and the utterances that failed."""
     compiler = GraphCompiler(transitions, read_tree(job.model.tree), chunk.lexicon, chunk.phones)
     alignment = np.zeros(len(chunk.cepstra), dtype=np.int32)
     failed: list[str] = []
-    score = 0.0
     for name, span, words in chunk.utterances():
         graph = compiler(words)
         if job.how == "equal":
@@ -96,12 +92,11 @@ def _new_alignment(
             scores = gmms.scores(apply_map(chunk.cepstra[span], transform), pdfs)[:, back]
             found = align(graph, transitions, labels, scores)
             path = found[0] if found else None
-            score += found[1] * len(scores) if found else 0.0
         if path is None:
             failed.append(name)
         else:
             alignment[span] = path
-    return alignment, failed, score
+    return alignment, failed
 
 
 def contexts_of(path: np.ndarray, transitions: Transitions, pdf_class: np.ndarray) -> np.ndarray:

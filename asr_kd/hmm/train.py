@@ -63,7 +63,6 @@ class Trainer:
         self.executor, self.chunks, self.scratch = executor, chunks, scratch
         self.topology = kaldi_hmm_gmm.HmmTopology()
         self.topology.read(topology)
-        self.topology_text = topology
         self.silence_phones, self.frontend, self.seed = list(silence_phones), frontend, seed
         self.failed: list[str] = []
         self.history: list[dict[str, float]] = []
@@ -119,7 +118,7 @@ class Trainer:
                     "pass": number + 1,
                     "log_likelihood": stats.gmm.log_likelihood / stats.gmm.frames,
                     "gaussians": int(gmms.starts[-1]),
-                    "failed": len(stats.failed),
+                    "failed": len(self.failed),
                 }
             )
             print(name, how, self.history[-1], flush=True)

@@ -38,6 +38,7 @@ class Lang:
         self.words = _read_symbols(path / "words.txt")
         self.phone_ids = {phone: i for i, phone in enumerate(self.phones)}
         self.word_ids_by_name = {word: i for i, word in enumerate(self.words)}
+        self._vocabulary = frozenset(self.words[2:-3])
         self._reported: set[str] = set()
 
     @classmethod
@@ -80,7 +81,7 @@ class Lang:
     def units_of(self, word: str) -> list[str]:
         """What ``words`` has for a word of a transcript: the word, or its pieces; [<UNK>] if it has nothing."""
         if self.kind == "phone":
-            return [word if word in self.word_ids_by_name else UNKNOWN]
+            return [word if word in self._vocabulary else UNKNOWN]
         return self._pieces.encode(word) or [UNKNOWN]
 
     def word_ids(self, text: str) -> list[int]:

@@ -34,13 +34,14 @@ class Config:
     """A word of --lm-text is taken if it comes this often."""
     vocab_size: int = 200
     """Sentencepiece pieces to learn."""
-    order: int = 0
-    """Order of the n-gram model (0: 2 for words, 4 for pieces)."""
+    order: int | None = None
+    """Order of the n-gram model, 1 to 5 (default: 2 for words, 4 for pieces)."""
     transcript_weight: float | None = None
     """Share of the transcripts' model in the mixture, 0 to 1, when there is --lm-text (default: the share,
-    and each text's, that suits dev best)."""
-    prune: float = 1e-7
-    """Leave out n-grams without which perplexity rises by less than this, relatively (0: keep all)."""
+    and each text's, that suits dev best; 0.5 without dev)."""
+    prune: float | None = None
+    """Leave out n-grams without which perplexity rises by less than this, relatively; 0 keeps all (default:
+    1e-7 for words, 1e-6 for pieces, whose graphs grow faster)."""
     arpa: Path | None = None
     """Language model made elsewhere (ARPA, .gz too): it and its words instead of a model of the texts."""
     silence_probability: float = 0.5

@@ -74,6 +74,8 @@ def _parse(file: IO[str], max_words: int) -> tuple[list[str], BackoffModel]:
     first = np.array([*(unigrams[word] for word in words), end, -math.inf]) * LOG10
     keys, log_probs = [np.arange(base)], [first - np.log(np.exp(first).sum())]
     for n, section in enumerate(sections, 2):
+        if n * math.log2(base) >= 63:
+            raise UserError(f"{n}-grams of {len(words)} words are more than this program numbers: lower --max-words")
         found: dict[int, float] = {}
         for log_prob, gram in section:
             numbers = [ids.get(word, -1) for word in gram[:n]]
@@ -84,6 +86,8 @@ def _parse(file: IO[str], max_words: int) -> tuple[list[str], BackoffModel]:
                 found[key] = log_prob * LOG10
         new = np.array(sorted(found), np.int64)
         new = new[np.isin(new // base, keys[-1])]
+        if not len(new):
+            break
         keys.append(new)
         log_probs.append(np.array([found[key] for key in new.tolist()]))
     model = BackoffModel(base, keys, log_probs, [np.zeros(len(k)) for k in keys])

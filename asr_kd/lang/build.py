@@ -5,14 +5,14 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from asr_kd.lang import UNKNOWN, Lang, symbol_names, symbol_table
-from asr_kd.lang import ngram
+from asr_kd.lang import UNKNOWN, Lang, ngram, symbol_names, symbol_table
 from asr_kd.lang.__main__ import Config
 from asr_kd.lang.arpa import read_arpa, write_arpa
 from asr_kd.lang.fst import disambiguate, grammar_fst, lexicon_fst, write_fst
@@ -59,8 +59,10 @@ def check(config: Config) -> None:
         raise UserError(f"--silence-probability {config.silence_probability} must lie between 0 and 1")
     if config.transcript_weight is not None and not 0 <= config.transcript_weight <= 1:
         raise UserError(f"--transcript-weight {config.transcript_weight} must lie between 0 and 1")
-    if not 0 <= config.order <= 5:
-        raise UserError(f"--order {config.order} must be 1 to 5 (0: the default of the units)")
+    if config.order is not None and not 1 <= config.order <= 5:
+        raise UserError(f"--order {config.order} must lie between 1 and 5")
+    if config.prune is not None and config.prune < 0:
+        raise UserError(f"--prune {config.prune} must not be negative")
     if config.arpa and config.units != "phone":
         raise UserError("--arpa lists words: it does not go with --units sentencepiece, whose model lists pieces")
 
@@ -172,20 +174,22 @@ def estimate(
     """A model of the transcripts, mixed with one of each further text."""
     words = [word for word in lang.lexicon if word != UNKNOWN]
     encode = encoder(lang, words)
-    order = config.order or (2 if lang.kind == "phone" else 4)
+    order, threshold = (2, 1e-7) if lang.kind == "phone" else (4, 1e-6)
+    order = order if config.order is None else config.order
+    threshold = threshold if config.prune is None else config.prune
     sources: list[Iterable[str]] = [transcripts, *map(read_text, config.lm_text)]
     try:
         corpora = [ngram.count(map(encode, source), len(words), order) for source in sources]
     except ValueError as error:
         raise UserError(f"{error}: lower --order or --max-words") from None
-    empty = [path for path, counts in zip(config.lm_text, corpora[1:], strict=True) if not counts.tokens]
+    empty = [path for path, counts in zip(config.lm_text, corpora[1:], strict=True) if not counts.words]
     if empty:
         raise UserError(f"{empty[0]} has no known word: check --lm-text")
     models = [ngram.kneser_ney(counts) for counts in corpora]
     weights = mixture_weights(config, models, [encode(text) for text in dev])
     model = ngram.mix(models, weights) if len(models) > 1 else models[0]
-    if config.prune:
-        model = ngram.prune(model, corpora, weights, config.prune)
+    if threshold:
+        model = ngram.prune(model, corpora, weights, threshold)
     return words, model, {"mixture": [round(float(weight), 4) for weight in weights]}
 
 
@@ -225,7 +229,7 @@ def report(lang: Lang, dev: Sequence[str], model: BackoffModel, encode: Encode) 
     line += f"perplexity {figures['dev_perplexity']:.1f}"
     if lang.kind == "sentencepiece":
         per_word = log_probs.sum() / (len(spoken) + len(dev))
-        figures["dev_perplexity_per_word"] = round(float(ngram.np.exp(-per_word)), 2)
+        figures["dev_perplexity_per_word"] = round(math.exp(-per_word), 2)
         line += f" per piece, {figures['dev_perplexity_per_word']:.1f} per word"
     print(line, flush=True)
     return figures

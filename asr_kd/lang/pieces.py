@@ -69,8 +69,8 @@ class Pieces:
 
     def __init__(self, path: Path, alphabet: Iterable[str]) -> None:
         self.alphabet = frozenset(alphabet)
-        self._model = sentencepiece.SentencePieceProcessor(model_file=str(path))
-        learnt = {self._model.id_to_piece(i) for i in range(self._model.get_piece_size()) if not self._model.is_unknown(i)}
+        self._model = model = sentencepiece.SentencePieceProcessor(model_file=str(path))
+        learnt = {model.id_to_piece(i) for i in range(model.get_piece_size()) if not model.is_unknown(i)}
         letters = {prefix + letter for letter in self.alphabet for prefix in ("", BOUNDARY)}
         self.pieces = sorted((learnt | letters) - {BOUNDARY})
         self._known = frozenset(self.pieces)

@@ -7,6 +7,7 @@
 # --help lists the options.  Every stage keeps a completion mark with the fingerprint of its inputs: the same
 # command run again skips what is done, redoes what changed, and goes on where it was killed.
 set -euo pipefail
+command="bash recipes/librispeech/run.sh${*:+ $*}"
 recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$recipe/../.." && pwd)
 
@@ -65,8 +66,12 @@ seeds_of() { local n; for ((n = 0; n < $2; n++)); do echo "$1/seed-$n"; done; }
 
 call 1 corpora corpora "${corpus[@]}" ${also:+--also "${also[@]}"} --out "$exp/data"
 call 2 features features --data "$exp/data" --out "$exp/features"
+[ ! -f "$exp/data/lm_text.txt" ] || lm_text+=("$exp/data/lm_text.txt") # the embedded corpus brings its own
 call 3 lang lang --data "$exp/data" ${lm_text:+--lm-text "${lm_text[@]}"} --out "$exp/lang"
 call 4 hmm hmm --features "$exp/features" --lang "$exp/lang" --out "$exp/gmm"
+# The embedded corpus knows where every phone truly is: how far off is the alignment?
+[ ! -f "$exp/data/truth_train.jsonl.gz" ] ||
+  call 4 hmm.boundaries boundaries --cuts "$exp/gmm" --truth "$exp/data" --out "$exp/boundaries"
 call 5 hmm.graph graph --lang "$exp/lang" --gmm "$exp/gmm" --out "$exp/graph"
 
 data=(--features "$exp/features" --cuts "$exp/gmm")
@@ -108,4 +113,4 @@ for name in teachers student quarter_hard quarter_student; do
   done
 done
 
-call 10 report report --exp "$exp" --systems "$recipe/conf/systems.yaml" --out "$exp/report"
+call 10 report report --exp "$exp" --systems "$recipe/conf/systems.yaml" --command "$command" --out "$exp/report"

@@ -1,0 +1,73 @@
+"""The main job itself, every stage, on a few minutes of embedded speech: through real GMM-HMMs and real k2."""
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def recipe(exp: Path, *flags: str) -> str:
+    command = ["bash", ROOT / "recipes/librispeech/run.sh", "--conf", ROOT / "tests/tiny.yaml", "--exp", exp]
+    done = subprocess.run(
+        [*map(str, command), "--teachers", "2", "--seeds", "1", *flags],
+        capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory) -> Path:
+    exp = tmp_path_factory.mktemp("recipe") / "exp"
+    recipe(exp)
+    return exp
+
+
+def test_table_has_every_system(experiment):
+    report = (experiment / "report" / "report.md").read_text()
+    for row in ("triphone GMM", "baseline DNN", "ensemble", "distilled, same size", "quarter size, distilled"):
+        assert re.search(rf"^\| *{row}", report, re.MULTILINE), row
+    assert "not run" not in report
+    page = (experiment / "report" / "index.html").read_text()
+    assert page.count("<svg") >= 4
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_every_utterance_has_a_hypothesis(experiment):
+    summary = json.loads((experiment / "data" / "summary.json").read_text())
+    for folder in (experiment / "decode").iterdir():
+        lines = (folder / "hyp_test.tsv").read_text().splitlines()
+        assert len(lines) == summary["test"]["utterances"]
+
+
+def test_networks_beat_chance_and_decoding_finds_words(experiment):
+    accuracy = json.loads((experiment / "accuracy" / "ensemble" / "accuracy.json").read_text())["test"]
+    assert accuracy["correct"] / accuracy["frames"] > 0.15
+    words = (experiment / "decode" / "ensemble" / "hyp_test.tsv").read_text().split()
+    assert len(words) > 60
+
+
+def test_second_run_does_nothing(experiment):
+    before = {path: path.stat().st_mtime_ns for path in experiment.rglob("*.json")}
+    output = recipe(experiment)
+    stages = output.count("== stage")
+    assert stages > 15
+    assert output.count("up to date") == stages
+    assert before == {path: path.stat().st_mtime_ns for path in experiment.rglob("*.json")}
+
+
+def test_audio_files_are_decoded(experiment):
+    audio = sorted((experiment / "data").rglob("*.flac"))[:2]
+    python = os.environ.get("ASR_KD_PYTHON", str(ROOT / ".venv/bin/python"))
+    done = subprocess.run(
+        [python, "-m", "asr_kd.decode", "--model", experiment / "student/seed-0", "--graph", experiment / "graph",
+         "--features", experiment / "features", "--tuned", experiment / "decode/student-0/tuned.json", *audio],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    lines = done.stdout.splitlines()
+    assert [line.split("\t")[0] for line in lines] == [str(path) for path in audio]
