@@ -11,7 +11,7 @@ command="bash recipes/librispeech/run.sh${*:+ $*}"
 recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$recipe/../.." && pwd)
 
-conf=embedded exp="" stage=0 stop_stage=99 teachers=3 seeds=3 corpus=() also=() lm_text=()
+conf=embedded exp="" stage=0 stop_stage=99 teachers=3 seeds=1 corpus=() also=() lm_text=()
 usage() {
   cat <<EOF
 Usage: bash recipes/librispeech/run.sh [options]
