@@ -92,8 +92,13 @@ def read_yaml(name: str) -> dict[str, Any]:
 
 
 def _typed(field: dataclasses.Field[Any], value: Any) -> Any:
-    """YAML gives strings and lists where the dataclass has paths and tuples."""
-    kind = str(field.type)
+    """YAML gives strings and lists where the dataclass has paths and tuples, and reads 1e-7 as a string."""
+    kind = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", str(field.type))
+    if kind.startswith("float") and isinstance(value, (int, str)):
+        try:
+            return float(value)
+        except ValueError:
+            raise UserError(f"{field.name} must be a number, not {value!r}: mend the configuration") from None
     if isinstance(value, list):
         items = [Path(v) if "Path" in kind else v for v in value]
         return tuple(items)

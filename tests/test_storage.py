@@ -21,6 +21,8 @@ class Config:
     """What to read."""
     size: int = 3
     """How many."""
+    rate: float = 1.0
+    """How fast."""
     jobs: int = 0
     """Processes."""
 
@@ -88,6 +90,11 @@ def test_yaml_sections_and_flags(tmp_path):
     config = cli.parse(Config, ["--config", section, "--out", "x"])
     assert config == Config(Path("x"), Path("a.txt"), 9)
     assert cli.parse(Config, ["--config", section, "--out", "x", "--size", "2"]).size == 2
+    (tmp_path / "rate.yaml").write_text("rate: 1e-7\n")
+    assert cli.parse(Config, ["--config", str(tmp_path / "rate.yaml"), "--out", "x"]).rate == 1e-7
+    (tmp_path / "rate.yaml").write_text("rate: fast\n")
+    with pytest.raises(UserError, match="rate must be a number"):
+        cli.parse(Config, ["--config", str(tmp_path / "rate.yaml"), "--out", "x"])
     (tmp_path / "bad.yaml").write_text("sise: 9\n")
     with pytest.raises(UserError, match="sise"):
         cli.parse(Config, ["--config", str(tmp_path / "bad.yaml"), "--out", "x"])

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import gzip
 import queue
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from asr_kd.decode.client import Outcome, Search
 from asr_kd.decode.output import lattice_text
 from asr_kd.decode.worker import SearchOptions
 from asr_kd.parallel import run_all
-from asr_kd.storage import atomic_open, read_json, write_json
+from asr_kd.storage import UserError, atomic_open, read_json, write_json
 
 if TYPE_CHECKING:
     from lhotse.cut import MonoCut
@@ -64,15 +65,19 @@ class Decoder:
 
         Returns:
             The shards' files, for ``utterances`` and ``seconds``.
+
+        Raises:
+            UserError: every utterance failed.
         """
         ordered = sorted(cuts, key=lambda cut: (-cut.num_frames, cut.id))  # equal lengths side by side
         shards = [
             Shard(folder / f"{start // SHARD:05d}.json", ordered[start : start + SHARD])
             for start in range(0, len(ordered), SHARD)
         ]
+        paths = [shard.path for shard in shards]
         missing = [shard for shard in shards if not shard.path.is_file()]
         if not missing:
-            return [shard.path for shard in shards]
+            return paths
         executor = ThreadPoolExecutor(len(self.searches))
         try:
             for _ in run_all(executor, lambda s: self._shard(s, options), missing, f"decode {name}", "shard"):
@@ -83,7 +88,11 @@ class Decoder:
             raise
         finally:
             executor.shutdown(cancel_futures=True)
-        return [shard.path for shard in shards]
+        reasons = [record["reason"] for _, record in utterances(paths)]
+        if all(reasons):
+            shutil.rmtree(folder)  # what went wrong may be mended: the next run is to try again
+            raise UserError(f"no utterance could be decoded ({name}); the first one: {reasons[0]}")
+        return paths
 
     def _shard(self, shard: Shard, options: SearchOptions) -> None:
         search = self._free.get()

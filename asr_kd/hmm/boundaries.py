@@ -38,6 +38,10 @@ class Config:
 
 
 def main(config: Config) -> None:
+    truths = [config.truth / f"truth_{role}.jsonl.gz" for role in config.roles]
+    stage = Stage("boundaries", config.out, config, [config.cuts, *truths])
+    if not stage.begin():
+        return
     result = {role: compare_role(config.cuts, config.truth, config.out, role) for role in config.roles}
     write_json(config.out / "boundaries.json", result)
     for role, one in result.items():
@@ -46,6 +50,7 @@ def main(config: Config) -> None:
             f"{role}: median |error| {phones['median_ms']} ms, within 30 ms {phones['within_percent']['30']} %, "
             f"bias {phones['bias_ms']} ms, {phones['coverage_percent']} % of phones matched"
         )
+    stage.finish()
 
 
 def compare_role(cuts: Path, truth: Path, out: Path, role: str) -> dict[str, Any]:

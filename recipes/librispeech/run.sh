@@ -45,13 +45,13 @@ while [ $# -gt 0 ]; do
   esac
 done
 
+begun=$SECONDS
 bash "$root/tools/setup.sh"
 python=${ASR_KD_PYTHON:-$root/.venv/bin/python}
 export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
 [ -f "$conf" ] || conf=$recipe/conf/$conf.yaml
 [ -f "$conf" ] || { echo "run.sh: error: there is no configuration $conf" >&2; exit 2; }
 exp=${exp:-$recipe/exp/$(basename "$conf" .yaml)}
-begun=$SECONDS
 
 # call STAGE MODULE [SECTION] FLAGS…: one Python stage, with its section of the configuration.
 call() {
