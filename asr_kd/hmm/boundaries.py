@@ -11,7 +11,7 @@ import numpy as np
 
 from asr_kd.cli import run
 from asr_kd.corpora.manifests import read_jsonl
-from asr_kd.storage import UserError, save_array, write_json
+from asr_kd.storage import Stage, UserError, save_array, write_json
 
 Segment = tuple[float, float, str]  # start and end in seconds, symbol
 WITHIN_MS = (10, 20, 30, 50)
