@@ -301,10 +301,11 @@ def test_shards_are_not_decoded_again(toy: SimpleNamespace, search: Search, tmp_
     decoder = Decoder(load_scorer([toy.model], toy.features, PDFS), [search])
     shards = decoder.run(cuts, SearchOptions(), tmp_path, "test")
     found = [path.read_bytes() for path in shards]
-    shards[0].write_text("kept")
+    kept = {"utterances": {"kept": {"reason": ""}}}
+    write_json(shards[0], kept)
     shards[1].unlink()
     assert decoder.run(cuts, SearchOptions(), tmp_path, "test") == shards
-    assert shards[0].read_text() == "kept"
+    assert read_json(shards[0]) == kept
     again, before = json.loads(shards[1].read_bytes()), json.loads(found[1])
     assert again["utterances"] == before["utterances"] and len(found) == 2
 

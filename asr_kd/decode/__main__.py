@@ -49,7 +49,7 @@ class Config:
     """Role on which acoustic scale and word insertion penalty are chosen first (fewest word errors)."""
     tuned: Path | None = None
     """tuned.json of another run: its values instead of --acoustic-scale and --insertion-penalty."""
-    acoustic_scale: float = 0.1
+    acoustic_scale: float = 0.07
     """Factor of the acoustic log-likelihoods; with --tune-on, that of the lattices it starts from."""
     insertion_penalty: float = 0.0
     """Taken off a path's score (natural logarithm) for each word."""

@@ -18,9 +18,9 @@ from asr_kd.storage import UserError
 if TYPE_CHECKING:
     from lhotse.cut import MonoCut
 
-#: Decoded again around the best scale when that is further from the lattices' own than this factor (real
-#: lattices gave the error rates of fresh searches at 1.7 times their scale).
-NEAR = 2.0
+#: Decoded again around the best scale when that is further from the lattices' own than this factor.  On real
+#: speech, lattices of scale 0.1 gave 70.1 % WER at their best point, 0.05, and those of 0.06 gave 68.5 %.
+NEAR = 1.5
 
 
 @dataclasses.dataclass(frozen=True)

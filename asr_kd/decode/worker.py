@@ -56,7 +56,7 @@ class SearchOptions:
     lattice_beam: float = 4.0
     min_active: int = 30
     max_active: int = 2500
-    acoustic_scale: float = 0.1
+    acoustic_scale: float = 0.07
     insertion_penalty: float = 0.0
     scales: tuple[float, ...] = ()
     penalties: tuple[float, ...] = ()
