@@ -51,7 +51,7 @@ class Config:
     device: str = "auto"
     """cpu, cuda, or auto."""
     jobs: int = 0
-    """Networks trained at once, one process and one CPU thread each; 0 means one a core."""
+    """Networks trained at once, a process each; 0 means one a core."""
 
 
 def main(config: Config) -> None:
@@ -68,7 +68,10 @@ def main(config: Config) -> None:
         return
     from asr_kd.trainer import train_network
 
-    with make_executor(min(len(todo), config.jobs or cpu_count())) as executor:
+    # Cores without a network of their own help the others.  All seeds count, not those left to do: the
+    # number of threads can change a sum's last digit, and a resumed run must end with the same figures.
+    jobs = min(len(config.seeds), config.jobs or cpu_count())
+    with make_executor(jobs, threads=max(1, cpu_count() // jobs)) as executor:
         for index, figures in run_all(executor, train_network, todo, f"training {config.out.name}", "network"):
             stages[todo[index][1]].finish(**figures)
 
