@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from asr_kd.parallel import ahead
 from asr_kd.storage import UserError
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class FrameLoader:
                 self._kept = self._read(self.manifest)
             yield from self._batches(self._kept, order)
             return
-        for pool in _ahead(self._pools(order)):
+        for pool in ahead(self._pools(order)):
             yield from self._batches(pool, order)
 
     def _pools(self, order: np.random.Generator) -> Iterator[_Pool]:
@@ -158,12 +158,3 @@ def _manifest(path: Path) -> list[MonoCut]:
     if not cuts:
         raise UserError(f"{path} holds no utterance: look at the skipped ones listed beside it")
     return cuts
-
-
-def _ahead(items: Iterator[_Pool]) -> Iterator[_Pool]:
-    """Iterate over ``items``, preparing the next one in a thread while one is in use."""
-    with ThreadPoolExecutor(max_workers=1) as thread:
-        following = thread.submit(next, items, None)
-        while (item := following.result()) is not None:
-            following = thread.submit(next, items, None)
-            yield item

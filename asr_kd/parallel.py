@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -58,3 +58,12 @@ def run_all(
     futures: dict[Future[Result], int] = {executor.submit(function, item): i for i, item in enumerate(items)}
     for future in progress(as_completed(futures), description, len(items), unit):
         yield futures[future], future.result()
+
+
+def ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """``items``, none of them None, the next one being made in a thread while one is in use."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        following = thread.submit(next, items, None)
+        while (item := following.result()) is not None:
+            following = thread.submit(next, items, None)
+            yield item

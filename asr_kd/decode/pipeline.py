@@ -19,7 +19,7 @@ from asr_kd.decode.acoustics import Scorer
 from asr_kd.decode.client import Outcome, Search
 from asr_kd.decode.output import lattice_text
 from asr_kd.decode.worker import SearchOptions
-from asr_kd.parallel import run_all
+from asr_kd.parallel import ahead, run_all
 from asr_kd.storage import UserError, atomic_open, read_json, write_json
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Decoder:
             before, scoring = search.seconds, 0.0
             records: dict[str, dict[str, Any]] = {}
             with _lattices(shard.path, options) as write_lattice:
-                for cuts, scores, seconds in _ahead(self._scored(shard.cuts)):
+                for cuts, scores, seconds in ahead(self._scored(shard.cuts)):
                     scoring += seconds
                     outcomes = iter(search([m for m in scores if isinstance(m, np.ndarray)], options))
                     for cut, matrix in zip(cuts, scores, strict=True):
@@ -179,12 +179,3 @@ def _record(outcome: Outcome) -> dict[str, Any]:
         return {"words": None, "reason": outcome.reason}
     fields = ("words", "acoustic", "graph", "grid", "grid_index")
     return {**{name: getattr(found, name) for name in fields}, "reason": ""}
-
-
-def _ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """``items``, the next one being made while the last one is used."""
-    with ThreadPoolExecutor(1) as pool:
-        following = pool.submit(next, items, None)
-        while (item := following.result()) is not None:
-            following = pool.submit(next, items, None)
-            yield item
