@@ -52,16 +52,16 @@ def test_teachers_learn_and_differ(teachers):
     assert any((teachers / "seed-0" / "tensorboard").iterdir())
 
 
-def test_killed_training_resumes_to_the_same_weights(prepared, teachers, tmp_path):
-    interrupted = Trainer(config(prepared, tmp_path / "teachers"), 0)
-    interrupted.train_epoch()
-    resumed = Trainer(config(prepared, tmp_path / "teachers"), 0)
+def test_killed_training_resumes_to_the_same_weights(prepared, tmp_path):
+    whole = Trainer(config(prepared, tmp_path / "whole"), 0)
+    Trainer(config(prepared, tmp_path / "parts"), 0).train_epoch()  # and then it is killed
+    resumed = Trainer(config(prepared, tmp_path / "parts"), 0)
     assert resumed.epoch == 1
-    while resumed.epoch < 3:
-        resumed.train_epoch()
-    whole = load_file(teachers / "seed-0" / "last.safetensors")
-    parts = load_file(tmp_path / "teachers" / "seed-0" / "last.safetensors")
-    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    for trainer in (whole, resumed):
+        while trainer.epoch < 3:
+            trainer.train_epoch()
+    expected, found = (load_file(trainer.out / "last.safetensors") for trainer in (whole, resumed))
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
 def test_store_holds_the_ensemble_average(prepared, teachers, store):
