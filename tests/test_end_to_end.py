@@ -66,7 +66,7 @@ def test_audio_files_are_decoded(experiment):
     python = os.environ.get("ASR_KD_PYTHON", str(ROOT / ".venv/bin/python"))
     done = subprocess.run(
         [python, "-m", "asr_kd.decode", "--model", experiment / "student/seed-0", "--graph", experiment / "graph",
-         "--features", experiment / "features", "--tuned", experiment / "decode/student-0/tuned.json", *audio],
+         "--features", experiment / "features", "--tuned", experiment / "decode/teachers-0/tuned.json", *audio],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     lines = done.stdout.splitlines()

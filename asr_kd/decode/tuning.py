@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import kaldialign
+import numpy as np
 
 from asr_kd.decode.output import Words
 from asr_kd.decode.pipeline import Decoder, utterances
@@ -53,13 +54,16 @@ def tune(
         folder: for shards.
 
     Returns:
-        The best point (fewest errors; then the smaller penalty, the smaller scale), and all of them.
+        The best point (fewest errors on average over it and its neighbours in the grid, since a thousand words
+        tell neighbours apart by chance alone; then the smaller penalty, the smaller scale), and all of them.
     """
     texts = {cut.id: cut.supervisions[0].text.split() for cut in cuts}
     for attempt in range(2):
         shards = decoder.run(cuts, options, folder / f"{attempt}", "for tuning")
         points = _points(texts, shards, options, words)
-        best = min(points, key=lambda p: (p.errors, abs(p.insertion_penalty), p.acoustic_scale))
+        around = _smoothed([p.errors for p in points], len(options.scales), len(options.penalties))
+        order = [(a, abs(p.insertion_penalty), p.acoustic_scale) for a, p in zip(around, points, strict=True)]
+        best = points[order.index(min(order))]
         if 1 / NEAR <= best.acoustic_scale / options.acoustic_scale <= NEAR:
             break
         options = dataclasses.replace(
@@ -68,6 +72,16 @@ def tune(
     _warn_at_edge("scales", best.acoustic_scale, options.scales)
     _warn_at_edge("penalties", best.insertion_penalty, options.penalties)
     return best, points
+
+
+def _smoothed(errors: Sequence[int], scales: int, penalties: int) -> list[float]:
+    """The mean of each grid point and its (up to eight) neighbours; penalties run fastest."""
+    grid = np.array(errors, dtype=float).reshape(scales, penalties)
+    return [
+        float(grid[max(0, i - 1) : i + 2, max(0, j - 1) : j + 2].mean())
+        for i in range(scales)
+        for j in range(penalties)
+    ]
 
 
 def _points(texts: dict[str, list[str]], shards: Sequence[Path], options: SearchOptions, words: Words) -> list[Point]:

@@ -84,7 +84,8 @@ for name in student quarter_student; do
 done
 call 8 train quarter_hard "${data[@]}" --out "$exp/quarter_hard" --seeds $(seq 0 $((seeds - 1)))
 
-# Decoding: scales are tuned on dev by the first seed of each kind of model and taken over by the others.
+# Decoding.  Acoustic scale and word insertion penalty are tuned on dev for the GMM and for the baseline network,
+# and every other network takes the baseline's: what differs then is the networks, not the luck of their tuning.
 [ "$stop_stage" -ge 9 ] || exit 0
 mapfile -t tests < <("$python" - "$exp/data/summary.json" <<'EOF'
 import json, sys
@@ -102,14 +103,13 @@ decode() { # NAME TUNED-FROM MODEL…
     call 9 accuracy accuracy --model "$@" "${data[@]}" --roles dev "${tests[@]}" --out "$exp/accuracy/$name"
 }
 decode gmm - "$exp/gmm"
-decode ensemble - "${teacher_folders[@]}"
+decode teachers-0 - "$exp/teachers/seed-0"
+decode ensemble teachers-0 "${teacher_folders[@]}"
 for name in teachers student quarter_hard quarter_student; do
   count=$seeds
   [ $name != teachers ] || count=$teachers
   for ((seed = 0; seed < count; seed++)); do
-    tuned=$name-0
-    [ "$seed" -gt 0 ] || tuned=-
-    decode "$name-$seed" "$tuned" "$exp/$name/seed-$seed"
+    [ $name-$seed = teachers-0 ] || decode "$name-$seed" teachers-0 "$exp/$name/seed-$seed"
   done
 done
 
