@@ -99,8 +99,9 @@ decode() { # NAME TUNED-FROM MODEL…
   [ "$tuned" = - ] || how=(--tuned "$exp/decode/$tuned/tuned.json")
   call 9 decode decode --model "$@" --graph "$exp/graph" --features "$exp/features" --roles "${tests[@]}" \
     "${how[@]}" --out "$exp/decode/$name"
-  [ "$name" = gmm ] ||
+  if [ "$name" != gmm ]; then
     call 9 accuracy accuracy --model "$@" "${data[@]}" --roles dev "${tests[@]}" --out "$exp/accuracy/$name"
+  fi
 }
 decode gmm - "$exp/gmm"
 decode teachers-0 - "$exp/teachers/seed-0"
@@ -109,7 +110,8 @@ for name in teachers student quarter_hard quarter_student; do
   count=$seeds
   [ $name != teachers ] || count=$teachers
   for ((seed = 0; seed < count; seed++)); do
-    [ $name-$seed = teachers-0 ] || decode "$name-$seed" teachers-0 "$exp/$name/seed-$seed"
+    # Not "test || decode": the shell would not stop at a failure inside decode then.
+    if [ $name-$seed != teachers-0 ]; then decode "$name-$seed" teachers-0 "$exp/$name/seed-$seed"; fi
   done
 done
 
