@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import logging
 import math
 import time
@@ -12,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from asr_kd.corpora.manifests import read_jsonl
 from asr_kd.lang import UNKNOWN, Lang, ngram, symbol_names, symbol_table
 from asr_kd.lang.__main__ import Config
 from asr_kd.lang.arpa import read_arpa, write_arpa
@@ -75,8 +75,7 @@ def read_transcripts(data: Path, role: str) -> list[str]:
     path = data / f"supervisions_{role}.jsonl.gz"
     if not path.is_file():
         return []
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        return [json.loads(line)["text"].upper() for line in file]
+    return [item["text"].upper() for item in read_jsonl(path)]
 
 
 def read_text(path: Path) -> Iterator[str]:
