@@ -177,6 +177,13 @@ def load_log_prior(folder: Path | str) -> np.ndarray:
         raise UserError(f"{path} is missing or damaged ({error}): train the model again") from None
 
 
+def fast_bfloat16(device: str) -> bool:
+    """Whether matrix products in bfloat16 are faster than in float32 on this device."""
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported()
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
 @torch.inference_mode()
 def posteriors(
     models: Sequence[AcousticModel], features: np.ndarray, temperature: float = 1.0, mean: Mean = "arithmetic"

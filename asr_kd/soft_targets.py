@@ -108,10 +108,11 @@ def _shard(out: Path, number: int) -> Path:
 def write_shard(job: tuple[Config, int, list[str]]) -> None:
     """Compute and write the soft targets of one shard's cuts."""
     config, number, ids = job
+    import torch
     from lhotse import load_manifest_lazy
 
     from asr_kd.features import Normaliser
-    from asr_kd.models import load_model, posteriors
+    from asr_kd.models import fast_bfloat16, load_model, posteriors
 
     wanted = set(ids)
     models = [load_model(folder) for folder in config.models]
@@ -123,7 +124,8 @@ def write_shard(job: tuple[Config, int, list[str]]) -> None:
     for cut in load_manifest_lazy(config.cuts):
         if cut.id not in wanted:
             continue
-        average = posteriors(models, normaliser(cut), config.temperature, config.mean)
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast_bfloat16("cpu")):
+            average = posteriors(models, normaliser(cut), config.temperature, config.mean)
         top = np.argpartition(-average, config.top - 1, axis=1)[:, : config.top].astype(np.uint16)
         classes.append(top)
         probabilities.append(np.take_along_axis(average, top.astype(np.int64), 1).astype(np.float16))

@@ -68,12 +68,20 @@ def main(config: Config) -> None:
         return
     from asr_kd.trainer import train_network
 
-    # Cores without a network of their own help the others.  All seeds count, not those left to do: the
-    # number of threads can change a sum's last digit, and a resumed run must end with the same figures.
-    jobs = min(len(config.seeds), config.jobs or cpu_count())
-    with make_executor(jobs, threads=max(1, cpu_count() // jobs)) as executor:
-        for index, figures in run_all(executor, train_network, todo, f"training {config.out.name}", "network"):
-            stages[todo[index][1]].finish(**figures)
+    # Full rounds of one network a core, then the rest, which share the cores.  All seeds count, not those left to
+    # do: the number of threads can change a sum's last digit, and a resumed run must end with the same figures.
+    cores = cpu_count()
+    jobs = min(len(config.seeds), config.jobs or cores)
+    whole = len(config.seeds) // jobs * jobs
+    for seeds in (config.seeds[:whole], config.seeds[whole:]):
+        round_todo = [job for job in todo if job[1] in seeds]
+        if not round_todo:
+            continue
+        jobs = min(jobs, len(seeds))
+        with make_executor(jobs, threads=max(1, cores // jobs)) as executor:
+            title = f"training {config.out.name}"
+            for index, figures in run_all(executor, train_network, round_todo, title, "network"):
+                stages[round_todo[index][1]].finish(**figures)
 
 
 def check(config: Config) -> None:

@@ -24,7 +24,7 @@ from torch.utils.tensorboard import SummaryWriter
 from asr_kd.features import Normaliser
 from asr_kd.frames import FrameLoader
 from asr_kd.losses import frame_kd_loss
-from asr_kd.models import PRESETS, AcousticModel, Shape, load_tensors
+from asr_kd.models import PRESETS, AcousticModel, Shape, fast_bfloat16, load_tensors
 from asr_kd.parallel import progress
 from asr_kd.soft_targets import SoftTargets
 from asr_kd.storage import atomic_open, atomic_path, read_json, save_array, stage_fingerprint, write_json
@@ -229,10 +229,3 @@ def _save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
         save_file(tensors, temporary, metadata)
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
-
-
-def fast_bfloat16(device: str) -> bool:
-    """Whether matrix products in bfloat16 are faster than in float32 on this device."""
-    if device.startswith("cuda"):
-        return torch.cuda.is_bf16_supported()
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
