@@ -70,10 +70,10 @@ def test_store_holds_the_ensemble_average(prepared, teachers, store):
     cut = CutSet.from_file(prepared.senones / "cuts_train.jsonl.gz")[3]
     expected = posteriors(models, Normaliser.load(prepared.features)(cut), temperature=2.0)
     classes, probabilities = targets.read(cut.id, len(expected))
-    np.testing.assert_allclose(np.take_along_axis(expected, classes.astype(int), 1), probabilities, atol=1e-3)
+    np.testing.assert_allclose(np.take_along_axis(expected, classes.astype(int), 1), probabilities, atol=0.02)
     dense = targets.dense(classes, probabilities)
     np.testing.assert_allclose(dense.sum(1), 1, atol=1e-6)
-    assert (dense.argmax(1).numpy() == expected.argmax(1)).mean() > 0.99
+    assert (dense.argmax(1).numpy() == expected.argmax(1)).mean() > 0.98
     assert (dense >= 0).all()
 
 
