@@ -67,7 +67,8 @@ class _ReluDropout(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (output,) = ctx.saved_tensors
-        return torch.where(output > 0, gradient * ctx.scale, 0.0), None, None
+        # torch.where took a fifth of a training step on the CPU: it is not vectorised for bfloat16.
+        return torch.ops.aten.threshold_backward(gradient, output, 0).mul_(ctx.scale), None, None
 
 
 class MaskPool:
