@@ -1,0 +1,194 @@
+"""Soft targets: an ensemble's average, its compact form, and which frames of a batch count."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Mean = Literal["arithmetic", "geometric"]
+Tail = Literal["even", "prior", "bucket", "none"]
+Kind = Literal["probabilities", "logits"]
+
+IGNORED = -100  # label of a frame that does not count, as in torch's cross_entropy
+
+
+@dataclasses.dataclass(frozen=True)
+class CompactTargets:
+    """Soft targets that keep some classes of each frame only, as a rule the k likeliest.
+
+    Attributes:
+        classes: (..., k) integer class indices, no class twice in a frame.
+        probabilities: (..., k) their probabilities, at the temperature of the loss.  A frame that keeps fewer
+            than k has zeros; what ``classes`` says there does not matter, as long as it is a class.
+        tail: what becomes of the rest of the mass, 1 − Σ probabilities.
+            "even": spread evenly over the classes not kept;
+            "prior": spread over them in proportion to ``prior``;
+            "bucket": one outcome "another class", so that the KL is over k + 1 outcomes;
+            "none": dropped (for probabilities that were renormalised or importance-sampled).
+        prior: (C,) probabilities of the classes, for "prior" alone.
+    """
+
+    classes: Tensor
+    probabilities: Tensor
+    tail: Tail = "even"
+    prior: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if (self.prior is None) == (self.tail == "prior"):
+            raise ValueError('tail="prior" needs the prior, and the other forms of tail need none')
+
+    @staticmethod
+    def top(probabilities: Tensor, k: int, tail: Tail = "even", prior: Tensor | None = None) -> CompactTargets:
+        """The k largest of dense (..., C) probabilities."""
+        kept, classes = probabilities.topk(k, dim=-1)
+        return CompactTargets(classes, kept, tail, prior)
+
+    def dense(self, num_classes: int) -> Tensor:
+        """(..., C) probabilities.
+
+        Raises:
+            ValueError: with tail "bucket", which says nothing about single classes of the tail.
+        """
+        if self.tail == "bucket":
+            raise ValueError('soft targets with tail="bucket" have no dense form')
+        parts = self.parts(num_classes, torch.promote_types(self.probabilities.dtype, torch.float32))
+        dense = parts.share.unsqueeze(-1) * parts.base
+        return dense.scatter_add(-1, self.classes.long(), parts.change)
+
+    def to(self, device: torch.device | str) -> CompactTargets:
+        """The same on another device."""
+        prior = None if self.prior is None else self.prior.to(device)
+        return CompactTargets(self.classes.to(device), self.probabilities.to(device), self.tail, prior)
+
+    def parts(self, num_classes: int, dtype: torch.dtype) -> Parts:
+        """What the losses compute with."""
+        kept = self.probabilities.to(dtype)
+        base = torch.ones(num_classes, dtype=dtype, device=kept.device) if self.prior is None else self.prior.to(dtype)
+        base_kept = torch.where(kept > 0, base[self.classes.long()], 0.0)
+        others = base.sum() - base_kept.sum(-1)
+        some = (kept > 0).sum(-1) < num_classes
+        # With all classes kept, what one minus their sum leaves is rounding.
+        tail = torch.where(some, (1 - kept.sum(-1)).clamp(min=0), 0.0)
+        if self.tail == "none":
+            tail = torch.zeros_like(tail)
+        share = torch.where(some, tail / others.clamp(min=torch.finfo(dtype).tiny), 0.0)
+        return Parts(kept, tail, share, base, kept - share.unsqueeze(-1) * base_kept)
+
+    def flat(self) -> CompactTargets:
+        """With one dimension of frames."""
+        return CompactTargets(self.classes.flatten(0, -2), self.probabilities.flatten(0, -2), self.tail, self.prior)
+
+
+class Parts(NamedTuple):
+    """Compact targets q as ``share · base`` for every class, plus ``change`` for those that are kept.
+
+    Attributes:
+        kept: (..., k) probabilities.
+        tail: (...) mass of all other classes.
+        share: (...) factor of ``base``.
+        base: (C,) ones, or the prior.
+        change: (..., k); zero where a frame keeps fewer than k.
+    """
+
+    kept: Tensor
+    tail: Tensor
+    share: Tensor
+    base: Tensor
+    change: Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Dense:
+    """Dense soft targets (N, C): probabilities, or a teacher's logits."""
+
+    values: Tensor
+    kind: Kind
+
+    def probabilities(self, temperature: float, dtype: torch.dtype) -> Tensor:
+        values = self.values.to(dtype)
+        return F.softmax(values / temperature, -1) if self.kind == "logits" else values
+
+
+Targets = Dense | CompactTargets
+
+
+def average_distributions(
+    teacher_logits: Sequence[Tensor], temperature: float = 1.0, mean: Mean = "arithmetic"
+) -> Tensor:
+    """Soft targets of an ensemble: the mean of its members' *distributions* at temperature T (paper, section 2).
+
+    Args:
+        teacher_logits: one (..., C) tensor per teacher.
+        temperature: T > 0.
+        mean: "arithmetic" averages probabilities; "geometric" averages log probabilities, renormalised.
+
+    Returns:
+        (..., C) probabilities in float32 (float64 for float64 logits).
+    """
+    if not teacher_logits:
+        raise ValueError("an ensemble needs at least one teacher")
+    if temperature <= 0:
+        raise ValueError(f"temperature must be positive, not {temperature}")
+    total: Tensor | None = None
+    for logits in teacher_logits:
+        z = in_float(logits) / temperature
+        value = F.softmax(z, -1) if mean == "arithmetic" else F.log_softmax(z, -1)
+        total = value if total is None else total + value
+    assert total is not None
+    average = total / len(teacher_logits)
+    return average if mean == "arithmetic" else F.softmax(average, -1)
+
+
+def checked(
+    shape: torch.Size, soft: Tensor | CompactTargets, labels: Tensor | None, temperature: float, hard_weight: float,
+    kind: Kind,
+) -> Targets:  # fmt: skip
+    """Soft targets with one leading dimension, once everything is known to fit."""
+    if not temperature > 0:
+        raise ValueError(f"temperature must be positive, not {temperature}")
+    if not 0 <= hard_weight <= 1:
+        raise ValueError(f"hard_weight must lie in [0, 1], not {hard_weight}")
+    if labels is not None and labels.shape != shape[:-1]:
+        raise ValueError(f"labels {tuple(labels.shape)} do not fit logits {tuple(shape)}")
+    if isinstance(soft, CompactTargets):
+        if soft.classes.shape != soft.probabilities.shape or soft.classes.shape[:-1] != shape[:-1]:
+            raise ValueError(
+                f"compact targets {tuple(soft.classes.shape)}, {tuple(soft.probabilities.shape)} "
+                f"do not fit logits {tuple(shape)}"
+            )
+        return soft.flat()
+    if soft.shape != shape:
+        raise ValueError(f"soft targets {tuple(soft.shape)} do not fit logits {tuple(shape)}")
+    return Dense(soft.detach().flatten(0, -2), kind)
+
+
+def frame_shares(
+    shape: torch.Size, device: torch.device, labels: Tensor | None, mask: Tensor | None, lengths: Tensor | None,
+    weights: Tensor | None,
+) -> Tensor:  # fmt: skip
+    """(N,) what each frame contributes to a mean: weights over their sum, 0 for frames that do not count."""
+    for name, value in (("mask", mask), ("weights", weights)):
+        if value is not None and value.shape != shape:
+            raise ValueError(f"{name} {tuple(value.shape)} do not fit frames {tuple(shape)}")
+    share = torch.ones(shape, dtype=torch.float64, device=device) if weights is None else weights.detach().double()
+    if mask is not None:
+        share = torch.where(mask.bool(), share, 0.0)
+    if labels is not None:
+        share = torch.where(labels != IGNORED, share, 0.0)
+    if lengths is not None:
+        if len(shape) != 2 or lengths.shape != shape[:1]:
+            raise ValueError(f"lengths {tuple(lengths.shape)} need logits (B, T, C); frames are {tuple(shape)}")
+        inside = torch.arange(shape[1], device=device) < lengths.to(device).unsqueeze(1)
+        share = torch.where(inside, share, 0.0)
+    share = share.flatten()
+    total = share.sum()
+    return torch.where(total > 0, share / total, 0.0)
+
+
+def in_float(values: Tensor) -> Tensor:
+    return values if values.dtype == torch.float64 else values.float()
