@@ -12,6 +12,7 @@ import kaldi_hmm_gmm
 import kaldiio
 import numpy as np
 import pytest
+import soundfile
 from lhotse import CutSet, Features, NumpyFilesWriter, Recording, SupervisionSegment
 from lhotse.audio import AudioSource
 from lhotse.cut import MonoCut
@@ -23,6 +24,7 @@ from asr_kd.hmm.cepstra import DCT, apply_map, delta_map
 from asr_kd.hmm.gmm import Gmms, accumulate, grow, update
 from asr_kd.hmm.imported import read_table
 from asr_kd.hmm.kaldi_io import read_model, write_model
+from asr_kd.hmm.pipeline import is_perturbed
 from asr_kd.hmm.topology import topology_text
 from asr_kd.hmm.viterbi import Transitions
 from asr_kd.hmm.words import locate_words
@@ -424,3 +426,11 @@ def test_missing_inputs_are_named(corpus: Path, tmp_path: Path) -> None:
 
 def test_hmm_json_is_plain(gmm: Path) -> None:
     assert json.loads((gmm / "hmm.json").read_text())["training"][0]["pass"] == 1
+
+
+def test_copies_at_another_speed_are_told_apart(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.flac", np.zeros(16000), 16000)
+    cut = MonoCut("a", 0.0, 1.0, 0, recording=Recording.from_file(tmp_path / "a.flac"))
+    assert not is_perturbed(cut)
+    assert is_perturbed(cut.perturb_speed(0.9))
+    assert not is_perturbed(MonoCut("b", 0.0, 1.0, 0))

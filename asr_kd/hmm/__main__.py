@@ -37,6 +37,8 @@ class Config:
     30 ms or longer either way)."""
     cmn: Literal["utterance", "speaker"] = "utterance"
     """Whose mean the GMMs' cepstra lose."""
+    perturbed: bool = False
+    """Train the GMMs on speed-perturbed copies too; without, those are only aligned."""
     seed: int = 0
     """Seed of the growth of mixtures."""
     jobs: int = 0

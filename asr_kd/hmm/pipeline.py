@@ -19,6 +19,8 @@ from asr_kd.parallel import make_executor, run_all
 from asr_kd.storage import UserError, atomic_open, write_json
 
 if TYPE_CHECKING:
+    from lhotse.cut import MonoCut
+
     from asr_kd.hmm.__main__ import Config
 
 CMVN = ("cmvn.json", "cmvn_speakers.npy", "cmvn_global.npy")
@@ -65,11 +67,17 @@ def train_and_align(config: Config) -> dict[str, Any]:
     return finish(out, description, figures)
 
 
+def is_perturbed(cut: MonoCut) -> bool:
+    """Whether a cut's audio is a copy at another speed."""
+    return cut.has_recording and bool(cut.recording.transforms)
+
+
 def _prepare(executor: Executor, config: Config, scratch: Path) -> list[Path]:
     """Cepstra and transcripts of the train role, in chunks; returns their folders."""
+    cuts = (cut for cut in load_cuts(config.features, "train") if config.perturbed or not is_perturbed(cut))
     jobs = [
         ChunkJob(chunk, scratch / "data" / f"{i:05d}", config.features, config.lang, config.cmn)
-        for i, chunk in enumerate(chunks(iter(load_cuts(config.features, "train"))))
+        for i, chunk in enumerate(chunks(cuts))
     ]
     for _ in run_all(executor, prepare_chunk, jobs, "cepstra", "chunk"):
         pass
