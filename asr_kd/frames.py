@@ -22,7 +22,10 @@ from asr_kd.storage import UserError
 if TYPE_CHECKING:
     from lhotse import MonoCut
 
-    from asr_kd.soft_targets import SoftTargets
+    from asr_kd.losses import CompactTargets
+    from asr_kd.soft_targets.online import OnlineTargets
+    from asr_kd.soft_targets.rows import TargetRows
+    from asr_kd.soft_targets.store import SoftTargets
 
 
 @dataclasses.dataclass
@@ -32,12 +35,12 @@ class Batch:
     Attributes:
         windows: (B, window × D) normalised log-mels, in the loader's dtype.
         labels: (B,) int64 senones.
-        soft: (B, C) float32 soft targets, or None.
+        soft: soft targets, compact from a store or dense (B, C) float32 from teachers online; or None.
     """
 
     windows: Tensor
     labels: Tensor
-    soft: Tensor | None
+    soft: CompactTargets | Tensor | None
 
 
 @dataclasses.dataclass
@@ -45,7 +48,7 @@ class _Pool:
     rows: Tensor  # (padded frames, D): utterances one after the other, each padded by its context
     starts: np.ndarray  # (frames,) row where each frame's window begins
     labels: Tensor  # (frames,)
-    soft: tuple[np.ndarray, np.ndarray] | None  # (frames, k) classes and probabilities
+    soft: TargetRows | None  # of all frames, in the order of ``starts``
 
 
 class FrameLoader:
@@ -56,7 +59,7 @@ class FrameLoader:
         normaliser: reads the features of a cut, (T, D) (asr_kd.features.Normaliser).
         left, right: context frames around the labelled one.
         batch_size: windows a batch; the last one of an epoch may be smaller.
-        soft_targets: adds each frame's soft target to the batches.
+        soft_targets: adds each frame's soft target to the batches; a store, or teachers beside the student.
         pool_frames: frames held at once.  A corpus that fits into one pool is read only once.
         dtype: of the windows; bfloat16 halves memory traffic where training computes in it.
     """
@@ -68,7 +71,7 @@ class FrameLoader:
         left: int = 20,
         right: int = 5,
         batch_size: int = 512,
-        soft_targets: SoftTargets | None = None,
+        soft_targets: SoftTargets | OnlineTargets | None = None,
         pool_frames: int = 2_000_000,
         dtype: torch.dtype = torch.float32,
         device: str = "cpu",
@@ -122,13 +125,13 @@ class FrameLoader:
             starts.append(np.arange(row, row + len(features)))
             labels.append(senones)
             row += self.left + len(features) + self.right
-            if self.soft_targets is not None:
-                soft.append(self.soft_targets.read(cut.id, len(features)))
+            if self.soft_targets is not None and (part := self.soft_targets.read(cut.id, len(features))) is not None:
+                soft.append(part)
         return _Pool(
             torch.from_numpy(np.concatenate(rows)).to(self.dtype),
             np.concatenate(starts),
             torch.from_numpy(np.concatenate(labels).astype(np.int64)),
-            (np.concatenate([s[0] for s in soft]), np.concatenate([s[1] for s in soft])) if soft else None,
+            type(soft[0]).join(soft) if soft else None,
         )
 
     def _batches(self, pool: _Pool, order: np.random.Generator) -> Iterator[Batch]:
@@ -138,14 +141,14 @@ class FrameLoader:
         permutation = order.permutation(len(pool.starts))
         for at in range(0, len(permutation), self.batch_size):
             index = permutation[at : at + self.batch_size]
-            soft = None
-            if pool.soft is not None and self.soft_targets is not None:
-                soft = self.soft_targets.dense(pool.soft[0][index], pool.soft[1][index])
-            yield Batch(
+            batch = Batch(
                 windows[torch.from_numpy(pool.starts[index])].to(self.device),
                 pool.labels[torch.from_numpy(index)].to(self.device),
-                None if soft is None else soft.to(self.device),
+                None,
             )
+            if self.soft_targets is not None:
+                batch.soft = self.soft_targets.batch(pool.soft, index, batch.windows)
+            yield batch
 
 
 def _manifest(path: Path) -> list[MonoCut]:

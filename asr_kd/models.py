@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from asr_kd.losses import Mean, average_distributions
+from asr_kd.losses import average_distributions
 from asr_kd.storage import UserError, read_json
 
 #: name -> (hidden layers, units a layer)
@@ -186,19 +186,20 @@ def fast_bfloat16(device: str) -> bool:
 
 
 @torch.inference_mode()
-def posteriors(
-    models: Sequence[AcousticModel], features: np.ndarray, temperature: float = 1.0, mean: Mean = "arithmetic"
-) -> np.ndarray:
-    """Average senone posteriors of an ensemble (or a single network).
+def ensemble_logits(models: Sequence[AcousticModel], features: np.ndarray) -> list[Tensor]:
+    """Each network's logits (T, C) for one utterance.
 
     Args:
         models: networks in evaluation mode, of any shapes but the same senones.
-        features: (T, D) normalised log-mels of one utterance.
+        features: (T, D) normalised log-mels.
 
-    Returns:
-        (T, C) float32 probabilities.
+    Under autocast the products, and so the logits, are in its dtype.
     """
     device = next(models[0].parameters()).device
     frames = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32)).to(device)
-    logits = [model(context_windows(frames, model.shape.left, model.shape.right)) for model in models]
-    return average_distributions(logits, temperature, mean).cpu().numpy()
+    return [model(context_windows(frames, model.shape.left, model.shape.right)) for model in models]
+
+
+def posteriors(models: Sequence[AcousticModel], features: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Senone posteriors of a network, or averaged of an ensemble: (T, C) float32.  See ``ensemble_logits``."""
+    return average_distributions(ensemble_logits(models, features), temperature).cpu().numpy()

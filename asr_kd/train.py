@@ -33,7 +33,13 @@ class Config:
     dropout: float = 0.2
     """Share of hidden units dropped in training."""
     soft_targets: Path | None = None
-    """Store of soft targets (made by asr_kd.soft_targets); none: hard targets alone.  Its temperature is used."""
+    """Store of soft targets (made by asr_kd.soft_targets); none: hard targets alone."""
+    teachers: tuple[Path, ...] = ()
+    """Instead of a store, teacher folders to run beside the student: nothing on disk, but every epoch pays for them."""
+    temperature: float = 0.0
+    """Temperature T of the soft targets; 0 means the store's if it has only one, and 1 for --teachers."""
+    mean: Literal["arithmetic", "geometric"] = "arithmetic"
+    """How the distributions of --teachers are averaged."""
     hard_weight: float = 0.5
     """Weight of the hard targets beside soft ones, 0 to 1."""
     epochs: int = 8
@@ -59,6 +65,7 @@ def main(config: Config) -> None:
     inputs = [config.features, config.cuts / "cuts_train.jsonl.gz", config.cuts / "cuts_dev.jsonl.gz"]
     if config.soft_targets is not None:
         inputs.append(config.soft_targets)
+    inputs += config.teachers
     stages = {
         seed: Stage("train", config.out / f"seed-{seed}", {**vars(config), "seeds": seed}, inputs)
         for seed in config.seeds
@@ -90,6 +97,10 @@ def check(config: Config) -> None:
         raise UserError("--seeds must name different seeds, at least one: correct the flag")
     if config.epochs < 1 or config.batch_size < 1 or not 0 <= config.dropout < 1:
         raise UserError("--epochs and --batch-size must be positive, --dropout in [0, 1): correct the flag")
+    if config.soft_targets is not None and config.teachers:
+        raise UserError("--soft-targets and --teachers are two ways to the same: leave one out")
+    if config.temperature < 0:
+        raise UserError("--temperature must be positive: correct the flag")
     if not 0 <= config.hard_weight <= 1:
         raise UserError("--hard-weight must lie between 0 and 1: correct the flag")
 

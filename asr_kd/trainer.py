@@ -22,11 +22,12 @@ from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 
 from asr_kd.features import Normaliser
-from asr_kd.frames import FrameLoader
+from asr_kd.frames import Batch, FrameLoader
 from asr_kd.losses import frame_kd_loss
 from asr_kd.models import PRESETS, AcousticModel, Shape, fast_bfloat16, load_tensors
 from asr_kd.parallel import progress
-from asr_kd.soft_targets import SoftTargets
+from asr_kd.soft_targets.online import OnlineTargets
+from asr_kd.soft_targets.store import SoftTargets
 from asr_kd.storage import atomic_open, atomic_path, read_json, save_array, stage_fingerprint, write_json
 from asr_kd.train import Config
 
@@ -50,6 +51,47 @@ def train_network(job: tuple[Config, int]) -> dict[str, Any]:
     }
 
 
+class Step:
+    """One update: forward, loss, backward, optimiser.
+
+    Args:
+        model: on its device.
+        temperature: T of the soft targets, for batches that have some.
+        hard_weight: weight of the hard targets beside soft ones.
+        dtype: of the matrix products; the weights stay float32.
+        weight_decay: AdamW's.
+    """
+
+    def __init__(
+        self, model: AcousticModel, temperature: float, hard_weight: float, dtype: torch.dtype, weight_decay: float
+    ) -> None:
+        self.model, self.temperature, self.hard_weight, self.dtype = model, temperature, hard_weight, dtype
+        self.optimizer = torch.optim.AdamW(model.parameters(), weight_decay=weight_decay, fused=True)
+
+    def __call__(self, batch: Batch, learning_rate: float) -> dict[str, Tensor]:
+        """Update the weights.
+
+        Returns:
+            loss, correct (share of frames), and with soft targets soft, hard and kl: means over the batch.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        with torch.autocast(batch.windows.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            logits = self.model(batch.windows)
+        parts = self._loss(logits, batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        parts["loss"].backward()
+        self.optimizer.step()
+        parts["correct"] = _correct(logits.detach(), batch.labels)
+        return {name: value.detach() for name, value in parts.items()}
+
+    def _loss(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
+        if batch.soft is None:
+            return {"loss": F.cross_entropy(logits.float(), batch.labels)}
+        kd = frame_kd_loss(logits, batch.soft, batch.labels, temperature=self.temperature, hard_weight=self.hard_weight)
+        return {"loss": kd.total, "soft": kd.soft, "hard": kd.hard, "kl": kd.kl}
+
+
 class Trainer:
     """State of one network's training: model, optimiser, loaders, log."""
 
@@ -61,7 +103,7 @@ class Trainer:
             self.device = "cuda" if torch.cuda.is_available() else "cpu"
         bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and fast_bfloat16(self.device))
         self.dtype = torch.bfloat16 if bfloat16 else torch.float32
-        self.soft_targets = SoftTargets(config.soft_targets, config.features) if config.soft_targets else None
+        self.soft_targets = self._soft_targets()
         self.train_frames = self._loader("train", self.soft_targets)
         self.dev_frames = self._loader("dev", None)
         self.updates_planned = config.epochs * len(self.train_frames)
@@ -71,14 +113,21 @@ class Trainer:
         layers, width = PRESETS[config.preset]
         self.model = AcousticModel(Shape(layers, width, num_pdfs, config.left, config.right, dropout=config.dropout))
         self.model.to(self.device)
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-        )
+        temperature = self.soft_targets.temperature if self.soft_targets is not None else 1.0
+        self.step = Step(self.model, temperature, config.hard_weight, self.dtype, config.weight_decay)
         self.epoch, self.updates, self.log = 0, 0, []  # type: ignore[var-annotated]
         self._describe()
         self._resume()
 
-    def _loader(self, role: str, soft_targets: SoftTargets | None) -> FrameLoader:
+    def _soft_targets(self) -> SoftTargets | OnlineTargets | None:
+        config = self.config
+        if config.teachers:
+            return OnlineTargets(config.teachers, config.temperature or 1.0, config.mean, self.device)
+        if config.soft_targets is not None:
+            return SoftTargets(config.soft_targets, config.features, config.temperature or None)
+        return None
+
+    def _loader(self, role: str, soft_targets: SoftTargets | OnlineTargets | None) -> FrameLoader:
         config = self.config
         return FrameLoader(
             config.cuts / f"cuts_{role}.jsonl.gz",
@@ -102,14 +151,9 @@ class Trainer:
         batches = self.train_frames.epoch(self.seed * 1000 + self.epoch)
         title = f"{self.config.out.name} seed {self.seed} epoch {self.epoch + 1}/{self.config.epochs}"
         for batch in progress(batches, title, len(self.train_frames), "batch"):
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.learning_rate()
-            with torch.autocast(self.device, self.dtype, enabled=self.dtype != torch.float32):
-                logits = self.model(batch.windows)
-            loss = self._loss(logits.float(), batch.labels, batch.soft, sums)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            self.optimizer.step()
+            # Sums stay on the device, so that nothing waits for them.
+            for name, value in self.step(batch, self.learning_rate()).items():
+                sums[name] = sums.get(name, 0.0) + value.double() * len(batch.labels)
             self.updates += 1
             frames += len(batch.labels)
         seconds = time.time() - started
@@ -130,22 +174,6 @@ class Trainer:
             f"{seconds:.0f} s, about {left / 60:.1f} min left",
             flush=True,
         )
-
-    def _loss(self, logits: Tensor, labels: Tensor, soft: Tensor | None, sums: dict[str, Tensor]) -> Tensor:
-        """The batch's loss; its parts are added to ``sums`` on the device, so that nothing waits for them."""
-        if soft is None or self.soft_targets is None:
-            total = F.cross_entropy(logits, labels)
-            parts = {"loss": total}
-        else:
-            kd = frame_kd_loss(
-                logits, soft, labels, temperature=self.soft_targets.temperature, hard_weight=self.config.hard_weight
-            )
-            total = kd.total
-            parts = {"loss": total, "soft": kd.soft, "hard": kd.hard, "kl": kd.kl}
-        parts["correct"] = _correct(logits, labels)
-        for name, value in parts.items():
-            sums[name] = sums.get(name, 0.0) + value.detach().double() * len(labels)
-        return total
 
     def learning_rate(self) -> float:
         """One cycle: linear warm-up over a tenth of the updates, then a cosine down to zero."""
@@ -191,7 +219,7 @@ class Trainer:
         moments = {
             f"{name}.{key}": value.cpu()
             for name, parameter in self.model.named_parameters()
-            for key, value in self.optimizer.state[parameter].items()
+            for key, value in self.step.optimizer.state[parameter].items()
         }
         # One file holds weights, moments and log, so a kill at any moment leaves one consistent epoch.
         _save_tensors(
@@ -215,7 +243,7 @@ class Trainer:
         self.model.load_state_dict({n: t for n, t in tensors.items() if not n.startswith("adam.")})
         for name, parameter in self.model.named_parameters():
             prefix = f"adam.{name}."
-            self.optimizer.state[parameter] = {
+            self.step.optimizer.state[parameter] = {
                 key.removeprefix(prefix): value.to(self.device if value.dim() else "cpu")
                 for key, value in tensors.items()
                 if key.startswith(prefix)

@@ -9,10 +9,13 @@ import soundfile
 from lhotse import CutSet
 from lhotse.features.io import NumpyFilesWriter
 from scipy.signal import lfilter
+from training import config, store_config
 
+from asr_kd import train
 from asr_kd.corpora import __main__ as corpora_stage
 from asr_kd.features import Config as FeaturesConfig
 from asr_kd.features import main as features_stage
+from asr_kd.soft_targets import __main__ as soft_targets_stage
 from asr_kd.storage import Stage, save_array, write_json
 
 SENONES = 6
@@ -79,3 +82,19 @@ def _align(features_dir: Path, out: Path, truth: dict[str, np.ndarray]) -> None:
     write_json(out / "hmm.json", {"num_pdfs": SENONES, "silence_pdfs": [0]})
     save_array(out / "pdf_counts.npy", np.bincount(np.concatenate(list(truth.values())), minlength=SENONES))
     stage.finish()
+
+
+@pytest.fixture(scope="session")
+def teachers(prepared, tmp_path_factory) -> Path:
+    """Two networks that differ by seed."""
+    out = tmp_path_factory.mktemp("models") / "teachers"
+    train.main(config(prepared, out, seeds=(0, 1)))
+    return out
+
+
+@pytest.fixture(scope="session")
+def store(prepared, teachers, tmp_path_factory) -> Path:
+    """Their soft targets at T = 1 and T = 2."""
+    out = tmp_path_factory.mktemp("targets") / "store"
+    soft_targets_stage.main(store_config(prepared, teachers, out))
+    return out

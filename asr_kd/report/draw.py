@@ -165,7 +165,7 @@ def draw_utterance(experiment: Experiment, systems: Sequence[System], results: R
     by_name = {system.name: system for system in systems}
     student = next((s for s in systems if s.kind == "student" and s.twin == results.baseline), None)
     mark = exp / "soft_targets" / MARK
-    temperature = float(read_json(mark)["settings"]["temperature"]) if mark.is_file() else 1.0
+    temperature = float(read_json(mark)["settings"]["temperatures"][0]) if mark.is_file() else 1.0
     panels = []
     single, ensemble = by_name.get(results.baseline), by_name.get(results.ensemble)
     for system, t in ((single, 1.0), (ensemble, temperature), (student, 1.0)):

@@ -1,0 +1,110 @@
+"""``python -m asr_kd.soft_targets``: average an ensemble's posteriors over a transfer set and store them."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Literal
+
+from asr_kd.cli import run
+from asr_kd.parallel import make_executor, run_all
+from asr_kd.storage import Stage, UserError, read_json, stage_fingerprint, write_json
+
+CUTS_A_SHARD = 200
+
+
+@dataclasses.dataclass
+class Config:
+    """Average an ensemble's tempered posteriors over a transfer set and store them compactly."""
+
+    models: tuple[Path, ...]
+    """Teacher folders, one per member (made by asr_kd.train)."""
+    features: Path
+    """Features folder (made by asr_kd.features)."""
+    cuts: Path
+    """Cuts of the transfer set; only their ids and features are used."""
+    out: Path
+    """Folder of the store."""
+    temperatures: tuple[float, ...] = (1.0,)
+    """Temperatures T, all computed in one pass; a student uses one of them."""
+    mean: Literal["arithmetic", "geometric"] = "arithmetic"
+    """How the members' distributions are averaged."""
+    top: int = 64
+    """Classes kept for each frame, at most (255 is the limit)."""
+    floor: float = 0.004
+    """Least probability of a class that is kept.  A class takes 3 bytes, a frame 2 more."""
+    tail: Literal["even", "prior", "bucket", "none"] = "even"
+    """What the mass of the other classes becomes: spread evenly over them, or in proportion to the senone prior; one
+    outcome "another class"; or none: left out, the kept ones being scaled up to one."""
+    draws: int = 0
+    """Not 0: keep classes by so many random draws a frame instead of the largest ones (unbiased, but noisy)."""
+    seed: int = 0
+    """Of the draws."""
+    jobs: int = 0
+    """Processes; 0 means one a core."""
+
+
+def main(config: Config) -> None:
+    if not config.temperatures or min(config.temperatures) <= 0:
+        raise UserError("--temperatures must be positive, at least one: correct the flag")
+    if not 0 <= config.draws <= 255:
+        raise UserError("--draws must lie between 0 and 255: correct the flag")
+    if not 1 <= config.top <= 255 or not 0 <= config.floor < 1:
+        raise UserError("--top must lie between 1 and 255, --floor in [0, 1): correct the flag")
+    stage = Stage("soft_targets", config.out, config, [*config.models, config.features, config.cuts])
+    if not stage.begin():
+        return
+    import numpy as np
+    from lhotse import load_manifest_lazy
+
+    from asr_kd.models import load_log_prior
+    from asr_kd.soft_targets.shard import Form, ShardJob, make_shard
+    from asr_kd.soft_targets.store import INDEX, shard_folder
+
+    cuts = list(load_manifest_lazy(config.cuts))
+    form = Form(config.temperatures, config.mean, config.top, config.floor, config.tail, config.draws)
+    jobs = [
+        ShardJob(
+            shard_folder(config.out, number), cuts[at : at + CUTS_A_SHARD], config.models, config.features, form,
+            1000 * config.seed + number,
+        )
+        for number, at in enumerate(range(0, len(cuts), CUTS_A_SHARD))
+    ]  # fmt: skip
+    folders = [job.folder for job in jobs]
+    missing = [job for job in jobs if not (job.folder / INDEX).is_file()]
+    with make_executor(config.jobs) as executor:
+        for _ in run_all(executor, make_shard, missing, "soft targets", "shard"):
+            pass
+    indices = [read_json(folder / INDEX) for folder in folders]
+    frames = sum(sum(index["frames"].values()) for index in indices)
+    figures = {
+        f"{temperature:g}": {
+            "bytes_a_frame": round(sum(index["bytes"][i] for index in indices) / frames, 2),
+            "mass_kept": round(sum(index["mass"][i] for index in indices) / frames, 5),
+        }
+        for i, temperature in enumerate(config.temperatures)
+    }
+    write_json(
+        config.out / "store.json",
+        {
+            "num_pdfs": read_json(config.models[0] / "model.json")["shape"]["num_pdfs"],
+            "temperatures": config.temperatures,
+            "mean": config.mean,
+            "tail": "none" if config.draws else config.tail,
+            "prior": np.exp(load_log_prior(config.models[0])).tolist() if config.tail == "prior" else None,
+            "shards": len(jobs),
+            "features": stage_fingerprint(config.features),
+            "teachers": {os.path.relpath(m, config.out): stage_fingerprint(m) for m in config.models},
+        },
+    )
+    stage.finish(frames=frames, temperatures=figures)
+    for temperature, figure in figures.items():
+        print(
+            f"soft targets at T = {temperature}: {frames} frames, {figure['bytes_a_frame']:.1f} bytes a frame, "
+            f"{100 * figure['mass_kept']:.1f} % of the mass kept"
+        )
+
+
+if __name__ == "__main__":
+    run(Config, main)

@@ -1,0 +1,133 @@
+"""``python -m asr_kd.soft_targets.inspect``: what a store of soft targets holds."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from asr_kd.cli import run
+from asr_kd.storage import UserError, read_json
+
+BINS = 12  # of the histogram of entropies
+BAR = 40  # characters
+
+
+@dataclasses.dataclass
+class Config:
+    """Print what a store of soft targets holds: size, mass kept, entropies, and how often teachers disagree with
+    the labels.  Every shard's checksum is verified on the way; damaged ones are listed, and the exit status is 1."""
+
+    store: Path
+    """Folder of the store (made by asr_kd.soft_targets)."""
+    features: Path
+    """Features folder that it was made from."""
+    cuts: Path | None = None
+    """Cuts that carry senones (cuts_ROLE.jsonl.gz, made by asr_kd.hmm): adds the share of frames where the
+    likeliest class is not the label."""
+
+
+def main(config: Config) -> None:
+    from asr_kd.soft_targets.store import SoftTargets
+
+    damaged: list[str] = []  # what is wrong, once a cut
+    for temperature in read_json(config.store / "store.json")["temperatures"]:
+        targets = SoftTargets(config.store, config.features, temperature)
+        figures = inspect(targets, config.cuts, damaged)
+        print(f"\n## T = {temperature:g}: {figures['cuts']} cuts, {figures['frames']} frames\n")
+        for line in table(figures):
+            print(line)
+    if damaged:
+        faults = sorted(set(damaged))
+        raise UserError(f"{len(faults)} shards cannot be read: " + "; ".join(faults))
+
+
+def inspect(targets: Any, cuts: Path | None, damaged: list[str]) -> dict[str, Any]:
+    """Figures of a store at one temperature, in one pass over it.
+
+    Args:
+        targets: an open store (asr_kd.soft_targets.store.SoftTargets).
+        cuts: cuts with senones, or None.
+        damaged: what is wrong with shards that cannot be read is added here.
+
+    Returns:
+        cuts, frames, bytes_a_frame, dense_bytes_a_frame (float16), classes_a_frame, mass_kept, entropy (mean, nats),
+        histogram (frames by entropy, ``BINS`` equal bins from zero to log C), disagree (share of frames, or None).
+    """
+    import numpy as np
+    import torch
+
+    labels = _labels(cuts) if cuts is not None else {}
+    total = dict.fromkeys(("frames", "bytes", "classes", "mass", "entropy", "labelled", "disagree"), 0.0)
+    histogram, read = np.zeros(BINS, dtype=np.int64), 0
+    highest = float(np.log(targets.num_pdfs))
+    for cut_id in targets:
+        try:
+            rows = targets.read(cut_id)
+        except UserError as error:
+            damaged.append(str(error))
+            continue
+        compact = rows.batch(np.arange(len(rows)))
+        kept = compact.probabilities
+        tail = (1 - kept.sum(1)).clamp(min=0)
+        others = (targets.num_pdfs - (kept > 0).sum(1)).clamp(min=1)
+        entropy = torch.special.entr(kept).sum(1) + torch.special.entr(tail)
+        if compact.tail == "even":
+            entropy += tail * others.log()
+        read += 1
+        total["frames"] += len(rows)
+        total["bytes"] += rows.nbytes
+        total["classes"] += float(rows.counts.sum(dtype=np.int64))
+        total["mass"] += kept.sum().item()
+        total["entropy"] += entropy.sum().item()
+        histogram += np.histogram(entropy.clamp(0, highest).numpy(), BINS, (0, highest))[0]
+        if cut_id in labels:
+            label = labels[cut_id].load_custom("senones")
+            total["labelled"] += len(label)
+            total["disagree"] += int((compact.classes[:, 0].numpy() != label).sum())
+    frames = max(total["frames"], 1)
+    return {
+        "cuts": read,
+        "frames": int(total["frames"]),
+        "bytes_a_frame": total["bytes"] / frames,
+        "dense_bytes_a_frame": 2 * targets.num_pdfs,
+        "classes_a_frame": total["classes"] / frames,
+        "mass_kept": total["mass"] / frames,
+        "entropy": total["entropy"] / frames,
+        "highest_entropy": highest,
+        "histogram": histogram.tolist(),
+        "disagree": total["disagree"] / total["labelled"] if total["labelled"] else None,
+    }
+
+
+def table(figures: dict[str, Any]) -> list[str]:
+    """Lines of Markdown for the figures of ``inspect``."""
+    ratio = figures["dense_bytes_a_frame"] / max(figures["bytes_a_frame"], 1e-9)
+    rows = [
+        ("bytes a frame", f"{figures['bytes_a_frame']:.1f}"),
+        ("dense float16 would take", f"{figures['dense_bytes_a_frame']} ({ratio:.0f} times as much)"),
+        ("classes a frame", f"{figures['classes_a_frame']:.1f}"),
+        ("mass kept", f"{100 * figures['mass_kept']:.2f} %"),
+        ("mean entropy", f"{figures['entropy']:.3f} nats"),
+    ]
+    if figures["disagree"] is not None:
+        rows.append(("frames where the teachers disagree with the label", f"{100 * figures['disagree']:.2f} %"))
+    lines = ["| | |", "|---|--:|", *(f"| {name} | {value} |" for name, value in rows), "", "entropy, nats   frames"]
+    width = figures["highest_entropy"] / BINS
+    most = max(*figures["histogram"], 1)
+    for number, count in enumerate(figures["histogram"]):
+        bar = "█" * round(BAR * count / most)
+        lines.append(f"{number * width:5.2f} – {(number + 1) * width:5.2f} {count:9d} {bar}")
+    return lines
+
+
+def _labels(cuts: Path) -> dict[str, Any]:
+    from lhotse import load_manifest_lazy
+
+    if not cuts.is_file():
+        raise UserError(f"{cuts} is missing: give a cuts_ROLE.jsonl.gz that asr_kd.hmm made")
+    return {cut.id: cut for cut in load_manifest_lazy(cuts)}
+
+
+if __name__ == "__main__":
+    run(Config, main)

@@ -1,0 +1,119 @@
+"""The compact form of soft targets: which classes of a frame are kept, and how they are packed into bytes.
+
+A frame keeps the classes whose probability reaches a floor (at least one, at most ``top``), each as a uint16
+class and a uint8 code of its log probability, and the code of the tail's mass: 3 bytes a class and 2 a frame.
+Peaked frames, silence above all, keep few, so that at equal bytes more is left for the others.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asr_kd.losses import CompactTargets, Tail
+
+STEP = 12 / 254  # nats a code: rounding costs 1e-4 nats of KL, and the smallest probability is e^-12
+NOTHING = 255  # the code of probability zero
+PROBABILITY = np.exp(-STEP * np.arange(256), dtype=np.float32)  # of each code
+PROBABILITY[NOTHING] = 0.0
+MOST = 255  # classes a frame: counts are bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class TargetRows:
+    """Compact soft targets of T frames that keep E classes in all.
+
+    Attributes:
+        counts: (T,) uint8 classes that each frame keeps.
+        tails: (T,) uint8 code of the mass of all other classes.
+        classes: (E,) uint16, frame after frame.
+        codes: (E,) uint8 of their probabilities.
+        tail, prior: what the tail's mass stands for (asr_kd.losses.CompactTargets).
+    """
+
+    counts: np.ndarray
+    tails: np.ndarray
+    classes: np.ndarray
+    codes: np.ndarray
+    tail: Tail = "even"
+    prior: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        ends = np.cumsum(self.counts, dtype=np.int64)
+        object.__setattr__(self, "_starts", ends - self.counts)
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(int(getattr(self, name).nbytes) for name in COLUMNS)
+
+    @staticmethod
+    def pack(probabilities: Tensor, top: int, floor: float, tail: Tail = "even") -> TargetRows:
+        """Keep of dense (T, C) probabilities what reaches ``floor``: 1 to ``top`` classes a frame."""
+        kept, classes = probabilities.float().topk(min(top, MOST, probabilities.shape[1]), dim=1)
+        here = kept >= floor
+        here[:, 0] = True
+        rest = (1 - torch.where(here, kept, 0.0).sum(1)).clamp_(min=0)
+        rest[here.sum(1) == probabilities.shape[1]] = 0  # what is left is rounding
+        return TargetRows._of(kept, classes, here, torch.zeros_like(rest) if tail == "none" else rest, tail)
+
+    @staticmethod
+    def sample(probabilities: Tensor, draws: int, generator: torch.Generator) -> TargetRows:
+        """An unbiased estimate of dense (T, C) probabilities: each class's share of ``draws`` draws from them
+        (importance sampling with the distribution itself as proposal, Anshumann et al. 2025, arXiv 2503.16870)."""
+        drawn = probabilities.float().multinomial(min(draws, MOST), replacement=True, generator=generator)
+        shares = torch.zeros_like(probabilities, dtype=torch.float32)
+        shares.scatter_add_(1, drawn, torch.full(drawn.shape, 1 / drawn.shape[1]))
+        kept, classes = shares.topk(min(draws, MOST, probabilities.shape[1]), dim=1)
+        return TargetRows._of(kept, classes, kept > 0, torch.zeros(len(kept)), "none")
+
+    @staticmethod
+    def _of(kept: Tensor, classes: Tensor, here: Tensor, rest: Tensor, tail: Tail) -> TargetRows:
+        return TargetRows(
+            here.sum(1).byte().numpy(), encode(rest), classes[here].numpy().astype(np.uint16), encode(kept[here]), tail
+        )
+
+    @staticmethod
+    def join(parts: Sequence[TargetRows]) -> TargetRows:
+        columns = {name: np.concatenate([getattr(p, name) for p in parts]) for name in COLUMNS}
+        return TargetRows(**columns, tail=parts[0].tail, prior=parts[0].prior)
+
+    def range(self, start: int, stop: int) -> TargetRows:
+        """Frames ``start`` to ``stop``, without a copy."""
+        starts = self._starts  # type: ignore[attr-defined]
+        first = starts[start] if start < len(self) else len(self.classes)
+        last = starts[stop] if stop < len(self) else len(self.classes)
+        return dataclasses.replace(
+            self,
+            counts=self.counts[start:stop],
+            tails=self.tails[start:stop],
+            classes=self.classes[first:last],
+            codes=self.codes[first:last],
+        )
+
+    def batch(self, index: np.ndarray) -> CompactTargets:
+        """The frames ``index`` (B,) as compact targets (B, k), k being the most that one of them keeps."""
+        counts = self.counts[index]
+        within = np.arange(counts.max(initial=1))
+        here = within < counts[:, None]
+        place = np.where(here, self._starts[index, None] + within, 0)  # type: ignore[attr-defined]
+        kept = np.where(here, PROBABILITY[self.codes[place]], np.float32(0))
+        # Codes are rounded: masses are made to sum to one again.
+        kept /= kept.sum(1, keepdims=True) + PROBABILITY[self.tails[index], None]
+        classes = np.where(here, self.classes[place], 0).astype(np.int64)
+        return CompactTargets(torch.from_numpy(classes), torch.from_numpy(kept), self.tail, self.prior)
+
+
+COLUMNS = ("counts", "tails", "classes", "codes")
+
+
+def encode(probabilities: Tensor) -> np.ndarray:
+    """uint8 codes of probabilities, to be read with ``PROBABILITY``."""
+    codes = probabilities.log().div_(-STEP).round_().clamp_(0, NOTHING - 1)
+    return torch.where(probabilities > 0, codes, float(NOTHING)).byte().numpy()

@@ -1,0 +1,67 @@
+"""Computes the soft targets of some cuts, in a process of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from lhotse import MonoCut
+
+from asr_kd.features import Normaliser
+from asr_kd.losses import Mean, Tail, average_distributions
+from asr_kd.models import ensemble_logits, fast_bfloat16, load_model
+from asr_kd.soft_targets.rows import PROBABILITY, TargetRows
+from asr_kd.soft_targets.store import write_shard
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """What is kept of the ensemble; see the flags of ``python -m asr_kd.soft_targets``."""
+
+    temperatures: Sequence[float]
+    mean: Mean
+    top: int
+    floor: float
+    tail: Tail
+    draws: int
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardJob:
+    """One shard: its folder, cuts, teachers, features folder, form, and the seed of random draws."""
+
+    folder: Path
+    cuts: Sequence[MonoCut]
+    models: Sequence[Path]
+    features: Path
+    form: Form
+    seed: int
+
+
+def make_shard(job: ShardJob) -> None:
+    """Compute and write one shard."""
+    form = job.form
+    models = [load_model(folder) for folder in job.models]
+    normaliser = Normaliser.load(job.features)
+    generator = torch.Generator().manual_seed(job.seed)
+    mass, size = [0.0] * len(form.temperatures), [0] * len(form.temperatures)
+
+    def targets() -> Iterator[tuple[str, list[TargetRows]]]:
+        for cut in job.cuts:
+            with torch.autocast("cpu", torch.bfloat16, enabled=fast_bfloat16("cpu")):  # as in training
+                logits = ensemble_logits(models, normaliser(cut))
+            rows = []
+            for i, temperature in enumerate(form.temperatures):
+                average = average_distributions(logits, temperature, form.mean)
+                if form.draws:
+                    rows.append(TargetRows.sample(average, form.draws, generator))
+                else:
+                    rows.append(TargetRows.pack(average, form.top, form.floor, form.tail))
+                mass[i] += len(average) - float(PROBABILITY[rows[-1].tails].sum(dtype=np.float64))
+                size[i] += rows[-1].nbytes
+            yield cut.id, rows
+
+    write_shard(job.folder, form.temperatures, targets(), {"mass": mass, "bytes": size})

@@ -1,0 +1,17 @@
+"""Settings of small networks and stores on the ``prepared`` corpus."""
+
+from pathlib import Path
+
+from asr_kd.soft_targets.__main__ import Config as StoreConfig
+from asr_kd.train import Config
+
+
+def config(prepared, out: Path, **changes) -> Config:
+    settings = {"preset": "tiny", "epochs": 3, "batch_size": 64, "precision": "float32", "jobs": 1} | changes
+    return Config(prepared.features, prepared.senones, out, **settings)
+
+
+def store_config(prepared, teachers: Path, out: Path, **changes) -> StoreConfig:
+    settings = {"temperatures": (1.0, 2.0), "top": 4, "jobs": 1} | changes
+    models = (teachers / "seed-0", teachers / "seed-1")
+    return StoreConfig(models, prepared.features, prepared.senones / "cuts_train.jsonl.gz", out, **settings)
