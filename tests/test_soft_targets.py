@@ -80,8 +80,15 @@ def test_samples_are_unbiased():
     torch.testing.assert_close(means, dense[::3000], atol=0.015, rtol=0.03)
 
 
+@pytest.fixture
+def inline(monkeypatch):
+    """Fan-out in this process: starting others takes longer than what they do here."""
+    for module in (stage, train):
+        monkeypatch.setattr(module, "run_all", lambda _, function, jobs, *__: enumerate(map(function, jobs)))
+
+
 @pytest.mark.parametrize("changes", [{"tail": "prior"}, {"tail": "bucket"}, {"draws": 5}])
-def test_every_form_of_store_trains(prepared, teachers, tmp_path, changes):
+def test_every_form_of_store_trains(prepared, teachers, tmp_path, inline, changes):
     stage.main(store_config(prepared, teachers, tmp_path / "store", temperatures=(1.0,), top=2, **changes))
     train.main(config(prepared, tmp_path / "student", soft_targets=tmp_path / "store", epochs=1))
     assert stage_figures(tmp_path / "student" / "seed-0")["dev_accuracy"] > 40
@@ -139,7 +146,7 @@ def test_interrupted_store_goes_on(prepared, teachers, store, tmp_path, monkeypa
         np.testing.assert_array_equal(whole.read(cut_id).codes, parts.read(cut_id).codes)
 
 
-def test_store_of_other_teachers_is_refused(prepared, teachers, tmp_path):
+def test_store_of_other_teachers_is_refused(prepared, teachers, tmp_path, inline):
     shutil.copytree(teachers, tmp_path / "teachers")
     stage.main(store_config(prepared, tmp_path / "teachers", tmp_path / "store", temperatures=(2.0,)))
     SoftTargets(tmp_path / "store", prepared.features)
@@ -157,9 +164,8 @@ def test_other_cuts_are_refused(prepared, store):
 
 
 @pytest.mark.parametrize("damage", ["flipped", "short", "gone"])
-def test_a_damaged_shard_is_named_and_the_others_read(prepared, teachers, tmp_path, monkeypatch, damage):
+def test_a_damaged_shard_is_named_and_the_others_read(prepared, teachers, tmp_path, monkeypatch, inline, damage):
     monkeypatch.setattr(stage, "CUTS_A_SHARD", 5)
-    monkeypatch.setattr(stage, "run_all", lambda _, function, jobs, *__: ((0, make_shard(job)) for job in jobs))
     stage.main(store_config(prepared, teachers, tmp_path / "store"))
     array = tmp_path / "store" / "shard-00001" / "t2.codes.npy"
     content = bytearray(array.read_bytes())
