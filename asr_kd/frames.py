@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from asr_kd.parallel import ahead
+from asr_kd.soft_targets.rows import TargetRows
 from asr_kd.storage import UserError
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from asr_kd.losses import CompactTargets
     from asr_kd.soft_targets.online import OnlineTargets
-    from asr_kd.soft_targets.rows import TargetRows
     from asr_kd.soft_targets.store import SoftTargets
 
 
@@ -131,7 +131,7 @@ class FrameLoader:
             torch.from_numpy(np.concatenate(rows)).to(self.dtype),
             np.concatenate(starts),
             torch.from_numpy(np.concatenate(labels).astype(np.int64)),
-            type(soft[0]).join(soft) if soft else None,
+            TargetRows.join(soft) if soft else None,
         )
 
     def _batches(self, pool: _Pool, order: np.random.Generator) -> Iterator[Batch]:
@@ -141,14 +141,10 @@ class FrameLoader:
         permutation = order.permutation(len(pool.starts))
         for at in range(0, len(permutation), self.batch_size):
             index = permutation[at : at + self.batch_size]
-            batch = Batch(
-                windows[torch.from_numpy(pool.starts[index])].to(self.device),
-                pool.labels[torch.from_numpy(index)].to(self.device),
-                None,
-            )
-            if self.soft_targets is not None:
-                batch.soft = self.soft_targets.batch(pool.soft, index, batch.windows)
-            yield batch
+            chosen = windows[torch.from_numpy(pool.starts[index])].to(self.device)
+            labels = pool.labels[torch.from_numpy(index)].to(self.device)
+            targets = self.soft_targets
+            yield Batch(chosen, labels, None if targets is None else targets.batch(pool.soft, index, chosen))
 
 
 def _manifest(path: Path) -> list[MonoCut]:

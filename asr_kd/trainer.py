@@ -253,7 +253,7 @@ class Trainer:
 
 
 def _correct(logits: Tensor, labels: Tensor) -> Tensor:
-    """Share of frames whose label has the highest logit.  Argmax does the same, but slowly on a CPU."""
+    """Share of frames whose label has the highest logit, ties included.  Argmax is slow on a CPU."""
     return (logits.gather(1, labels.unsqueeze(1)).squeeze(1) >= logits.amax(1)).float().mean()
 
 

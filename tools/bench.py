@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
-import platform
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +10,8 @@ from typing import Any
 
 import torch
 
-from asr_kd.storage import atomic_open
+from asr_kd.report.facts import processor
+from asr_kd.storage import write_json
 
 
 def seconds(function: Callable[[], object], device: str, repeats: int = 5, least: float = 0.3) -> float:
@@ -51,9 +50,7 @@ def machine(device: str) -> str:
     cores = torch.get_num_threads()
     if device == "cuda":
         return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-    return f"{cores} cores of {name}, torch {torch.__version__}"
+    return f"{cores} cores of {processor()}, torch {torch.__version__}"
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
@@ -65,9 +62,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 def write(path: Path | None, result: dict[str, Any]) -> None:
     """Write the JSON, if asked for."""
     if path is not None:
-        with atomic_open(path) as file:
-            json.dump(result, file, indent=2)
-            file.write("\n")
+        write_json(path, result)
 
 
 def _cell(value: Any) -> str:

@@ -154,8 +154,9 @@ class _Sweep:
         self.share = share
         # Gradients in float16 are kept per frame, and divided by the number of frames on the way back, after
         # whatever scale the caller applies against underflow.
-        self.unit = share.max() if dtype == torch.float16 and len(share) else torch.ones_like(share[:1]).sum()
-        self.unit = torch.where(self.unit > 0, self.unit, 1.0)
+        self.unit = share.new_ones(())
+        if dtype == torch.float16 and len(share):
+            self.unit = torch.where(share.max() > 0, share.max(), self.unit)
         self.scratch = torch.empty(rows, classes, dtype=self.dtype, device=share.device)
         self.second: Tensor | None = None
         self.sums = torch.zeros(3, dtype=torch.float64, device=share.device)

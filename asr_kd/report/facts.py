@@ -28,7 +28,7 @@ def facts(exp: Path, systems: Sequence[System], command: str) -> dict[str, Any]:
     graph = exp / "graph" / "graph.json"
     return {
         "date": datetime.date.today().isoformat(),
-        "machine": f"{cpu_count()} cores, {_processor()}",
+        "machine": f"{cpu_count()} cores, {processor()}",
         "command": command,
         "corpus": read_json(summary) if summary.is_file() else {},
         "graph": read_json(graph) if graph.is_file() else {},
@@ -63,7 +63,7 @@ def _stage(name: str, folders: Sequence[Path]) -> dict[str, Any] | None:
     }
 
 
-def _processor() -> str:
+def processor() -> str:
     """The processor's name where Linux tells it, else the architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

@@ -30,10 +30,11 @@ class Config:
 def main(config: Config) -> None:
     from asr_kd.soft_targets.store import SoftTargets
 
+    labels = read_labels(config.cuts) if config.cuts is not None else {}
     damaged: list[str] = []  # what is wrong, once a cut
     for temperature in read_json(config.store / "store.json")["temperatures"]:
         targets = SoftTargets(config.store, config.features, temperature)
-        figures = inspect(targets, config.cuts, damaged)
+        figures = inspect(targets, labels, damaged)
         print(f"\n## T = {temperature:g}: {figures['cuts']} cuts, {figures['frames']} frames\n")
         for line in table(figures):
             print(line)
@@ -42,12 +43,12 @@ def main(config: Config) -> None:
         raise UserError(f"{len(faults)} shards cannot be read: " + "; ".join(faults))
 
 
-def inspect(targets: Any, cuts: Path | None, damaged: list[str]) -> dict[str, Any]:
+def inspect(targets: Any, labels: dict[str, Any], damaged: list[str]) -> dict[str, Any]:
     """Figures of a store at one temperature, in one pass over it.
 
     Args:
         targets: an open store (asr_kd.soft_targets.store.SoftTargets).
-        cuts: cuts with senones, or None.
+        labels: cuts with senones by id; may be empty.
         damaged: what is wrong with shards that cannot be read is added here.
 
     Returns:
@@ -57,7 +58,6 @@ def inspect(targets: Any, cuts: Path | None, damaged: list[str]) -> dict[str, An
     import numpy as np
     import torch
 
-    labels = _labels(cuts) if cuts is not None else {}
     total = dict.fromkeys(("frames", "bytes", "classes", "mass", "entropy", "labelled", "disagree"), 0.0)
     histogram, read = np.zeros(BINS, dtype=np.int64), 0
     highest = float(np.log(targets.num_pdfs))
@@ -121,7 +121,8 @@ def table(figures: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _labels(cuts: Path) -> dict[str, Any]:
+def read_labels(cuts: Path) -> dict[str, Any]:
+    """The cuts of a manifest by id."""
     from lhotse import load_manifest_lazy
 
     if not cuts.is_file():
