@@ -87,7 +87,9 @@ def inline(monkeypatch):
         monkeypatch.setattr(module, "run_all", lambda _, function, jobs, *__: enumerate(map(function, jobs)))
 
 
-@pytest.mark.parametrize("changes", [{"tail": "prior"}, {"tail": "bucket"}, {"draws": 5}])
+@pytest.mark.parametrize(
+    "changes", [{"tail": "prior"}, {"tail": "bucket"}, {"draws": 5}, {"draws": 5, "tail": "prior"}]
+)
 def test_every_form_of_store_trains(prepared, teachers, tmp_path, inline, changes):
     stage.main(store_config(prepared, teachers, tmp_path / "store", temperatures=(1.0,), top=2, **changes))
     train.main(config(prepared, tmp_path / "student", soft_targets=tmp_path / "store", epochs=1))

@@ -63,7 +63,8 @@ def main(config: Config) -> None:
     from asr_kd.soft_targets.store import INDEX, shard_folder
 
     cuts = list(load_manifest_lazy(config.cuts))
-    form = Form(config.temperatures, config.mean, config.top, config.floor, config.tail, config.draws)
+    tail = "none" if config.draws else config.tail  # draws have no tail
+    form = Form(config.temperatures, config.mean, config.top, config.floor, tail, config.draws)
     jobs = [
         ShardJob(
             shard_folder(config.out, number), cuts[at : at + CUTS_A_SHARD], config.models, config.features, form,
@@ -91,8 +92,8 @@ def main(config: Config) -> None:
             "num_pdfs": read_json(config.models[0] / "model.json")["shape"]["num_pdfs"],
             "temperatures": config.temperatures,
             "mean": config.mean,
-            "tail": "none" if config.draws else config.tail,
-            "prior": np.exp(load_log_prior(config.models[0])).tolist() if config.tail == "prior" else None,
+            "tail": tail,
+            "prior": np.exp(load_log_prior(config.models[0])).tolist() if tail == "prior" else None,
             "shards": len(jobs),
             "features": stage_fingerprint(config.features),
             "teachers": {os.path.relpath(m, config.out): stage_fingerprint(m) for m in config.models},
