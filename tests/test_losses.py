@@ -268,6 +268,18 @@ def test_tail_forms():
     assert first.kl.item() == pytest.approx((merged_q * (merged_q / merged_p).log()).sum().item())
 
 
+@pytest.mark.parametrize("tail", ["even", "prior", "none", "bucket"])
+def test_entropy_of_compact_targets(tail):
+    soft = average_distributions([example(6)[1]], 2.0)
+    compact = CompactTargets.top(soft, 3, tail, PRIOR if tail == "prior" else None)
+    if tail == "bucket":
+        expected = torch.cat([compact.probabilities, 1 - compact.probabilities.sum(1, keepdim=True)], 1)
+    else:
+        expected = compact.dense(9)
+    found = compact.entropy(compact.parts(9, torch.float64))
+    torch.testing.assert_close(found, torch.special.entr(expected).sum(1))
+
+
 @pytest.mark.parametrize("tail", ["even", "bucket", "none", "dense"])
 def test_plain_form_has_higher_derivatives(tail):
     logits, teacher, labels = example(11, frames=3)

@@ -160,5 +160,6 @@ class Espeak:
         starts = [mark[0] for mark in marks] + [len(wave)]
         return [
             Phone(start, end, name, word)
-            for (start, name, word), end in zip(marks, starts[1:], strict=True) if end > start
+            for (start, name, word), end in zip(marks, starts[1:], strict=True)
+            if end > start
         ]

@@ -266,9 +266,7 @@ def mixture_weights(models: Sequence[BackoffModel], sentences: Sequence[Sequence
 def mix(models: Sequence[BackoffModel], weights: Sequence[float] | np.ndarray) -> BackoffModel:
     """One back-off model of a linear mixture: exact for every n-gram that any of the models lists."""
     order, base = max(model.order for model in models), models[0].base
-    keys = [
-        np.unique(np.concatenate([model.keys[n] for model in models if n < model.order])) for n in range(order)
-    ]
+    keys = [np.unique(np.concatenate([model.keys[n] for model in models if n < model.order])) for n in range(order)]
     log_probs = []
     for n in range(1, order + 1):
         with np.errstate(divide="ignore"):

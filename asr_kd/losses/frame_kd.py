@@ -197,13 +197,14 @@ def _plain_loss(
     z = torch.where((share > 0).unsqueeze(-1), in_float(logits), 0.0)
     log_p = F.log_softmax(z / temperature, -1)
     if isinstance(targets, CompactTargets) and targets.tail == "bucket":
-        kept, tail, *_ = targets.parts(logits.shape[-1], z.dtype)
+        parts = targets.parts(logits.shape[-1], z.dtype)
+        kept, tail, *_ = parts
         inside = torch.zeros_like(log_p).scatter_add(-1, targets.classes.long(), (kept > 0).to(log_p.dtype))
         log_rest = torch.logsumexp(log_p.masked_fill(inside > 0, torch.finfo(log_p.dtype).min), -1)
         log_kept = log_p.gather(-1, targets.classes.long())
         rest = torch.where(tail > 0, tail * log_rest, 0.0)  # with every class kept there is none
         cross_entropy = -(kept * log_kept).sum(-1) - rest
-        entropy = torch.special.entr(kept).sum(-1) + torch.special.entr(tail)
+        entropy = targets.entropy(parts)
     else:
         if isinstance(targets, CompactTargets):
             q = targets.dense(logits.shape[-1]).to(z.dtype)

@@ -103,13 +103,9 @@ class _CompactRows:
         kept, tail, share, base, change = self.parts
         self.mass = kept.sum(1) + tail
         self.dot = (change * x.gather(1, classes)).sum(1)
-        self.entropy = torch.special.entr(kept).sum(1)
         if self.tail != "none":
             self.dot += share * (x.sum(1) if targets.prior is None else x @ base)
-            self.entropy -= torch.xlogy(tail, share)
-        if targets.prior is not None:
-            spread = torch.xlogy(base, base)
-            self.entropy -= share * (spread.sum() - torch.where(kept > 0, spread[classes], 0.0).sum(1))
+        self.entropy = rows.entropy(self.parts)
 
     def subtract(self, out: Tensor, scale: Tensor) -> None:
         """out −= scale · q, with scale (n,)."""

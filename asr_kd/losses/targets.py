@@ -79,6 +79,18 @@ class CompactTargets:
         share = torch.where(some, tail / others.clamp(min=torch.finfo(dtype).tiny), 0.0)
         return Parts(kept, tail, share, base, kept - share.unsqueeze(-1) * base_kept)
 
+    def entropy(self, parts: Parts) -> Tensor:
+        """(...) entropy in nats of each frame's distribution, of which ``parts`` are the parts."""
+        entropy = torch.special.entr(parts.kept).sum(-1)
+        if self.tail == "bucket":
+            return entropy + torch.special.entr(parts.tail)
+        entropy = entropy - torch.xlogy(parts.tail, parts.share)
+        if self.prior is not None:
+            spread = torch.xlogy(parts.base, parts.base)
+            kept = torch.where(parts.kept > 0, spread[self.classes.long()], 0.0).sum(-1)
+            entropy = entropy - parts.share * (spread.sum() - kept)
+        return entropy
+
     def flat(self) -> CompactTargets:
         """With one dimension of frames."""
         return CompactTargets(self.classes.flatten(0, -2), self.probabilities.flatten(0, -2), self.tail, self.prior)

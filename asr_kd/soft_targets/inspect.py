@@ -69,11 +69,7 @@ def inspect(targets: Any, labels: dict[str, Any], damaged: list[str]) -> dict[st
             continue
         compact = rows.batch(np.arange(len(rows)))
         kept = compact.probabilities
-        tail = (1 - kept.sum(1)).clamp(min=0)
-        others = (targets.num_pdfs - (kept > 0).sum(1)).clamp(min=1)
-        entropy = torch.special.entr(kept).sum(1) + torch.special.entr(tail)
-        if compact.tail == "even":
-            entropy += tail * others.log()
+        entropy = compact.entropy(compact.parts(targets.num_pdfs, torch.float32))
         read += 1
         total["frames"] += len(rows)
         total["bytes"] += rows.nbytes
