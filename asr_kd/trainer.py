@@ -122,7 +122,8 @@ class Trainer:
     def _soft_targets(self) -> SoftTargets | OnlineTargets | None:
         config = self.config
         if config.teachers:
-            return OnlineTargets(config.teachers, config.temperature or 1.0, config.mean, self.device)
+            context, temperature = (config.left, config.right), config.temperature or 1.0
+            return OnlineTargets(config.teachers, config.features, context, temperature, config.mean, self.device)
         if config.soft_targets is not None:
             return SoftTargets(config.soft_targets, config.features, config.temperature or None)
         return None

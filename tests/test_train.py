@@ -9,7 +9,7 @@ from training import config, store_config
 
 from asr_kd.models import AcousticModel, MaskPool, Shape, load_model
 from asr_kd.soft_targets import __main__ as soft_targets_stage
-from asr_kd.storage import UserError, read_json, stage_figures
+from asr_kd.storage import UserError, read_json, stage_figures, write_json
 from asr_kd.trainer import Trainer
 
 
@@ -61,6 +61,17 @@ def test_teachers_online_are_a_store_that_keeps_everything(prepared, teachers, t
         logs.append(trainer.log[0])
     for figure in ("train_kl", "train_soft", "train_loss"):
         assert logs[0][figure] == pytest.approx(logs[1][figure], rel=0.02)
+
+
+def test_teachers_that_do_not_fit_are_refused(prepared, teachers, tmp_path):
+    online = {"teachers": (teachers / "seed-0",), "temperature": 2.0}
+    with pytest.raises(UserError, match=r"sees 20 \+ 1 \+ 5 frames.*--left"):
+        Trainer(config(prepared, tmp_path / "narrow", left=4, **online), 0)
+    shutil.copytree(teachers / "seed-0", tmp_path / "teacher")
+    about = read_json(tmp_path / "teacher" / "model.json")
+    write_json(tmp_path / "teacher" / "model.json", about | {"features": "others"})
+    with pytest.raises(UserError, match="trained on other features"):
+        Trainer(config(prepared, tmp_path / "student", teachers=(tmp_path / "teacher",)), 0)
 
 
 def test_damaged_checkpoint_is_refused(teachers, tmp_path):

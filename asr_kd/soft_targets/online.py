@@ -12,7 +12,7 @@ from torch import Tensor
 from asr_kd.losses import Mean, average_distributions
 from asr_kd.models import load_model
 from asr_kd.soft_targets.rows import TargetRows
-from asr_kd.storage import UserError
+from asr_kd.storage import UserError, read_json, stage_fingerprint
 
 
 class OnlineTargets:
@@ -20,23 +20,33 @@ class OnlineTargets:
 
     Args:
         models: teacher folders (made by asr_kd.train).
+        features: features folder that the student trains on; the teachers must have had the same.
+        context: the student's context frames, left and right; the teachers see its windows.
         temperature: T > 0.
         mean: how the members' distributions are averaged.
         device: where they run.
 
     Raises:
-        UserError: the teachers have different senones or context windows.
+        UserError: the teachers do not fit each other or the student.
     """
 
     def __init__(
-        self, models: Sequence[Path], temperature: float = 1.0, mean: Mean = "arithmetic", device: str = "cpu"
-    ) -> None:
+        self, models: Sequence[Path], features: Path, context: tuple[int, int], temperature: float = 1.0,
+        mean: Mean = "arithmetic", device: str = "cpu",
+    ) -> None:  # fmt: skip
         self.temperature, self.mean = temperature, mean
         self.models = [load_model(folder, device) for folder in models]
-        shapes = {(m.shape.num_pdfs, m.shape.left, m.shape.right) for m in self.models}
-        if len(shapes) > 1:
-            raise UserError("--teachers have different senones or context windows: name teachers of one experiment")
         self.num_pdfs = self.models[0].shape.num_pdfs
+        for folder, shape in zip(models, (m.shape for m in self.models), strict=True):
+            if shape.num_pdfs != self.num_pdfs:
+                raise UserError(f"{folder} has other senones than {models[0]}: name --teachers of one experiment")
+            if (shape.left, shape.right) != context:
+                raise UserError(
+                    f"the teacher {folder} sees {shape.left} + 1 + {shape.right} frames, the student "
+                    f"{context[0]} + 1 + {context[1]}: give the student the same --left and --right"
+                )
+            if read_json(folder / "model.json")["features"] != stage_fingerprint(features):
+                raise UserError(f"the teacher {folder} was trained on other features than {features}: train it again")
 
     def read(self, cut_id: str, frames: int | None = None) -> None:
         """Nothing is stored."""
