@@ -1,9 +1,10 @@
-"""Frame accuracy of a network or an ensemble against the forced alignment."""
+"""Frame accuracy of networks and ensembles against the forced alignment."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from asr_kd.cli import run
 from asr_kd.storage import Stage, UserError, read_json, write_json
@@ -13,45 +14,75 @@ from asr_kd.storage import Stage, UserError, read_json, write_json
 class Config:
     """Share of frames whose likeliest senone is the aligned one: on all frames, and on speech frames."""
 
-    model: tuple[Path, ...]
-    """A network's folder, or several for an ensemble (their posteriors are averaged)."""
+    systems: tuple[str, ...]
+    """NAME=DIR for a network's folder, NAME=DIR,DIR,... for an ensemble (its members' posteriors are averaged)."""
     features: Path
     """Features folder (made by asr_kd.features)."""
     cuts: Path
     """Folder with cuts_ROLE.jsonl.gz that carry senones (made by asr_kd.hmm)."""
     out: Path
-    """Folder for accuracy.json."""
+    """Each system's accuracy.json goes to OUT/NAME."""
     roles: tuple[str, ...] = ("dev", "test")
     """Roles to measure."""
+    jobs: int = 0
+    """Systems measured at once, a process each; 0 means one a core."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One system: its networks' folders, and what to measure them on."""
+
+    models: tuple[Path, ...]
+    features: Path
+    cuts: Path
+    roles: tuple[str, ...]
 
 
 def main(config: Config) -> None:
-    stage = Stage("accuracy", config.out, config, [*config.model, config.features, config.cuts])
-    if not stage.begin():
+    for role in config.roles:
+        if not (path := config.cuts / f"cuts_{role}.jsonl.gz").is_file():
+            raise UserError(f"{path} is missing: check --roles, or run the alignment of {role}")
+    todo: list[tuple[Stage, Job]] = []
+    for system in config.systems:
+        name, _, folders = system.partition("=")
+        if not name or not folders:
+            raise UserError(f"--systems takes NAME=DIR[,DIR...], not {system!r}: correct the flag")
+        models = tuple(Path(folder) for folder in folders.split(","))
+        inputs = [*models, config.features, config.cuts]
+        stage = Stage("accuracy", config.out / name, {"roles": config.roles}, inputs)
+        if stage.begin():
+            todo.append((stage, Job(models, config.features, config.cuts, config.roles)))
+    if not todo:
         return
-    import torch
+    from asr_kd.accuracy import measure  # workers know it by this name
+    from asr_kd.parallel import make_executor, run_all
+
+    with make_executor(config.jobs) as executor:
+        jobs = [job for _, job in todo]
+        for index, (results, parameters) in run_all(executor, measure, jobs, "frame accuracy", "system"):
+            stage = todo[index][0]
+            write_json(stage.out / "accuracy.json", results)
+            stage.finish(parameters=parameters)
+
+
+def measure(job: Job) -> tuple[dict[str, Any], int]:
+    """Counts of right frames by role (asr_kd.score.FrameAccuracy), and the system's parameters."""
     from lhotse import load_manifest_lazy
 
     from asr_kd.features import Normaliser
     from asr_kd.models import load_model, posteriors
-    from asr_kd.parallel import cpu_count, progress
     from asr_kd.score import FrameAccuracy
 
-    torch.set_num_threads(cpu_count())
-    models = [load_model(folder) for folder in config.model]
-    normaliser = Normaliser.load(config.features)
-    silence = read_json(config.cuts / "hmm.json")["silence_pdfs"]
+    models = [load_model(folder) for folder in job.models]
+    normaliser = Normaliser.load(job.features)
+    silence = read_json(job.cuts / "hmm.json")["silence_pdfs"]
     results = {}
-    for role in config.roles:
-        path = config.cuts / f"cuts_{role}.jsonl.gz"
-        if not path.is_file():
-            raise UserError(f"{path} is missing: check --roles, or run the alignment of {role}")
+    for role in job.roles:
         accuracy = FrameAccuracy(silence)
-        for cut in progress(load_manifest_lazy(path), f"frame accuracy {role}", unit="utterance"):
+        for cut in load_manifest_lazy(job.cuts / f"cuts_{role}.jsonl.gz"):
             accuracy.update(cut.load_custom("senones"), posteriors(models, normaliser(cut)).argmax(1))
         results[role] = accuracy.result()
-    write_json(config.out / "accuracy.json", results)
-    stage.finish(parameters=sum(model.parameters_count() for model in models))
+    return results, sum(model.parameters_count() for model in models)
 
 
 if __name__ == "__main__":

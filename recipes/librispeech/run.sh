@@ -92,6 +92,7 @@ import json, sys
 print(*(role for role in json.load(open(sys.argv[1])) if role not in ("train", "dev")), sep="\n")
 EOF
 )
+systems=() # for the frame accuracies: NAME=MODEL[,MODEL…]
 decode() { # NAME TUNED-FROM MODEL…
   local name=$1 tuned=$2
   shift 2
@@ -99,9 +100,7 @@ decode() { # NAME TUNED-FROM MODEL…
   [ "$tuned" = - ] || how=(--tuned "$exp/decode/$tuned/tuned.json")
   call 9 decode decode --model "$@" --graph "$exp/graph" --features "$exp/features" --roles "${tests[@]}" \
     "${how[@]}" --out "$exp/decode/$name"
-  if [ "$name" != gmm ]; then
-    call 9 accuracy accuracy --model "$@" "${data[@]}" --roles dev "${tests[@]}" --out "$exp/accuracy/$name"
-  fi
+  [ "$name" = gmm ] || systems+=("$name=$(IFS=,; echo "$*")")
 }
 decode gmm - "$exp/gmm"
 decode teachers-0 - "$exp/teachers/seed-0"
@@ -114,5 +113,6 @@ for name in teachers student quarter_hard quarter_student; do
     if [ $name-$seed != teachers-0 ]; then decode "$name-$seed" teachers-0 "$exp/$name/seed-$seed"; fi
   done
 done
+call 9 accuracy accuracy --systems "${systems[@]}" "${data[@]}" --roles dev "${tests[@]}" --out "$exp/accuracy"
 
 call 10 report report --exp "$exp" --systems "$recipe/conf/systems.yaml" --command "$command" --out "$exp/report"
