@@ -21,6 +21,11 @@ from asr_kd.storage import Stage, save_array, write_json
 SENONES = 6
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest file first, so that it does not run on alone at the end."""
+    items.sort(key=lambda item: item.path.stem != "test_end_to_end")
+
+
 @dataclass(frozen=True)
 class Prepared:
     """Folders of a prepared experiment."""

@@ -7,4 +7,5 @@ python=${ASR_KD_PYTHON:-$root/.venv/bin/python}
 cd "$root"
 "$python" -m ruff check asr_kd tests tools
 "$python" -m mypy
-OMP_NUM_THREADS=1 "$python" -m pytest -n "${PYTEST_JOBS:-2}" "$@"
+# A file's tests stay in one process, which keeps what its fixtures made; files in the order of tests/conftest.py.
+OMP_NUM_THREADS=1 "$python" -m pytest -n "${PYTEST_JOBS:-2}" --dist loadfile --no-loadscope-reorder "$@"
