@@ -19,16 +19,19 @@ from asr_kd.storage import UserError
 Config = TypeVar("Config")
 
 
-def run(config_class: type[Config], function: Callable[[Config], Any], argv: Sequence[str] | None = None) -> None:
+def run(
+    config_class: type[Config], function: Callable[..., Any], argv: Sequence[str] | None = None, separator: str = ""
+) -> None:
     """Parse flags into ``config_class``, call ``function`` with it, exit with 0, 1 (UserError) or 2 (usage).
 
-    ``--config FILE[:SECTION]`` takes defaults from a YAML file (or one section of it); flags override it.
+    ``--config FILE[:SECTION]`` takes defaults from a YAML file (or one section of it); flags override it.  Where a
+    ``separator`` stands among the flags, another configuration begins, and ``function`` gets all of them.
     """
     name = _program_name(function)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
     try:
-        config = parse(config_class, argv, prog=name)
-        function(config)
+        arguments = list(sys.argv[1:] if argv is None else argv)
+        function(*(parse(config_class, part, prog=name) for part in _split(arguments, separator)))
     except UserError as error:
         sys.exit(f"{name}: error: {error}")
     except KeyboardInterrupt:
@@ -73,6 +76,16 @@ def parse(config_class: type[Config], argv: Sequence[str] | None = None, prog: s
     footer = "--config FILE.yaml[:SECTION] takes defaults from a file; flags override it."
     description = f"{(config_class.__doc__ or '').strip()}\n\n{footer}"
     return tyro.cli(config_class, args=arguments, default=default, prog=prog, description=description)
+
+
+def _split(arguments: Sequence[str], separator: str) -> list[list[str]]:
+    parts: list[list[str]] = [[]]
+    for argument in arguments:
+        if separator and argument == separator:
+            parts.append([])
+        else:
+            parts[-1].append(argument)
+    return parts
 
 
 def read_yaml(name: str) -> dict[str, Any]:

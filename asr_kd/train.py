@@ -10,13 +10,13 @@ from asr_kd.cli import run
 from asr_kd.parallel import cpu_count, make_executor, run_all
 from asr_kd.storage import Stage, UserError
 
-#: Units a layer from which two threads train a network faster than one; "quarter" took 24 ms a batch instead of 15.
-SHARED_WIDTH = 512
-
 
 @dataclasses.dataclass
 class Config:
-    """Train networks that differ by seed: teachers on hard targets, or students on an ensemble's soft targets."""
+    """Train networks that differ by seed: teachers on hard targets, or students on an ensemble's soft targets.
+
+    After --and, the flags of further networks may follow: all are trained in one go.
+    """
 
     features: Path
     """Features folder (made by asr_kd.features)."""
@@ -60,40 +60,33 @@ class Config:
     device: str = "auto"
     """cpu, cuda, or auto."""
     jobs: int = 0
-    """Networks trained at once, a process each; 0 means one a core."""
+    """Networks trained at once, a process each; 0 means one a core.  With --and, the first one holds."""
 
 
-def main(config: Config) -> None:
-    check(config)
-    inputs = [config.features, config.cuts / "cuts_train.jsonl.gz", config.cuts / "cuts_dev.jsonl.gz"]
-    if config.soft_targets is not None:
-        inputs.append(config.soft_targets)
-    inputs += config.teachers
-    stages = {
-        seed: Stage("train", config.out / f"seed-{seed}", {**vars(config), "seeds": seed}, inputs)
-        for seed in config.seeds
-    }
-    todo = [(config, seed) for seed, stage in stages.items() if stage.begin()]
+def main(*configs: Config) -> None:
+    """Train the networks of all ``configs`` in one go, as many at once as there are cores."""
+    stages: list[tuple[Stage, Config, int]] = []
+    for config in configs:
+        check(config)
+        inputs = [config.features, config.cuts / "cuts_train.jsonl.gz", config.cuts / "cuts_dev.jsonl.gz"]
+        if config.soft_targets is not None:
+            inputs.append(config.soft_targets)
+        inputs += config.teachers
+        for seed in config.seeds:
+            settings = {**vars(config), "seeds": seed}
+            stages.append((Stage("train", config.out / f"seed-{seed}", settings, inputs), config, seed))
+    todo = [item for item in stages if item[0].begin()]
     if not todo:
         return
-    from asr_kd.models import PRESETS
     from asr_kd.trainer import train_network
 
-    # Full rounds of one network a core, then the rest, which share the cores.  All seeds count, not those left to
-    # do: the number of threads can change a sum's last digit, and a resumed run must end with the same figures.
-    cores = cpu_count()
-    shared = PRESETS[config.preset][1] >= SHARED_WIDTH
-    jobs = min(len(config.seeds), config.jobs or cores)
-    whole = len(config.seeds) // jobs * jobs
-    for seeds in (config.seeds[:whole], config.seeds[whole:]):
-        round_todo = [job for job in todo if job[1] in seeds]
-        if not round_todo:
-            continue
-        jobs = min(jobs, len(seeds))
-        with make_executor(jobs, threads=max(1, cores // jobs) if shared else 1) as executor:
-            title = f"training {config.out.name}"
-            for index, figures in run_all(executor, train_network, round_todo, title, "network"):
-                stages[round_todo[index][1]].finish(**figures)
+    # All networks count, not those left to do: the number of threads can change a sum's last digit, and a resumed
+    # run must end with the same figures.
+    jobs = min(len(stages), configs[0].jobs or cpu_count())
+    with make_executor(jobs, threads=max(1, cpu_count() // jobs)) as executor:
+        networks = [(config, seed) for _, config, seed in todo]
+        for index, figures in run_all(executor, train_network, networks, "training", "network"):
+            todo[index][0].finish(**figures)
 
 
 def check(config: Config) -> None:
@@ -111,4 +104,4 @@ def check(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    run(Config, main)
+    run(Config, main, separator="--and")

@@ -100,6 +100,12 @@ def test_yaml_sections_and_flags(tmp_path):
         cli.parse(Config, ["--config", str(tmp_path / "bad.yaml"), "--out", "x"])
 
 
+def test_separator_begins_another_configuration():
+    found = []
+    cli.run(Config, lambda *all_of_them: found.extend(all_of_them), ["--out", "x", "--and", "--out", "y"], "--and")
+    assert [config.out for config in found] == [Path("x"), Path("y")]
+
+
 def test_user_errors_are_one_line_and_exit_1():
     done = subprocess.run(
         [sys.executable, "-m", "asr_kd.train", "--features", "a", "--cuts", "b", "--out", "c", "--epochs", "0"],

@@ -25,7 +25,7 @@ Usage: bash recipes/librispeech/run.sh [options]
  Corpus, handed to python -m asr_kd.corpora (its --help explains):
   --corpus NAME        embedded (default), mini_librispeech, train-clean-100, librispeech
   --corpus-dir DIR     any tree in LibriSpeech layout, with --train, --dev, --test PART[:i/n]
-  --also DIR/PART      one more test set; may be repeated
+  --also DIR/PART      one more test set, decoded by one network of each kind; may be repeated
 Stages: 0 set-up, 1 corpus, 2 features, 3 language, 4 senones, 5 graph, 6 teachers, 7 soft targets,
         8 students, 9 decoding, 10 report
 EOF
@@ -79,10 +79,11 @@ mapfile -t teacher_folders < <(seeds_of "$exp/teachers" "$teachers")
 call 6 train teachers "${data[@]}" --out "$exp/teachers" --seeds $(seq 0 $((teachers - 1)))
 call 7 soft_targets soft_targets --models "${teacher_folders[@]}" --features "$exp/features" \
   --cuts "$exp/gmm/cuts_train.jsonl.gz" --out "$exp/soft_targets"
-for name in student quarter_student; do
-  call 8 train $name "${data[@]}" --soft-targets "$exp/soft_targets" --out "$exp/$name" --seeds $(seq 0 $((seeds - 1)))
-done
-call 8 train quarter_hard "${data[@]}" --out "$exp/quarter_hard" --seeds $(seq 0 $((seeds - 1)))
+# In one go, the longest first, so that no core is left without a network.
+model=("${data[@]}" --seeds $(seq 0 $((seeds - 1))))
+call 8 train student "${model[@]}" --soft-targets "$exp/soft_targets" --out "$exp/student" \
+  --and --config "$conf:quarter_student" "${model[@]}" --soft-targets "$exp/soft_targets" --out "$exp/quarter_student" \
+  --and --config "$conf:quarter_hard" "${model[@]}" --out "$exp/quarter_hard"
 
 # Decoding.  Acoustic scale and word insertion penalty are tuned on dev for the GMM and for the baseline network,
 # and every other network takes the baseline's: what differs then is the networks, not the luck of their tuning.
@@ -98,7 +99,9 @@ decode() { # NAME TUNED-FROM MODEL…
   shift 2
   local how=(--tune-on dev)
   [ "$tuned" = - ] || how=(--tuned "$exp/decode/$tuned/tuned.json")
-  call 9 decode decode --model "$@" --graph "$exp/graph" --features "$exp/features" --roles "${tests[@]}" \
+  local roles=("${tests[@]}")
+  [[ $name != *-[1-9]* ]] || roles=(test) # further test sets: one network of each kind
+  call 9 decode decode --model "$@" --graph "$exp/graph" --features "$exp/features" --roles "${roles[@]}" \
     "${how[@]}" --out "$exp/decode/$name"
   [ "$name" = gmm ] || systems+=("$name=$(IFS=,; echo "$*")")
 }
