@@ -62,7 +62,7 @@ def frame_kd_loss(
         lean: True: forward and gradient in one sweep over chunks of frames, which keeps one buffer of the logits'
             size; can be differentiated once.  False: composed of differentiable operations, for higher
             derivatives, torch.func and small tensors.  Default: True, but under torch.compile (which fuses the
-            plain form itself) and for tail="bucket" False.
+            plain form itself) False.
 
     Returns:
         KDLoss, means over the valid frames (zero, with zero gradient, when there are none).
@@ -74,7 +74,7 @@ def frame_kd_loss(
     share = frame_shares(logits.shape[:-1], logits.device, labels, mask, lengths, weights)
     flat = logits.flatten(0, -2)
     flat_labels = None if labels is None else labels.flatten()
-    if _lean(lean, targets):
+    if not torch.compiler.is_compiling() if lean is None else lean:
         wanted = logits.requires_grad and torch.is_grad_enabled()
         return KDLoss(*LeanLoss.apply(flat, targets, flat_labels, share, temperature, hard_weight, wanted))
     return _plain_loss(flat, targets, flat_labels, share, temperature, hard_weight)
@@ -105,7 +105,7 @@ def linear_kd_loss(
         weight: (C, H) of the output layer.
         bias: (C,), or None.
         chunk_frames: frames a chunk; default a sixteenth of all, 128 to 1024.
-        soft_targets, labels and the rest: see ``frame_kd_loss``; tail="bucket" is not supported.
+        soft_targets, labels and the rest: see ``frame_kd_loss``.
 
     Returns:
         KDLoss, as ``frame_kd_loss(F.linear(inputs, weight, bias), …)``.
@@ -115,7 +115,6 @@ def linear_kd_loss(
     """
     shape = torch.Size((*inputs.shape[:-1], len(weight)))
     targets = checked(shape, soft_targets, labels, temperature, hard_weight, soft_kind)
-    _lean(True, targets)
     share = frame_shares(shape[:-1], inputs.device, labels, mask, lengths, weights)
     flat = inputs.flatten(0, -2)
     rows = chunk_frames or min(1024, max(128, -(-len(flat) // 16)))
@@ -175,13 +174,6 @@ def logit_matching_loss(
     difference = (in_float(logits) - in_float(teacher_logits.detach())).flatten(0, -2)
     difference = difference - difference.mean(-1, keepdim=True)
     return _mean(0.5 * difference.square().mean(-1), share)
-
-
-def _lean(asked: bool | None, targets: Targets) -> bool:
-    bucket = isinstance(targets, CompactTargets) and targets.tail == "bucket"
-    if asked and bucket:
-        raise ValueError('soft targets with tail="bucket" have no lean form: leave lean out')
-    return not (bucket or torch.compiler.is_compiling()) if asked is None else asked
 
 
 def _mean(values: Tensor, share: Tensor) -> Tensor:

@@ -96,16 +96,33 @@ class _CompactRows:
         entropy: (n,) −Σ q log q.
     """
 
-    def __init__(self, targets: CompactTargets, part: slice, x: Tensor) -> None:
+    def __init__(self, targets: CompactTargets, part: slice, x: Tensor, temperature: float) -> None:
         classes, probabilities = targets.classes[part].long(), targets.probabilities[part]
         rows = CompactTargets(classes, probabilities, targets.tail, targets.prior)
         self.classes, self.tail, self.parts = classes, targets.tail, rows.parts(x.shape[1], x.dtype)
         kept, tail, share, base, change = self.parts
         self.mass = kept.sum(1) + tail
-        self.dot = (change * x.gather(1, classes)).sum(1)
-        if self.tail != "none":
-            self.dot += share * (x.sum(1) if targets.prior is None else x @ base)
         self.entropy = rows.entropy(self.parts)
+        if self.tail == "bucket":
+            self.dot = (kept * x.gather(1, classes)).sum(1) + self._bucket(x, temperature)
+        else:
+            self.dot = (change * x.gather(1, classes)).sum(1)
+            if self.tail != "none":
+                self.dot += share * (x.sum(1) if targets.prior is None else x @ base)
+
+    def _bucket(self, x: Tensor, temperature: float) -> Tensor:
+        """The bucket's share of the dot product, as one class of logit T · log Σ e^(x/T) over the tail; keeps
+        e^(x/T) of the tail's classes, scaled, for the gradient."""
+        kept, tail = self.parts.kept, self.parts.tail
+        # What a frame keeps none of, its padding, points to the likeliest class that it keeps.
+        first = self.classes.gather(1, kept.argmax(1, keepdim=True))
+        others = x.scatter(1, torch.where(kept > 0, self.classes, first), -torch.inf)
+        peak = others.amax(1, keepdim=True)
+        peak = torch.where(peak > -torch.inf, peak, 0.0)  # every class is kept
+        self.others = others.sub_(peak).mul_(1 / temperature).exp_()
+        total = self.others.sum(1)
+        self.weight = torch.where(tail > 0, tail / total, 0.0)
+        return torch.where(tail > 0, tail * (peak.squeeze(1) + temperature * total.log()), 0.0)
 
     def subtract(self, out: Tensor, scale: Tensor) -> None:
         """out −= scale · q, with scale (n,)."""
@@ -114,7 +131,10 @@ class _CompactRows:
             out.addr_(factor, self.parts.base, alpha=-1)
         elif self.tail == "even":
             out.sub_(factor.unsqueeze(1))
-        out.scatter_add_(1, self.classes, -scale.unsqueeze(1) * self.parts.change)
+        elif self.tail == "bucket":  # the tail's mass goes where the student has it
+            out.sub_(self.others.mul_((scale * self.weight).unsqueeze(1)))
+        change = self.parts.kept if self.tail == "bucket" else self.parts.change
+        out.scatter_add_(1, self.classes, -scale.unsqueeze(1) * change)
 
 
 class _DenseRows:
@@ -180,7 +200,7 @@ class _Sweep:
         peak = logits.amax(1, keepdim=True).to(self.dtype)
         x = torch.sub(logits, peak, out=self.scratch[: len(logits)])
         soft = (
-            _CompactRows(self.targets, part, x)
+            _CompactRows(self.targets, part, x, temperature)
             if isinstance(self.targets, CompactTargets)
             else _DenseRows(self.targets, part, x, temperature)
         )

@@ -34,9 +34,10 @@ class Config:
     """Classes kept for each frame, at most (255 is the limit)."""
     floor: float = 0.004
     """Least probability of a class that is kept.  A class takes 3 bytes, a frame 2 more."""
-    tail: Literal["even", "prior", "bucket", "none"] = "even"
-    """What the mass of the other classes becomes: spread evenly over them, or in proportion to the senone prior; one
-    outcome "another class"; or none: left out, the kept ones being scaled up to one."""
+    tail: Literal["even", "prior", "bucket", "none"] = "bucket"
+    """What the mass of the other classes becomes: one outcome "another class", whose share among them is left to the
+    student; spread over them evenly, or in proportion to the senone prior (such students take implausible senones for
+    possible ones, and recognise fewer words); or none: left out, the kept ones being scaled up to one."""
     draws: int = 0
     """Not 0: keep classes by so many random draws a frame instead of the largest ones (unbiased, but noisy)."""
     seed: int = 0
