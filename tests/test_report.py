@@ -13,7 +13,7 @@ from pathlib import Path
 import kaldi_hmm_gmm as khg
 import numpy as np
 import pytest
-from fake_experiment import STUDENT, make
+from fake_experiment import SINGLE, STUDENT, make
 from hypothesis import given
 from hypothesis import strategies as st
 from lhotse import CutSet
@@ -72,6 +72,7 @@ def test_table_one(reported):
     assert "| Distilled, same size | 1.57 M | 61.72 ± 0.08 |" in text
     assert "| 86 % | 0.034 |" in text
     assert "keeps 86 % of that gain" in text
+    assert re.search(rf"\| teachers/seed-N \({len(SINGLE)} runs\) \|", text)  # once, though the ensemble has them too
     assert "3512907" in text and "bash run.sh" in text and "| train | 1340 | 67 | 1.75 | 0 |" in text
 
 

@@ -39,11 +39,11 @@ def facts(exp: Path, systems: Sequence[System], command: str) -> dict[str, Any]:
 def _folders(exp: Path, systems: Sequence[System]) -> list[tuple[str, list[Path]]]:
     common = [(name, [exp / name]) for name in STAGES if (exp / name / MARK).is_file()]
     groups: dict[str, list[Path]] = {}
-    for system in systems:
-        for folder in find(exp, (*system.models, *system.decode))[0]:
-            name = str(folder.relative_to(exp))
-            alone = folder.parent == exp or not name.rstrip("0123456789").endswith("-")
-            groups.setdefault(name if alone else name.rstrip("0123456789") + "N", []).append(folder)
+    # Each folder once: an ensemble's networks are the single ones too.
+    for folder in dict.fromkeys(f for system in systems for f in find(exp, (*system.models, *system.decode))[0]):
+        name = str(folder.relative_to(exp))
+        alone = folder.parent == exp or not name.rstrip("0123456789").endswith("-")
+        groups.setdefault(name if alone else name.rstrip("0123456789") + "N", []).append(folder)
     return common + [(name, folders) for name, folders in groups.items() if name not in STAGES]
 
 
