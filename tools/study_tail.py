@@ -1,0 +1,179 @@
+"""What should become of the classes that a soft target leaves out?  Students of each answer, at equal bytes.
+
+    python tools/study_tail.py --exp recipes/librispeech/exp/embedded --out /tmp/tail
+
+Each form of the store is made from the experiment's teachers and trains students of several seeds, with the flags of
+the recipe's student; "dense" students have the teachers beside them.  Then: frame accuracy, and KL(ensemble ‖ student)
+at the store's temperature, both on dev and test.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import bench
+import numpy as np
+import torch
+from lhotse import CutSet
+from torch.nn import functional as F
+
+from asr_kd.cli import run
+from asr_kd.features import Normaliser
+from asr_kd.losses import average_distributions
+from asr_kd.models import ensemble_logits, load_model
+from asr_kd.parallel import cpu_count, progress
+from asr_kd.soft_targets.rows import TargetRows
+from asr_kd.storage import UserError, stage_figures
+
+ROOT = Path(__file__).parents[1]
+TAILS = ("even", "prior", "none", "bucket", "draws")
+
+
+@dataclasses.dataclass
+class Config:
+    """Compare forms of compact soft targets by the students that they train."""
+
+    exp: Path
+    """Experiment of recipes/librispeech/run.sh, up to its teachers."""
+    out: Path
+    """Folder for the stores, the students and tail.json."""
+    conf: Path = ROOT / "recipes/librispeech/conf/embedded.yaml"
+    """Configuration whose section "student" the students take."""
+    temperatures: tuple[float, ...] = (1.0, 2.0)
+    """Temperatures T, a comparison each."""
+    budgets: tuple[str, ...] = ("8:0", "64:0.004")
+    """Sizes of the stores, TOP:FLOOR each: at most so many classes, none less likely than that."""
+    tails: tuple[str, ...] = TAILS
+    """Forms of the tail; "draws": importance sampling, with as many draws as take the same bytes."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds of the students."""
+    hard_weight: float = 0.0
+    """Weight of the hard targets: 0, so that all there is to learn from is the soft ones."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One form of soft targets: flags of asr_kd.soft_targets, or none for dense ones."""
+
+    temperature: float
+    budget: str
+    tail: str
+
+    @property
+    def name(self) -> str:
+        return f"t{self.temperature:g}-{self.budget.replace(':', '-')}-{self.tail}"
+
+
+def variants(config: Config) -> Iterator[Variant]:
+    for temperature in config.temperatures:
+        yield Variant(temperature, "all", "dense")
+        for budget in config.budgets:
+            for tail in config.tails:
+                yield Variant(temperature, budget, tail)
+
+
+def stage(module: str, *flags: object) -> None:
+    """Run one stage of the recipe."""
+    done = subprocess.run([sys.executable, "-m", f"asr_kd.{module}", *map(str, flags)], check=False)
+    if done.returncode:
+        raise UserError(f"python -m asr_kd.{module} failed (above)")
+
+
+def train(config: Config, variant: Variant, teachers: list[Path]) -> None:
+    """The variant's store and students."""
+    exp, store = config.exp, config.out / variant.name / "store"
+    if variant.tail == "dense":
+        source: list[object] = ["--teachers", *teachers]
+    else:
+        top, floor = variant.budget.split(":")
+        form = ["--tail", variant.tail]
+        if variant.tail == "draws":
+            form = ["--draws", str(equal_draws(config, variant, teachers))]
+        stage(
+            "soft_targets", "--models", *teachers, "--features", exp / "features", "--out", store,
+            "--cuts", exp / "gmm/cuts_train.jsonl.gz", "--temperatures", variant.temperature,
+            "--top", top, "--floor", floor, *form,
+        )  # fmt: skip
+        source = ["--soft-targets", store]
+    stage(
+        "train", "--config", f"{config.conf}:student", "--features", exp / "features", "--cuts", exp / "gmm",
+        "--out", config.out / variant.name / "student", "--seeds", *config.seeds, *source,
+        "--temperature", variant.temperature, "--hard-weight", config.hard_weight,
+    )  # fmt: skip
+
+
+def equal_draws(config: Config, variant: Variant, teachers: list[Path], utterances: int = 100) -> int:
+    """Draws a frame that keep as many classes, on average, as the other tails of the same budget."""
+    top, floor = variant.budget.split(":")
+    models, normaliser = [load_model(folder) for folder in teachers], Normaliser.load(config.exp / "features")
+    cuts = list(CutSet.from_file(config.exp / "gmm/cuts_train.jsonl.gz"))
+    dense = torch.cat(
+        [
+            average_distributions(ensemble_logits(models, normaliser(cut)), variant.temperature)
+            for cut in cuts[:: max(1, len(cuts) // utterances)]
+        ]
+    )
+    wanted = TargetRows.pack(dense, int(top), float(floor)).nbytes
+    sizes = [
+        TargetRows.sample(dense, draws, torch.Generator().manual_seed(0)).nbytes
+        for draws in progress(range(1, 256), "draws of equal bytes", unit="count")
+    ]
+    return int(np.abs(np.array(sizes) - wanted).argmin()) + 1
+
+
+def measure(config: Config, todo: list[Variant], teachers: list[Path]) -> list[dict[str, Any]]:
+    """One pass over dev and test with the ensemble and every student."""
+    models, normaliser = [load_model(folder) for folder in teachers], Normaliser.load(config.exp / "features")
+    students = {v: [load_model(config.out / v.name / "student" / f"seed-{s}") for s in config.seeds] for v in todo}
+    sums = {(v, role): np.zeros((2, len(config.seeds))) for v in todo for role in ("dev", "test")}
+    frames = {"dev": 0, "test": 0}
+    for role in frames:
+        cuts = list(CutSet.from_file(config.exp / f"gmm/cuts_{role}.jsonl.gz"))
+        for cut in progress(cuts, f"students on {role}", unit="utterance"):
+            features = normaliser(cut)
+            labels = torch.from_numpy(cut.load_custom("senones").astype(np.int64))
+            logits = ensemble_logits(models, features)
+            soft = {t: average_distributions(logits, t) for t in config.temperatures}
+            frames[role] += len(labels)
+            for variant, networks in students.items():
+                t = variant.temperature
+                for place, z in enumerate(ensemble_logits(networks, features)):
+                    kl = F.kl_div(F.log_softmax(z / t, 1), soft[t], reduction="sum")
+                    sums[variant, role][:, place] += (z.argmax(1) == labels).sum().item(), kl.item()
+    return [row(config, v, {role: sums[v, role] / n for role, n in frames.items()}) for v in todo]
+
+
+def row(config: Config, variant: Variant, figures: dict[str, np.ndarray]) -> dict[str, Any]:
+    size: float | None = None
+    if variant.tail != "dense":
+        size = stage_figures(config.out / variant.name / "store")["temperatures"][f"{variant.temperature:g}"][
+            "bytes_a_frame"
+        ]
+    out: dict[str, Any] = {"T": variant.temperature, "tail": variant.tail, "bytes a frame": size}
+    for role, (correct, kl) in figures.items():
+        out[f"{role} frames right, %"] = f"{100 * correct.mean():.2f} ± {100 * correct.std(ddof=1):.2f}"
+        out[f"{role} KL, nats"] = f"{kl.mean():.4f}"
+    return out
+
+
+def main(config: Config) -> None:
+    if len(config.seeds) < 2:
+        raise UserError("--seeds: two or more, for their spread")
+    teachers = sorted((config.exp / "teachers").glob("seed-*"))
+    torch.set_num_threads(cpu_count())
+    todo = list(variants(config))
+    for number, variant in enumerate(todo):
+        print(f"\n== {variant.name} ({number + 1} of {len(todo)})", flush=True)
+        train(config, variant, teachers)
+    rows = measure(config, todo, teachers)
+    print("\n" + bench.table(rows))
+    bench.write(config.out / "tail.json", {"machine": bench.machine("cpu"), "rows": rows})
+
+
+if __name__ == "__main__":
+    run(Config, main)
