@@ -103,12 +103,11 @@ class _CompactRows:
         kept, tail, share, base, change = self.parts
         self.mass = kept.sum(1) + tail
         self.entropy = rows.entropy(self.parts)
+        self.dot = (change * x.gather(1, classes)).sum(1)
         if self.tail == "bucket":
-            self.dot = (kept * x.gather(1, classes)).sum(1) + self._bucket(x, temperature)
-        else:
-            self.dot = (change * x.gather(1, classes)).sum(1)
-            if self.tail != "none":
-                self.dot += share * (x.sum(1) if targets.prior is None else x @ base)
+            self.dot += self._bucket(x, temperature)
+        elif self.tail != "none":
+            self.dot += share * (x.sum(1) if targets.prior is None else x @ base)
 
     def _bucket(self, x: Tensor, temperature: float) -> Tensor:
         """The bucket's share of the dot product, as one class of logit T · log Σ e^(x/T) over the tail; keeps
@@ -133,8 +132,7 @@ class _CompactRows:
             out.sub_(factor.unsqueeze(1))
         elif self.tail == "bucket":  # the tail's mass goes where the student has it
             out.sub_(self.others.mul_((scale * self.weight).unsqueeze(1)))
-        change = self.parts.kept if self.tail == "bucket" else self.parts.change
-        out.scatter_add_(1, self.classes, -scale.unsqueeze(1) * change)
+        out.scatter_add_(1, self.classes, -scale.unsqueeze(1) * self.parts.change)
 
 
 class _DenseRows:

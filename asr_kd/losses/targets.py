@@ -77,6 +77,8 @@ class CompactTargets:
         if self.tail == "none":
             tail = torch.zeros_like(tail)
         share = torch.where(some, tail / others.clamp(min=torch.finfo(dtype).tiny), 0.0)
+        if self.tail == "bucket":  # spread over no class
+            share = torch.zeros_like(share)
         return Parts(kept, tail, share, base, kept - share.unsqueeze(-1) * base_kept)
 
     def entropy(self, parts: Parts) -> Tensor:
@@ -97,7 +99,8 @@ class CompactTargets:
 
 
 class Parts(NamedTuple):
-    """Compact targets q as ``share · base`` for every class, plus ``change`` for those that are kept.
+    """Compact targets q as ``share · base`` for every class, plus ``change`` for those that are kept; a bucket's
+    mass is in ``tail`` alone.
 
     Attributes:
         kept: (..., k) probabilities.
