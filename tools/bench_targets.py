@@ -24,6 +24,7 @@ from torch import Tensor
 
 from asr_kd.features import NUM_MELS
 from asr_kd.frames import Batch
+from asr_kd.losses import CompactTargets
 from asr_kd.models import PRESETS, AcousticModel, Shape, fast_bfloat16
 from asr_kd.soft_targets.rows import TargetRows
 from asr_kd.soft_targets.store import SoftTargets, write_shard
@@ -60,8 +61,7 @@ class Config:
 def main(config: Config) -> None:
     torch.manual_seed(0)
     if config.store is not None and config.features is not None:
-        store = SoftTargets(config.store, config.features, None)
-        rows = [{"store": str(config.store), **reading(config, store, "medium")}]
+        rows = [{"store": str(config.store), **reading(config, config.store, config.features, "medium")}]
     else:
         rows = [measure(config, *size.split(":")) for size in config.sizes]
     print(f"{bench.machine(config.device)}\n")
@@ -85,15 +85,15 @@ def measure(config: Config, preset: str, senones: str) -> dict[str, Any]:
         features = Stage("features", Path(name) / "features", {})
         features.begin()
         features.finish()
-        stage = Stage("soft_targets", folder, {}, [Path(name) / "features"])
+        stage = Stage("soft_targets", folder, {}, [features.out])
         stage.begin()
         writing = config.frames / bench.seconds(write, "cpu", repeats=3)
         about = {"num_pdfs": classes, "temperatures": [1.0], "mean": "arithmetic", "tail": "even", "prior": None}
         fingerprint = features.fingerprint
         write_json(folder / "store.json", {**about, "shards": 1, "features": fingerprint, "teachers": {}})
         stage.finish()
-        store = SoftTargets(folder, Path(name) / "features")
-        return {"entropy, nats": config.entropy, "written, frames/s": round(writing), **reading(config, store, preset)}
+        read = reading(config, folder, features.out, preset)
+        return {"entropy, nats": config.entropy, "written, frames/s": round(writing), **read}
 
 
 def sharpness(logits: Tensor, entropy: float) -> float:
@@ -106,15 +106,14 @@ def sharpness(logits: Tensor, entropy: float) -> float:
     return low
 
 
-def reading(config: Config, store: SoftTargets, preset: str) -> dict[str, Any]:
+def reading(config: Config, folder: Path, features: Path, preset: str) -> dict[str, Any]:
     """Size of a store, and speed of opening it (with its checksums) and of batches of random frames from it."""
-    cuts = list(itertools.islice(store, 2000))
 
     def join() -> TargetRows:
-        store._shards.clear()  # opens the shards anew: checksums and all
-        return TargetRows.join([store.read(cut) for cut in cuts])
+        store = SoftTargets(folder, features)
+        return TargetRows.join([store.read(cut) for cut in itertools.islice(store, 2000)])
 
-    rows = join()
+    rows, senones = join(), SoftTargets(folder, features).num_pdfs
     order = np.random.default_rng(0).permutation(len(rows))
 
     def batches() -> Iterator[object]:
@@ -122,10 +121,10 @@ def reading(config: Config, store: SoftTargets, preset: str) -> dict[str, Any]:
             yield rows.batch(order[at : at + BATCH])
 
     seconds = bench.seconds(join, "cpu", repeats=3) + bench.seconds(lambda: sum(1 for _ in batches()), "cpu", repeats=3)
-    training = consumption(config, preset, store, rows.batch(order[:BATCH]))
-    size, dense = rows.nbytes / len(rows), 2 * store.num_pdfs
+    training = consumption(config, preset, senones, rows.batch(order[:BATCH]))
+    size, dense = rows.nbytes / len(rows), 2 * senones
     return {
-        "senones": store.num_pdfs,
+        "senones": senones,
         "bytes a frame": size,
         "dense float16": dense,
         "times smaller": dense / size,
@@ -135,14 +134,14 @@ def reading(config: Config, store: SoftTargets, preset: str) -> dict[str, Any]:
     }
 
 
-def consumption(config: Config, preset: str, store: SoftTargets, soft: Any) -> float:
+def consumption(config: Config, preset: str, senones: int, soft: CompactTargets) -> float:
     """Frames a second of training updates on one batch, so without any loading."""
     layers, width = PRESETS[preset]
-    model = AcousticModel(Shape(layers, width, store.num_pdfs)).to(config.device)
+    model = AcousticModel(Shape(layers, width, senones)).to(config.device)
     dtype = torch.bfloat16 if fast_bfloat16(config.device) else torch.float32
     step = Step(model, 1.0, 0.5, dtype, 0.01)
     windows = torch.randn(BATCH, model.shape.window * NUM_MELS, device=config.device).to(dtype)
-    labels = torch.randint(store.num_pdfs, (BATCH,), device=config.device)
+    labels = torch.randint(senones, (BATCH,), device=config.device)
     batch = Batch(windows, labels, soft.to(config.device))
     return BATCH / bench.seconds(lambda: step(batch, 1e-3), config.device, repeats=3)
 

@@ -9,6 +9,7 @@ at the store's temperature, both on dev and test.
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from asr_kd.features import Normaliser
 from asr_kd.losses import average_distributions
 from asr_kd.models import ensemble_logits, load_model
 from asr_kd.parallel import cpu_count, progress
-from asr_kd.soft_targets.rows import TargetRows
+from asr_kd.soft_targets.rows import MOST, TargetRows
 from asr_kd.storage import UserError, stage_figures
 
 ROOT = Path(__file__).parents[1]
@@ -119,11 +120,11 @@ def equal_draws(config: Config, variant: Variant, teachers: list[Path], utteranc
         ]
     )
     wanted = TargetRows.pack(dense, int(top), float(floor)).nbytes
-    sizes = [
-        TargetRows.sample(dense, draws, torch.Generator().manual_seed(0)).nbytes
-        for draws in progress(range(1, 256), "draws of equal bytes", unit="count")
-    ]
-    return int(np.abs(np.array(sizes) - wanted).argmin()) + 1
+
+    def size(draws: int) -> int:
+        return TargetRows.sample(dense, draws, torch.Generator().manual_seed(0)).nbytes
+
+    return bisect.bisect_left(range(MOST), wanted, lo=1, key=size)
 
 
 def measure(config: Config, todo: list[Variant], teachers: list[Path]) -> list[dict[str, Any]]:
