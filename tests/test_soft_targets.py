@@ -71,14 +71,27 @@ def test_ranges_and_joins_are_consistent():
     torch.testing.assert_close(parts[2].batch(np.array([11])).dense(9), rows.batch(np.array([18])).dense(9))
 
 
-def test_samples_are_unbiased():
+@pytest.mark.parametrize("form", ["sample", "thin"])
+def test_samples_are_unbiased(form):
     dense = torch.randn(3, 20).mul(2).softmax(1).repeat_interleave(3000, 0)
-    rows = TargetRows.sample(dense, 10, torch.Generator().manual_seed(0))
-    assert rows.counts.max() <= 10
+    rows = getattr(TargetRows, form)(dense, {"sample": 10, "thin": 0.1}[form], torch.Generator().manual_seed(0))
+    assert rows.counts.max() <= {"sample": 10, "thin": 11}[form]
     found = rows.batch(np.arange(9000)).dense(20)
     torch.testing.assert_close(found.sum(1), torch.ones(9000))
     means = found.view(3, 3000, 20).mean(1)
     torch.testing.assert_close(means, dense[::3000], atol=0.015, rtol=0.03)
+
+
+def test_thinning_keeps_likely_classes_and_the_mass():
+    dense = torch.randn(200, 50).mul(2).softmax(1)
+    rows = TargetRows.thin(dense, 0.02, torch.Generator().manual_seed(0))
+    values = PROBABILITY[rows.codes]
+    mass = np.array([values[start : start + n].sum() for start, n in zip(rows._starts, rows.counts, strict=True)])
+    assert np.abs(mass - 1).max() < 0.02 + 0.02  # one survivor more or less, and the rounding of the codes
+    found = rows.batch(np.arange(200)).dense(50)
+    likely = dense >= 0.02
+    assert ((found / dense)[likely] - 1).abs().max() < 0.08
+    assert (found[~likely] < 0.022).all()
 
 
 @pytest.fixture
@@ -88,7 +101,9 @@ def inline(monkeypatch):
         monkeypatch.setattr(module, "run_all", lambda _, function, jobs, *__: enumerate(map(function, jobs)))
 
 
-@pytest.mark.parametrize("changes", [{"tail": "prior"}, {"tail": "even"}, {"draws": 5}, {"draws": 5, "tail": "prior"}])
+@pytest.mark.parametrize(
+    "changes", [{"tail": "sampled"}, {"tail": "prior"}, {"tail": "even"}, {"draws": 5}, {"draws": 5, "tail": "prior"}]
+)
 def test_every_form_of_store_trains(prepared, teachers, tmp_path, inline, changes):
     stage.main(store_config(prepared, teachers, tmp_path / "store", temperatures=(1.0,), top=2, **changes))
     train.main(config(prepared, tmp_path / "student", soft_targets=tmp_path / "store", epochs=1))

@@ -12,6 +12,6 @@ def config(prepared, out: Path, **changes) -> Config:
 
 
 def store_config(prepared, teachers: Path, out: Path, **changes) -> StoreConfig:
-    settings = {"temperatures": (1.0, 2.0), "top": 4, "jobs": 1} | changes
+    settings = {"temperatures": (1.0, 2.0), "tail": "bucket", "floor": 0.004, "top": 4, "jobs": 1} | changes
     models = (teachers / "seed-0", teachers / "seed-1")
     return StoreConfig(models, prepared.features, prepared.senones / "cuts_train.jsonl.gz", out, **settings)

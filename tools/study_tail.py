@@ -13,7 +13,8 @@ import bisect
 import dataclasses
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from asr_kd.soft_targets.rows import MOST, TargetRows
 from asr_kd.storage import UserError, stage_figures
 
 ROOT = Path(__file__).parents[1]
-TAILS = ("even", "prior", "none", "bucket", "draws")
+TAILS = ("even", "prior", "none", "bucket", "draws", "sampled")
 
 
 @dataclasses.dataclass
@@ -50,7 +51,8 @@ class Config:
     budgets: tuple[str, ...] = ("8:0", "64:0.004")
     """Sizes of the stores, TOP:FLOOR each: at most so many classes, none less likely than that."""
     tails: tuple[str, ...] = TAILS
-    """Forms of the tail; "draws": importance sampling, with as many draws as take the same bytes."""
+    """Forms of the tail; "draws": importance sampling, and "sampled": threshold sampling, with as many draws and the
+    floor that take the same bytes."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of the students."""
     hard_weight: float = 0.0
@@ -91,14 +93,10 @@ def train(config: Config, variant: Variant, teachers: list[Path]) -> None:
     if variant.tail == "dense":
         source: list[object] = ["--teachers", *teachers]
     else:
-        top, floor = variant.budget.split(":")
-        form = ["--tail", variant.tail]
-        if variant.tail == "draws":
-            form = ["--draws", str(equal_draws(config, variant, teachers))]
         stage(
             "soft_targets", "--models", *teachers, "--features", exp / "features", "--out", store,
             "--cuts", exp / "gmm/cuts_train.jsonl.gz", "--temperatures", variant.temperature,
-            "--top", top, "--floor", floor, *form,
+            *form_flags(config, variant, teachers),
         )  # fmt: skip
         source = ["--soft-targets", store]
     stage(
@@ -108,23 +106,35 @@ def train(config: Config, variant: Variant, teachers: list[Path]) -> None:
     )  # fmt: skip
 
 
-def equal_draws(config: Config, variant: Variant, teachers: list[Path], utterances: int = 100) -> int:
-    """Draws a frame that keep as many classes, on average, as the other tails of the same budget."""
+def form_flags(config: Config, variant: Variant, teachers: list[Path]) -> list[object]:
+    """Flags of asr_kd.soft_targets for the variant's tail and budget."""
     top, floor = variant.budget.split(":")
-    models, normaliser = [load_model(folder) for folder in teachers], Normaliser.load(config.exp / "features")
-    cuts = list(CutSet.from_file(config.exp / "gmm/cuts_train.jsonl.gz"))
-    dense = torch.cat(
-        [
-            average_distributions(ensemble_logits(models, normaliser(cut)), variant.temperature)
-            for cut in cuts[:: max(1, len(cuts) // utterances)]
-        ]
-    )
+    if variant.tail not in ("draws", "sampled"):
+        return ["--tail", variant.tail, "--top", top, "--floor", floor]
+    dense = some_posteriors(config, variant.temperature, teachers)
     wanted = TargetRows.pack(dense, int(top), float(floor)).nbytes
 
-    def size(draws: int) -> int:
-        return TargetRows.sample(dense, draws, torch.Generator().manual_seed(0)).nbytes
+    def equal(sizes: Sequence[float], form: Callable[[Any, torch.Generator], TargetRows]) -> float:
+        """The first of ``sizes`` whose targets take as many bytes as the other tails'."""
+        place = bisect.bisect_left(sizes, wanted, key=lambda size: form(size, torch.Generator().manual_seed(0)).nbytes)
+        return sizes[min(place, len(sizes) - 1)]
 
-    return bisect.bisect_left(range(MOST), wanted, lo=1, key=size)
+    if variant.tail == "draws":
+        return ["--draws", equal(range(1, MOST + 1), partial(TargetRows.sample, dense))]
+    return [
+        "--tail",
+        "sampled",
+        "--floor",
+        equal(np.geomspace(0.5, 0.004, 200).tolist(), partial(TargetRows.thin, dense)),
+    ]
+
+
+def some_posteriors(config: Config, temperature: float, teachers: list[Path], utterances: int = 100) -> torch.Tensor:
+    """The ensemble's posteriors (T, C) of some training utterances."""
+    models, normaliser = [load_model(folder) for folder in teachers], Normaliser.load(config.exp / "features")
+    cuts = list(CutSet.from_file(config.exp / "gmm/cuts_train.jsonl.gz"))
+    chosen = cuts[:: max(1, len(cuts) // utterances)]
+    return torch.cat([average_distributions(ensemble_logits(models, normaliser(cut)), temperature) for cut in chosen])
 
 
 def measure(config: Config, todo: list[Variant], teachers: list[Path]) -> list[dict[str, Any]]:

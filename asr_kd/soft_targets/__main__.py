@@ -30,18 +30,21 @@ class Config:
     """Temperatures T, all computed in one pass; a student uses one of them."""
     mean: Literal["arithmetic", "geometric"] = "arithmetic"
     """How the members' distributions are averaged."""
-    top: int = 64
-    """Classes kept for each frame, at most (255 is the limit)."""
-    floor: float = 0.004
-    """Least probability of a class that is kept.  A class takes 3 bytes, a frame 2 more."""
-    tail: Literal["even", "prior", "bucket", "none"] = "bucket"
-    """What the mass of the other classes becomes: one outcome "another class", whose share among them is left to the
-    student; spread over them evenly, or in proportion to the senone prior (such students take implausible senones for
-    possible ones, and recognise fewer words); or none: left out, the kept ones being scaled up to one."""
+    floor: float = 0.02
+    """Least probability of a class that is kept for certain.  A class takes 3 bytes, a frame 2 more."""
+    tail: Literal["sampled", "bucket", "prior", "even", "none"] = "sampled"
+    """What becomes of the classes below --floor.  sampled: each survives with the chance probability / floor and
+    counts as the floor then, so that the targets are right on average (--floor 0.004 at least).  bucket: one outcome
+    "another class", whose share among them is left to the student.  prior, even: their mass is spread over them in
+    proportion to the senone prior, or evenly (such students take implausible senones for possible ones, and recognise
+    fewer words).  none: left out, the kept ones being scaled up to one."""
+    top: int = 255
+    """Classes kept for each frame, at most; not for --tail sampled, which keeps up to 1 / floor + 1."""
     draws: int = 0
-    """Not 0: keep classes by so many random draws a frame instead of the largest ones (unbiased, but noisy)."""
+    """Not 0: keep classes by so many random draws a frame instead, in the way of Anshumann et al. 2025 (unbiased too,
+    but noisier than --tail sampled at the same size)."""
     seed: int = 0
-    """Of the draws."""
+    """Of everything random."""
     jobs: int = 0
     """Processes; 0 means one a core."""
 
@@ -53,6 +56,8 @@ def main(config: Config) -> None:
         raise UserError("--draws must lie between 0 and 255: correct the flag")
     if not 1 <= config.top <= 255 or not 0 <= config.floor < 1:
         raise UserError("--top must lie between 1 and 255, --floor in [0, 1): correct the flag")
+    if config.tail == "sampled" and config.floor < 0.004 and not config.draws:
+        raise UserError("--tail sampled needs a --floor of 0.004 or more: raise it, or choose another --tail")
     stage = Stage("soft_targets", config.out, config, [*config.models, config.features, config.cuts])
     if not stage.begin():
         return
@@ -64,8 +69,8 @@ def main(config: Config) -> None:
     from asr_kd.soft_targets.store import INDEX, shard_folder
 
     cuts = list(load_manifest_lazy(config.cuts))
-    tail = "none" if config.draws else config.tail  # draws have no tail
-    form = Form(config.temperatures, config.mean, config.top, config.floor, tail, config.draws)
+    form = Form(config.temperatures, config.mean, config.top, config.floor, config.tail, config.draws)
+    tail = "none" if config.draws or config.tail == "sampled" else config.tail  # what is drawn leaves no tail
     jobs = [
         ShardJob(
             shard_folder(config.out, number), cuts[at : at + CUTS_A_SHARD], config.models, config.features, form,

@@ -64,6 +64,20 @@ class TargetRows:
         return TargetRows._of(kept, classes, here, torch.zeros_like(rest) if tail == "none" else rest, tail)
 
     @staticmethod
+    def thin(probabilities: Tensor, floor: float, generator: torch.Generator) -> TargetRows:
+        """An unbiased estimate of dense (T, C) probabilities: classes that reach ``floor`` as they are; of the others
+        each survives with the chance p/floor, and counts as ``floor`` then (threshold sampling: Duffield, Lund and
+        Thorup 2007).  One random number a frame chooses them at even distances, so their mass hardly varies.  At most
+        1/floor + 1 classes a frame are kept.
+        """
+        values = probabilities.double()
+        ends = (values / floor).clamp_(max=1).cumsum(1)
+        ends += torch.rand(len(ends), 1, dtype=ends.dtype, generator=generator)
+        here = torch.diff(ends.floor_(), dim=1, prepend=ends.new_zeros(len(ends), 1)) > 0
+        classes = torch.arange(values.shape[1]).expand_as(here)
+        return TargetRows._of(values.clamp(min=floor).float(), classes, here, torch.zeros(len(ends)), "none")
+
+    @staticmethod
     def sample(probabilities: Tensor, draws: int, generator: torch.Generator) -> TargetRows:
         """An unbiased estimate of dense (T, C) probabilities: each class's share of ``draws`` draws from them
         (importance sampling with the distribution itself as proposal, Anshumann et al. 2025, arXiv 2503.16870)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ class Form:
     mean: Mean
     top: int
     floor: float
-    tail: Tail
+    tail: Tail | Literal["sampled"]
     draws: int
 
 
@@ -58,6 +59,8 @@ def make_shard(job: ShardJob) -> None:
                 average = average_distributions(logits, temperature, form.mean)
                 if form.draws:
                     rows.append(TargetRows.sample(average, form.draws, generator))
+                elif form.tail == "sampled":
+                    rows.append(TargetRows.thin(average, form.floor, generator))
                 else:
                     rows.append(TargetRows.pack(average, form.top, form.floor, form.tail))
                 mass[i] += len(average) - float(PROBABILITY[rows[-1].tails].sum(dtype=np.float64))
