@@ -93,7 +93,6 @@ import json, sys
 print(*(role for role in json.load(open(sys.argv[1])) if role not in ("train", "dev")), sep="\n")
 EOF
 )
-systems=() # for the frame accuracies: NAME=MODEL[,MODEL…]
 decode() { # NAME TUNED-FROM MODEL…
   local name=$1 tuned=$2
   shift 2
@@ -103,17 +102,20 @@ decode() { # NAME TUNED-FROM MODEL…
   [[ $name != *-[1-9]* ]] || roles=(test) # further test sets: one network of each kind
   call 9 decode decode --model "$@" --graph "$exp/graph" --features "$exp/features" --roles "${roles[@]}" \
     "${how[@]}" --out "$exp/decode/$name"
-  [ "$name" = gmm ] || systems+=("$name=$(IFS=,; echo "$*")")
 }
 decode gmm - "$exp/gmm"
 decode teachers-0 - "$exp/teachers/seed-0"
 decode ensemble teachers-0 "${teacher_folders[@]}"
+systems=("ensemble=$(IFS=,; echo "${teacher_folders[*]}")") # for the frame accuracies: NAME=MODEL[,MODEL…]
 for name in teachers student quarter_hard quarter_student; do
   count=$seeds
   [ $name != teachers ] || count=$teachers
   for ((seed = 0; seed < count; seed++)); do
+    systems+=("$name-$seed=$exp/$name/seed-$seed")
+    # Of many teachers as many are decoded as the students have seeds, three at least.
+    if [ $name-$seed = teachers-0 ] || [ $seed -ge $((seeds > 3 ? seeds : 3)) ]; then continue; fi
     # Not "test || decode": the shell would not stop at a failure inside decode then.
-    if [ $name-$seed != teachers-0 ]; then decode "$name-$seed" teachers-0 "$exp/$name/seed-$seed"; fi
+    decode "$name-$seed" teachers-0 "$exp/$name/seed-$seed"
   done
 done
 call 9 accuracy accuracy --systems "${systems[@]}" "${data[@]}" --roles dev "${tests[@]}" --out "$exp/accuracy"
