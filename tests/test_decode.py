@@ -302,8 +302,15 @@ def test_tuning_passes_over_a_lucky_point() -> None:
     """A lone 5 among 20s loses to the middle of a plain of 9s."""
     errors = [[20, 20, 20, 20, 20], [20, 5, 20, 9, 9], [20, 20, 20, 9, 8], [20, 20, 20, 9, 9]]
     around = _smoothed([e for row in errors for e in row], scales=4, penalties=5)
-    assert around.index(min(around)) == 19
-    assert around[0] == (20 * 3 + 5) / 4
+    assert around.index(min(around)) == 14
+
+
+def test_tuning_does_not_favour_the_edge() -> None:
+    """Errors that fall from the edge inwards go on rising outside."""
+    row = [10.0, 8.0, 7.0, 9.0, 12.0]
+    around = _smoothed([*row] * 3, scales=3, penalties=5)
+    assert around[5:10] == pytest.approx([10.0, 25 / 3, 8.0, 28 / 3, 12.0])
+    assert _smoothed([4], scales=1, penalties=1) == [4.0]
 
 
 def test_shards_are_not_decoded_again(toy: SimpleNamespace, search: Search, tmp_path: Path) -> None:
