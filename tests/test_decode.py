@@ -303,6 +303,7 @@ def test_tuning_passes_over_a_lucky_point() -> None:
     errors = [[20, 20, 20, 20, 20], [20, 5, 20, 9, 9], [20, 20, 20, 9, 8], [20, 20, 20, 9, 9]]
     around = _smoothed([e for row in errors for e in row], scales=4, penalties=5)
     assert around.index(min(around)) == 14
+    assert around[0] == 20
 
 
 def test_tuning_does_not_favour_the_edge() -> None:

@@ -102,7 +102,12 @@ def inline(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"tail": "sampled"}, {"tail": "prior"}, {"tail": "even"}, {"draws": 5}, {"draws": 5, "tail": "prior"}]
+    "changes",
+    [
+        *({"tail": tail} for tail in ("sampled", "bucket", "prior", "even")),
+        {"draws": 5},
+        {"draws": 5, "tail": "prior"},
+    ],
 )
 def test_every_form_of_store_trains(prepared, teachers, tmp_path, inline, changes):
     stage.main(store_config(prepared, teachers, tmp_path / "store", temperatures=(1.0,), top=2, **changes))
