@@ -1,7 +1,7 @@
 """The compact form of soft targets: which classes of a frame are kept, and how they are packed into bytes.
 
-A frame keeps the classes whose probability reaches a floor (at least one, at most ``top``), each as a uint16
-class and a uint8 code of its log probability, and the code of the tail's mass: 3 bytes a class and 2 a frame.
+A frame keeps the classes whose probability reaches a floor, and of the others none or a random few, each as a
+uint16 class and a uint8 code of its log probability, and the code of the tail's mass: 3 bytes a class, 2 a frame.
 Peaked frames, silence above all, keep few, so that at equal bytes more is left for the others.
 """
 
