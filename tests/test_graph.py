@@ -45,7 +45,7 @@ class Hmm:
     def __init__(self, lang: Lang, width: int) -> None:
         self.lang, self.silence = lang, lang.phone_ids["SIL"]
         topology = khg.HmmTopology()
-        topology.read(topology_text(lang.real_phones, lang.silence_phones))
+        topology.read(topology_text(lang.real_phones, lang.silence_phones, 1))
         self.data = tree_bytes(self._root(width), width, width // 2)
         self.tree = make_tree(self.data)
         self.transitions = khg.TransitionModel(self.tree, topology)

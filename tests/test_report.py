@@ -259,7 +259,7 @@ def test_posteriorgram_of_a_real_network(prepared, tmp_path):
     """Six phones of one senone each, so that the network's likeliest phone is mostly the aligned one."""
     gmm = tmp_path / "gmm"
     topology = khg.HmmTopology()
-    topology.read(topology_text(range(1, 7), range(1, 7)))
+    topology.read(topology_text(range(1, 7), range(1, 7), 1))
     tree = khg.monophone_context_dependency(list(range(1, 7)), [0] + [1] * 6)
     gaussians = Gmms(np.arange(7), np.ones(6), np.zeros((6, 3)), np.ones((6, 3)))
     write_model(gmm / "tri.mdl", khg.TransitionModel(tree, topology), gaussians)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-def topology_text(phones: Sequence[int], silence_phones: Sequence[int], silence_classes: int = 1) -> str:
+def topology_text(phones: Sequence[int], silence_phones: Sequence[int], silence_classes: int) -> str:
     """Left-to-right topologies with three emitting states for every phone.
 
     Args:
         phones: ids of all phones.
         silence_phones: those of them that are silence or noise.
-        silence_classes: 3, the states of a silence phone differ; 1, they share one class (so that a frame
-            of silence has one right answer) and only keep a silence from being shorter than 30 ms.
+        silence_classes: 3, the states of a silence phone differ: how a pause begins, goes on and ends; 1, they
+            share one class (so that a frame of silence has one right answer) and only keep a silence from being
+            shorter than 30 ms.
 
     Raises:
         ValueError: another number of classes.
