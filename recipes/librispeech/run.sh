@@ -26,8 +26,8 @@ Usage: bash recipes/librispeech/run.sh [options]
   --corpus NAME        embedded (default), mini_librispeech, train-clean-100, librispeech
   --corpus-dir DIR     any tree in LibriSpeech layout, with --train, --dev, --test PART[:i/n]
   --also DIR/PART      one more test set, decoded by one network of each kind; may be repeated
-Stages: 0 set-up, 1 corpus, 2 features, 3 language, 4 senones, 5 graph, 6 teachers, 7 soft targets,
-        8 students, 9 decoding, 10 report
+Stages: 0 set-up, 1 corpus, 2 features, 3 language, 4 senones, 5 graph, 6 networks on hard targets (teachers
+        among them), 7 soft targets, 8 students, 9 decoding, 10 report
 EOF
 }
 while [ $# -gt 0 ]; do
@@ -75,15 +75,15 @@ call 4 hmm hmm --features "$exp/features" --lang "$exp/lang" --out "$exp/gmm"
 call 5 hmm.graph graph --lang "$exp/lang" --gmm "$exp/gmm" --out "$exp/graph"
 
 data=(--features "$exp/features" --cuts "$exp/gmm")
+model=("${data[@]}" --seeds $(seq 0 $((seeds - 1))))
 mapfile -t teacher_folders < <(seeds_of "$exp/teachers" "$teachers")
-call 6 train teachers "${data[@]}" --out "$exp/teachers" --seeds $(seq 0 $((teachers - 1)))
+# Networks on hard targets in one go, then those on soft ones, the longest first: no core is left without one.
+call 6 train teachers "${data[@]}" --seeds $(seq 0 $((teachers - 1))) --out "$exp/teachers" \
+  --and --config "$conf:quarter_hard" "${model[@]}" --out "$exp/quarter_hard"
 call 7 soft_targets soft_targets --models "${teacher_folders[@]}" --features "$exp/features" \
   --cuts "$exp/gmm/cuts_train.jsonl.gz" --out "$exp/soft_targets"
-# In one go, the longest first, so that no core is left without a network.
-model=("${data[@]}" --seeds $(seq 0 $((seeds - 1))))
 call 8 train student "${model[@]}" --soft-targets "$exp/soft_targets" --out "$exp/student" \
-  --and --config "$conf:quarter_student" "${model[@]}" --soft-targets "$exp/soft_targets" --out "$exp/quarter_student" \
-  --and --config "$conf:quarter_hard" "${model[@]}" --out "$exp/quarter_hard"
+  --and --config "$conf:quarter_student" "${model[@]}" --soft-targets "$exp/soft_targets" --out "$exp/quarter_student"
 
 # Decoding.  Acoustic scale and word insertion penalty are tuned on dev for the GMM and for the baseline network,
 # and every other network takes the baseline's: what differs then is the networks, not the luck of their tuning.
