@@ -33,7 +33,7 @@ from asr_kd.soft_targets.rows import MOST, TargetRows
 from asr_kd.storage import UserError, stage_figures
 
 ROOT = Path(__file__).parents[1]
-TAILS = ("even", "prior", "none", "bucket", "draws", "sampled")
+TAILS = ("even", "prior", "none", "bucket", "drawn", "sampled")
 
 
 @dataclasses.dataclass
@@ -51,7 +51,7 @@ class Config:
     budgets: tuple[str, ...] = ("8:0", "64:0.004")
     """Sizes of the stores, TOP:FLOOR each: at most so many classes, none less likely than that."""
     tails: tuple[str, ...] = TAILS
-    """Forms of the tail; "draws": importance sampling, and "sampled": threshold sampling, with as many draws and the
+    """Forms of the tail; "drawn": importance sampling, and "sampled": threshold sampling, with as many draws and the
     floor that take the same bytes."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of the students."""
@@ -109,7 +109,7 @@ def train(config: Config, variant: Variant, teachers: list[Path]) -> None:
 def form_flags(config: Config, variant: Variant, teachers: list[Path]) -> list[object]:
     """Flags of asr_kd.soft_targets for the variant's tail and budget."""
     top, floor = variant.budget.split(":")
-    if variant.tail not in ("draws", "sampled"):
+    if variant.tail not in ("drawn", "sampled"):
         return ["--tail", variant.tail, "--top", top, "--floor", floor]
     dense = some_posteriors(config, variant.temperature, teachers)
     wanted = TargetRows.pack(dense, int(top), float(floor)).nbytes
@@ -119,14 +119,10 @@ def form_flags(config: Config, variant: Variant, teachers: list[Path]) -> list[o
         place = bisect.bisect_left(sizes, wanted, key=lambda size: form(size, torch.Generator().manual_seed(0)).nbytes)
         return sizes[min(place, len(sizes) - 1)]
 
-    if variant.tail == "draws":
-        return ["--draws", equal(range(1, MOST + 1), partial(TargetRows.sample, dense))]
-    return [
-        "--tail",
-        "sampled",
-        "--floor",
-        equal(np.geomspace(0.5, 0.004, 200).tolist(), partial(TargetRows.thin, dense)),
-    ]
+    if variant.tail == "drawn":
+        return ["--tail", "drawn", "--draws", equal(range(1, MOST + 1), partial(TargetRows.sample, dense))]
+    floors = np.geomspace(0.5, 0.004, 200).tolist()
+    return ["--tail", "sampled", "--floor", equal(floors, partial(TargetRows.thin, dense))]
 
 
 def some_posteriors(config: Config, temperature: float, teachers: list[Path], utterances: int = 100) -> torch.Tensor:

@@ -32,17 +32,17 @@ class Config:
     """How the members' distributions are averaged."""
     floor: float = 0.02
     """Least probability of a class that is kept for certain.  A class takes 3 bytes, a frame 2 more."""
-    tail: Literal["sampled", "bucket", "prior", "even", "none"] = "sampled"
+    tail: Literal["sampled", "drawn", "bucket", "prior", "even", "none"] = "sampled"
     """What becomes of the classes below --floor.  sampled: each survives with the chance probability / floor and
-    counts as the floor then, so that the targets are right on average (--floor 0.004 at least).  bucket: one outcome
+    counts as the floor then, so that the targets are right on average (--floor 0.004 at least).  drawn: no floor, all
+    classes are kept by --draws (unbiased too, but noisier than sampled at the same size).  bucket: one outcome
     "another class", whose share among them is left to the student.  prior, even: their mass is spread over them in
     proportion to the senone prior, or evenly (such students take implausible senones for possible ones, and recognise
     fewer words).  none: left out, the kept ones being scaled up to one."""
     top: int = 255
-    """Classes kept for each frame, at most; not for --tail sampled, which keeps up to 1 / floor + 1."""
-    draws: int = 0
-    """Not 0: keep classes by so many random draws a frame instead, in the way of Anshumann et al. 2025 (unbiased too,
-    but noisier than --tail sampled at the same size)."""
+    """Classes kept for each frame, at most; not for --tail sampled, which keeps up to 1 / floor + 1, nor drawn."""
+    draws: int = 64
+    """Random draws a frame, for --tail drawn (the importance sampling of Anshumann et al. 2025)."""
     seed: int = 0
     """Of everything random."""
     jobs: int = 0
@@ -52,11 +52,11 @@ class Config:
 def main(config: Config) -> None:
     if not config.temperatures or min(config.temperatures) <= 0:
         raise UserError("--temperatures must be positive, at least one: correct the flag")
-    if not 0 <= config.draws <= 255:
-        raise UserError("--draws must lie between 0 and 255: correct the flag")
+    if not 1 <= config.draws <= 255:
+        raise UserError("--draws must lie between 1 and 255: correct the flag")
     if not 1 <= config.top <= 255 or not 0 <= config.floor < 1:
         raise UserError("--top must lie between 1 and 255, --floor in [0, 1): correct the flag")
-    if config.tail == "sampled" and config.floor < 0.004 and not config.draws:
+    if config.tail == "sampled" and config.floor < 0.004:
         raise UserError("--tail sampled needs a --floor of 0.004 or more: raise it, or choose another --tail")
     stage = Stage("soft_targets", config.out, config, [*config.models, config.features, config.cuts])
     if not stage.begin():
@@ -68,9 +68,12 @@ def main(config: Config) -> None:
     from asr_kd.soft_targets.shard import Form, ShardJob, make_shard
     from asr_kd.soft_targets.store import INDEX, shard_folder
 
+    num_pdfs = read_json(config.models[0] / "model.json")["shape"]["num_pdfs"]
+    if num_pdfs > 1 << 16:
+        raise UserError(f"{num_pdfs} senones do not fit into two bytes a class: use teachers with 65,536 or fewer")
     cuts = list(load_manifest_lazy(config.cuts))
     form = Form(config.temperatures, config.mean, config.top, config.floor, config.tail, config.draws)
-    tail = "none" if config.draws or config.tail == "sampled" else config.tail  # what is drawn leaves no tail
+    tail = "none" if config.tail in ("sampled", "drawn") else config.tail  # what is drawn leaves no tail
     jobs = [
         ShardJob(
             shard_folder(config.out, number), cuts[at : at + CUTS_A_SHARD], config.models, config.features, form,
@@ -95,7 +98,7 @@ def main(config: Config) -> None:
     write_json(
         config.out / "store.json",
         {
-            "num_pdfs": read_json(config.models[0] / "model.json")["shape"]["num_pdfs"],
+            "num_pdfs": num_pdfs,
             "temperatures": config.temperatures,
             "mean": config.mean,
             "tail": tail,

@@ -26,7 +26,7 @@ class Form:
     mean: Mean
     top: int
     floor: float
-    tail: Tail | Literal["sampled"]
+    tail: Tail | Literal["sampled", "drawn"]
     draws: int
 
 
@@ -57,7 +57,7 @@ def make_shard(job: ShardJob) -> None:
             rows = []
             for i, temperature in enumerate(form.temperatures):
                 average = average_distributions(logits, temperature, form.mean)
-                if form.draws:
+                if form.tail == "drawn":
                     rows.append(TargetRows.sample(average, form.draws, generator))
                 elif form.tail == "sampled":
                     rows.append(TargetRows.thin(average, form.floor, generator))
