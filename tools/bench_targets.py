@@ -31,7 +31,7 @@ from asr_kd.soft_targets.store import SoftTargets, write_shard
 from asr_kd.storage import Stage, write_json
 from asr_kd.trainer import Step
 
-BATCH, CUT = 512, 500  # frames
+BATCH, CUT = 1024, 500  # frames
 
 
 @dataclasses.dataclass

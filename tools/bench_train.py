@@ -33,7 +33,7 @@ from asr_kd.models import PRESETS, AcousticModel, Shape, fast_bfloat16
 from asr_kd.soft_targets.rows import TargetRows
 from asr_kd.trainer import Step
 
-LEFT, RIGHT, BATCH, LEARNING_RATE = 20, 5, 512, 1e-3
+LEFT, RIGHT, LEARNING_RATE = 20, 5, 1e-3
 
 
 @dataclasses.dataclass
@@ -46,6 +46,8 @@ class Config:
     """Frames of the corpus."""
     seconds: float = 15.0
     """How long each loop runs at least, after a warm-up."""
+    batch: int = 1024
+    """Frames a batch."""
     kept: int = 16
     """Classes that each frame's soft target keeps."""
     threads: int = torch.get_num_threads()
@@ -77,7 +79,7 @@ def main(config: Config) -> None:
         for size in config.sizes:
             preset, senones = size.split(":")
             rows.append(measure(config, preset, int(senones), Path(folder) / size.replace(":", "-")))
-    print(f"{bench.machine(config.device)}; batches of {BATCH}, soft and hard targets\n")
+    print(f"{bench.machine(config.device)}; batches of {config.batch}, soft and hard targets\n")
     print(bench.table(rows))
     bench.write(config.out, {"machine": bench.machine(config.device), "rows": rows})
 
@@ -89,14 +91,15 @@ def measure(config: Config, preset: str, senones: int, folder: Path) -> dict[str
     model = AcousticModel(Shape(layers, width, senones, LEFT, RIGHT)).to(config.device)
     step = Step(model, 1.0, 0.5, dtype, 0.01)
     # Half the corpus a pool, so that pools are read again and again as in a corpus that does not fit.
-    loader = FrameLoader(cuts, raw_features, LEFT, RIGHT, BATCH, targets, config.frames // 2, dtype, config.device)  # type: ignore[arg-type]
+    pool = config.frames // 2
+    loader = FrameLoader(cuts, raw_features, LEFT, RIGHT, config.batch, targets, pool, dtype, config.device)  # type: ignore[arg-type]
     speed = frames_a_second(config, loader.epoch, lambda batch: step(batch, LEARNING_RATE), lambda b: len(b.labels))
     begun = time.perf_counter()
     for _ in loader.epoch(0):
         pass
     loading = config.frames / (time.perf_counter() - begun)
-    products = BATCH / bench.seconds(matrix_products(model, dtype, config.device), config.device)
-    naive_loader, naive_step = straightforward(cuts, targets, senones, layers, width, config.device)
+    products = config.batch / bench.seconds(matrix_products(model, config.batch, dtype, config.device), config.device)
+    naive_loader, naive_step = straightforward(config, cuts, targets, senones, layers, width)
     naive = frames_a_second(config, lambda _: iter(naive_loader), naive_step, lambda b: len(b[1]))
     return {
         "network": f"{layers}×{width}, {senones} senones",
@@ -119,22 +122,22 @@ def frames_a_second(
         step(batch)
     bench.wait(config.device)
     begun, frames = time.perf_counter(), 0
-    while time.perf_counter() - begun < config.seconds or frames < 10 * BATCH:
+    while time.perf_counter() - begun < config.seconds or frames < 10 * config.batch:
         batch = next(batches)
         step(batch)
         frames += size(batch)
-        if config.device == "cuda" and frames % (100 * BATCH) == 0:
+        if config.device == "cuda" and frames % (100 * config.batch) == 0:
             torch.cuda.synchronize()
     bench.wait(config.device)
     return frames / (time.perf_counter() - begun)
 
 
-def matrix_products(model: AcousticModel, dtype: torch.dtype, device: str) -> Callable[[], None]:
+def matrix_products(model: AcousticModel, batch: int, dtype: torch.dtype, device: str) -> Callable[[], None]:
     """The products of one step, and nothing else: forward, by the weights, by the inputs (not the first layer's)."""
     layers = [*model.hidden, model.output]
     weights = [layer.weight.detach().to(dtype) for layer in layers]  # type: ignore[union-attr]
-    inputs = [torch.randn(BATCH, w.shape[1], device=device).to(dtype) for w in weights]
-    outputs = [torch.randn(BATCH, w.shape[0], device=device).to(dtype) for w in weights]
+    inputs = [torch.randn(batch, w.shape[1], device=device).to(dtype) for w in weights]
+    outputs = [torch.randn(batch, w.shape[0], device=device).to(dtype) for w in weights]
 
     def run() -> None:
         for x, w in zip(inputs, weights, strict=True):
@@ -171,20 +174,20 @@ class Frames(Dataset[tuple[Tensor, int, Tensor]]):
 
 
 def straightforward(
-    cuts: Path, targets: RandomTargets, senones: int, layers: int, width: int, device: str
+    config: Config, cuts: Path, targets: RandomTargets, senones: int, layers: int, width: int
 ) -> tuple[DataLoader[Any], Callable[[Any], None]]:
     """A loop as tutorials have it: Dataset, DataLoader, dropout modules, dense targets, the usual loss."""
-    loader = DataLoader(Frames(cuts, targets, senones), BATCH, shuffle=True, num_workers=0)
+    loader = DataLoader(Frames(cuts, targets, senones), config.batch, shuffle=True, num_workers=0)
     parts: list[nn.Module] = []
     inputs = (LEFT + 1 + RIGHT) * NUM_MELS
     for _ in range(layers):
         parts += [nn.Linear(inputs, width), nn.ReLU(), nn.Dropout(0.2)]
         inputs = width
-    model = nn.Sequential(*parts, nn.Linear(inputs, senones)).to(device)
+    model = nn.Sequential(*parts, nn.Linear(inputs, senones)).to(config.device)
     optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE)
 
     def step(batch: Any) -> None:
-        windows, labels, soft = (t.to(device) for t in batch)
+        windows, labels, soft = (t.to(config.device) for t in batch)
         logits = model(windows)
         loss = 0.5 * F.kl_div(F.log_softmax(logits, 1), soft, reduction="batchmean") + 0.5 * F.cross_entropy(
             logits, labels
