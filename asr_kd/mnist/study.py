@@ -1,0 +1,135 @@
+"""``python -m asr_kd.mnist.study``: all networks of the paper's section 3, and what goes past it, in one go."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from asr_kd.mnist.network import Config as Network
+from asr_kd.mnist.network import stage_of
+from asr_kd.parallel import cpu_count, make_executor, run_all
+from asr_kd.storage import UserError
+
+WIDTHS = (300, 100, 30)
+TEMPERATURES = (1.0, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0, 40.0)
+ALL = tuple(range(10))
+#: Names of networks in words.
+LABELS = {
+    "large": "2×1200, dropout, weights limited, moved by up to two pixels",
+    "small": "2×800, labels alone",
+    "distilled": "2×800, distilled, T = 20",
+    "without-3": "2×800, distilled without any three",
+    "only-7-8": "2×800, distilled on sevens and eights alone",
+    "unlabelled": "no labels",
+    "jittered": "transfer set moved by up to two pixels",
+    "ensemble": "all large networks as teachers",
+    "ensemble-jittered": "all large networks, transfer set moved",
+}
+
+
+@dataclasses.dataclass
+class Config:
+    """Train the networks of the study.  What is trained already is skipped."""
+
+    data: Path
+    """Folder with MNIST's four files (made by asr_kd.mnist.digits)."""
+    out: Path
+    """Each network goes to OUT/NAME/seed-N."""
+    parts: tuple[int, ...] = (1, 2, 3, 4, 5)
+    """1 large, small and distilled; 2 temperature against width; 3 a transfer set without threes; 4 one of sevens and
+    eights alone; 5 past the paper.  Parts 2 to 5 need the large networks of part 1."""
+    seeds: int = 5
+    """Networks of each kind."""
+    quick: bool = False
+    """One seed, a tenth of the epochs, three temperatures: to see that everything works."""
+    jobs: int = 0
+    """Networks trained at once, a process each; 0: one a core."""
+
+
+def main(config: Config) -> None:
+    """Train wave after wave: teachers first."""
+    if config.seeds < 1 or not set(config.parts) <= set(range(1, 6)):
+        raise UserError("--seeds must be positive and --parts some of 1 to 5: correct the flag")
+    for title, networks in waves(config):
+        stages = [(stage_of(network), network) for network in networks]
+        todo = [(stage, network) for stage, network in stages if stage.begin()]
+        if not todo:
+            continue
+        from asr_kd.mnist.training import train_network
+
+        jobs = min(len(stages), config.jobs or cpu_count())
+        with make_executor(jobs) as executor:
+            for index, figures in run_all(executor, train_network, [n for _, n in todo], title, "network"):
+                todo[index][0].finish(**figures)
+
+
+def waves(config: Config) -> Iterator[tuple[str, list[Network]]]:
+    """Networks that can be trained at the same time, those that take longest first."""
+    seeds = range(1 if config.quick else config.seeds)
+    teachers = [_network(config, "large", seed) for seed in seeds]
+    yield "teachers", teachers + ([_network(config, "small", seed) for seed in seeds] if 1 in config.parts else [])
+    students = []
+    for name in students_of(config.parts, config.quick):
+        for seed in seeds:
+            own = tuple(t.out for t in teachers) if "ensemble" in name else (teachers[seed].out,)
+            students.append(_network(config, name, seed, () if name.endswith("-hard") else own))
+    yield "students", sorted(students, key=lambda n: -n.width * n.epochs * len(n.digits))
+
+
+def _network(config: Config, name: str, seed: int, teachers: Sequence[Path] = ()) -> Network:
+    settings: dict[str, Any] = {**settings_of(name), "seed": seed, "teachers": tuple(teachers)}
+    if config.quick:
+        settings["epochs"] = max(2, settings["epochs"] // 10)
+    return Network(config.data, config.out / name / f"seed-{seed}", **settings)
+
+
+def students_of(parts: Sequence[int], quick: bool) -> Iterator[str]:
+    """Names of all networks that are not teachers, the small one of part 1 apart."""
+    temperatures = (1.0, 4.0, 20.0) if quick else TEMPERATURES
+    if 1 in parts:
+        yield "distilled"
+    if 2 in parts:
+        for width in WIDTHS:
+            yield f"width-{width}-hard"
+            yield from (f"width-{width}-t-{temperature:g}" for temperature in temperatures)
+    if 3 in parts:
+        yield "without-3"
+    if 4 in parts:
+        yield "only-7-8"
+    if 5 in parts:
+        yield from ("unlabelled", "jittered", "ensemble", "ensemble-jittered")
+        yield from (f"unlabelled-t-{t}" for t in ("1", "4", "100", "inf"))
+
+
+def settings_of(name: str) -> dict[str, Any]:
+    """Flags of a network by its name; see ``students_of``."""
+    if name == "large":
+        return {
+            "width": 1200, "epochs": 100, "dropout": 0.5, "input_dropout": 0.2, "max_norm": 3.0, "jitter": 2,
+            "learning_rate": 2e-3,
+        }  # fmt: skip
+    if name == "small":
+        return {"width": 800, "epochs": 20}
+    settings: dict[str, Any] = {"width": 800, "epochs": 60, "temperature": 20.0, "hard_weight": 0.1}
+    parts = name.split("-")
+    if parts[0] == "width":
+        settings |= {"width": int(parts[1]), "epochs": 40}
+    if "t" in parts:
+        settings["temperature"] = float(parts[-1])
+    if "unlabelled" in parts:
+        settings["hard_weight"] = 0.0
+    if "jittered" in parts:
+        settings["jitter"] = 2
+    if name == "without-3":
+        settings["digits"] = tuple(digit for digit in ALL if digit != 3)
+    if name == "only-7-8":
+        settings["digits"] = (7, 8)
+    return settings
+
+
+if __name__ == "__main__":
+    from asr_kd.cli import run
+
+    run(Config, main)

@@ -1,0 +1,107 @@
+"""Trains one network on MNIST and writes its weights and its logits on the test digits."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from asr_kd.frames import Batch
+from asr_kd.losses import logit_matching_loss
+from asr_kd.mnist.digits import SIZE, Digits, load_digits
+from asr_kd.mnist.images import BLOCK, ImageLoader, Teachers, as_inputs
+from asr_kd.mnist.network import Config
+from asr_kd.models import AcousticModel, Shape, fast_bfloat16, load_model
+from asr_kd.parallel import progress
+from asr_kd.storage import atomic_path, save_array, write_json
+from asr_kd.trainer import Step, one_cycle
+
+TEST_LOGITS = "test_logits.npy"
+
+
+def train_network(config: Config) -> dict[str, Any]:
+    """Train one network into ``config.out``.
+
+    Returns:
+        Figures for the completion mark: errors on all test and training digits, parameters, the last epoch's loss.
+    """
+    train, test = load_digits(config.data)
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
+    bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and fast_bfloat16(device))
+    dtype = torch.bfloat16 if bfloat16 else torch.float32
+    teachers = Teachers(config.teachers, config.temperature, dtype, device) if config.teachers else None
+    chosen = train.only(config.digits)
+    images = ImageLoader(chosen, config.batch_size, config.jitter, config.input_dropout, teachers, dtype, device)
+    torch.manual_seed(config.seed)
+    shape = Shape(config.layers, config.width, 10, left=0, right=0, feature_dim=SIZE * SIZE, dropout=config.dropout)
+    model = AcousticModel(shape).to(device)
+    kind = _LogitMatching if math.isinf(config.temperature) and teachers else Step
+    step = kind(model, config.temperature, config.hard_weight, dtype, config.weight_decay)
+    updates, loss = 0, 0.0
+    for epoch in progress(range(config.epochs), f"{config.out.parent.name}/{config.out.name}", unit="epoch"):
+        model.train()
+        model.masks.reseed(1000 * config.seed + epoch)
+        total = torch.zeros((), device=device)
+        for batch in images.epoch(1000 * config.seed + epoch):
+            rate = config.learning_rate * one_cycle(updates / (config.epochs * len(images)))
+            total += step(batch, rate)["loss"] * len(batch.labels)
+            if config.max_norm:
+                limit_norms(model, config.max_norm)
+            updates += 1
+        loss = total.item() / len(chosen)
+    return {"loss": loss, "updates": updates, **_finish(config, model.eval(), train, test)}
+
+
+def _finish(config: Config, model: AcousticModel, train: Digits, test: Digits) -> dict[str, Any]:
+    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    write_json(config.out / "model.json", {"shape": vars(model.shape)})
+    with atomic_path(config.out / "model.safetensors") as path:
+        save_file(weights, path)
+    found = logits(model, test)
+    save_array(config.out / TEST_LOGITS, found)
+    return {
+        "parameters": model.parameters_count(),
+        "test_errors": errors(found, test),
+        "train_errors": errors(logits(model, train), train),
+    }
+
+
+@torch.no_grad()
+def limit_norms(model: AcousticModel, most: float) -> None:
+    """Shorten the weights that enter each hidden unit to ``most`` (Hinton et al. 2012, section 2)."""
+    for layer in model.hidden:
+        weight: Tensor = layer.weight  # type: ignore[assignment]
+        weight.mul_((most / weight.norm(dim=1, keepdim=True)).clamp_(max=1))
+
+
+@torch.inference_mode()
+def logits(model: AcousticModel, digits: Digits) -> np.ndarray:
+    """(N, 10) float32, in full precision."""
+    device = str(next(model.parameters()).device)
+    return torch.cat([model(block) for block in as_inputs(digits, device=device).split(BLOCK)]).cpu().numpy()
+
+
+def errors(found: np.ndarray, digits: Digits) -> int:
+    """Digits that the (N, 10) logits get wrong."""
+    return int((found.argmax(1) != digits.labels).sum())
+
+
+def load_logits(folder: Path, digits: Digits) -> np.ndarray:
+    """A trained network's logits on any digits."""
+    return logits(load_model(folder), digits)
+
+
+class _LogitMatching(Step):
+    """The limit of high temperatures: ``batch.soft`` are the teachers' logits."""
+
+    def loss(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
+        assert isinstance(batch.soft, Tensor)
+        soft = logit_matching_loss(logits, batch.soft)
+        hard = F.cross_entropy(logits.float(), batch.labels)
+        return {"loss": (1 - self.hard_weight) * soft + self.hard_weight * hard, "soft": soft, "hard": hard}

