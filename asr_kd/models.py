@@ -130,6 +130,18 @@ class AcousticModel(nn.Module):
         return sum(p.numel() for p in self.parameters())
 
 
+def device_and_dtype(device: str, precision: str) -> tuple[str, torch.dtype]:
+    """What the flags ``--device`` (cpu, cuda, auto) and ``--precision`` (float32, bfloat16, auto) mean on this machine.
+
+    Returns:
+        device, and the type of the matrix products; the weights stay float32.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    bfloat16 = precision == "bfloat16" or (precision == "auto" and fast_bfloat16(device))
+    return device, torch.bfloat16 if bfloat16 else torch.float32
+
+
 def context_windows(features: Tensor, left: int, right: int) -> Tensor:
     """Every frame's window, without copying: (T, D) → (T, (left + 1 + right) · D), a strided view of the
     utterance padded by repeating its first and last frame."""

@@ -24,7 +24,7 @@ from torch.utils.tensorboard import SummaryWriter
 from asr_kd.features import Normaliser
 from asr_kd.frames import Batch, FrameLoader
 from asr_kd.losses import frame_kd_loss
-from asr_kd.models import PRESETS, AcousticModel, Shape, fast_bfloat16, load_tensors
+from asr_kd.models import PRESETS, AcousticModel, Shape, device_and_dtype, load_tensors
 from asr_kd.parallel import progress
 from asr_kd.soft_targets.online import OnlineTargets
 from asr_kd.soft_targets.store import SoftTargets
@@ -106,11 +106,7 @@ class Trainer:
     def __init__(self, config: Config, seed: int) -> None:
         self.config, self.seed = config, seed
         self.out = config.out / f"seed-{seed}"
-        self.device = config.device
-        if config.device == "auto":
-            self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and fast_bfloat16(self.device))
-        self.dtype = torch.bfloat16 if bfloat16 else torch.float32
+        self.device, self.dtype = device_and_dtype(config.device, config.precision)
         self.soft_targets = self._soft_targets()
         self.train_frames = self._loader("train", self.soft_targets)
         self.dev_frames = self._loader("dev", None)
@@ -218,16 +214,16 @@ class Trainer:
 
     def _save(self, entry: dict[str, Any]) -> None:
         self.log.append(entry)
-        weights = {name: value.detach().cpu().contiguous() for name, value in self.model.state_dict().items()}
+        weights = weights_of(self.model)
         if entry["dev_accuracy"] >= max(e["dev_accuracy"] for e in self.log):
-            _save_tensors(self.out / "model.safetensors", weights)
+            save_tensors(self.out / "model.safetensors", weights)
         moments = {
             f"{name}.{key}": value.cpu()
             for name, parameter in self.model.named_parameters()
             for key, value in self.step.optimizer.state[parameter].items()
         }
         # One file holds weights, moments and log, so a kill at any moment leaves one consistent epoch.
-        _save_tensors(
+        save_tensors(
             self.out / "last.safetensors",
             {**weights, **{f"adam.{k}": v for k, v in moments.items()}},
             {"log": json.dumps(self.log)},
@@ -262,7 +258,13 @@ def _correct(logits: Tensor, labels: Tensor) -> Tensor:
     return (logits.gather(1, labels.unsqueeze(1)).squeeze(1) >= logits.amax(1)).float().mean()
 
 
-def _save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+def weights_of(model: AcousticModel) -> dict[str, Tensor]:
+    """The weights by name, as safetensors wants them."""
+    return {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file, safe on the disk before it takes its name."""
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata)
         with open(temporary, "rb") as file:

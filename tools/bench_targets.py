@@ -25,7 +25,7 @@ from torch import Tensor
 from asr_kd.features import NUM_MELS
 from asr_kd.frames import Batch
 from asr_kd.losses import CompactTargets
-from asr_kd.models import PRESETS, AcousticModel, Shape, fast_bfloat16
+from asr_kd.models import PRESETS, AcousticModel, Shape, device_and_dtype
 from asr_kd.soft_targets.rows import TargetRows
 from asr_kd.soft_targets.store import SoftTargets, write_shard
 from asr_kd.storage import Stage, write_json
@@ -137,7 +137,7 @@ def consumption(config: Config, preset: str, senones: int, soft: CompactTargets)
     """Frames a second of training updates on one batch, so without any loading."""
     layers, width = PRESETS[preset]
     model = AcousticModel(Shape(layers, width, senones)).to(config.device)
-    dtype = torch.bfloat16 if fast_bfloat16(config.device) else torch.float32
+    _, dtype = device_and_dtype(config.device, "auto")
     step = Step(model, 1.0, 0.5, dtype, 0.01)
     windows = torch.randn(BATCH, model.shape.window * NUM_MELS, device=config.device).to(dtype)
     labels = torch.randint(senones, (BATCH,), device=config.device)

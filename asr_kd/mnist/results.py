@@ -57,6 +57,15 @@ class Results:
         large, small, distilled = (self.networks[name].median for name in ("large", "small", "distilled"))
         return (small - distilled) / (small - large) if small != large else None
 
+    def by_width(self) -> dict[int, dict[float | None, Errors]]:
+        """Networks of part 2: hidden units (the most first) -> temperature (None: labels alone) -> errors."""
+        found: dict[int, dict[float | None, Errors]] = {}
+        for name, errors in self.networks.items():
+            if name.startswith("width-"):
+                _, width, *rest = name.split("-")  # width-300-hard, width-300-t-2.5
+                found.setdefault(int(width), {})[float(rest[1]) if rest[0] == "t" else None] = errors
+        return dict(sorted(found.items(), reverse=True))
+
 
 def collect(folder: Path, train: Digits, test: Digits) -> Results:
     """Read every finished network in ``folder``.

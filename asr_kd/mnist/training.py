@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -17,10 +16,10 @@ from asr_kd.losses import logit_matching_loss
 from asr_kd.mnist.digits import SIZE, Digits, load_digits
 from asr_kd.mnist.images import BLOCK, ImageLoader, Teachers, as_inputs
 from asr_kd.mnist.network import Config
-from asr_kd.models import AcousticModel, Shape, fast_bfloat16, load_model
+from asr_kd.models import AcousticModel, Shape, device_and_dtype, load_model
 from asr_kd.parallel import progress
-from asr_kd.storage import atomic_path, save_array, write_json
-from asr_kd.trainer import Step, one_cycle
+from asr_kd.storage import save_array, write_json
+from asr_kd.trainer import Step, one_cycle, save_tensors, weights_of
 
 TEST_LOGITS = "test_logits.npy"
 
@@ -32,9 +31,7 @@ def train_network(config: Config) -> dict[str, Any]:
         Figures for the completion mark: errors on all test and training digits, parameters, the last epoch's loss.
     """
     train, test = load_digits(config.data)
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
-    bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and fast_bfloat16(device))
-    dtype = torch.bfloat16 if bfloat16 else torch.float32
+    device, dtype = device_and_dtype(config.device, config.precision)
     teachers = Teachers(config.teachers, config.temperature, dtype, device) if config.teachers else None
     chosen = train.only(config.digits)
     images = ImageLoader(chosen, config.batch_size, config.jitter, config.input_dropout, teachers, dtype, device)
@@ -59,10 +56,8 @@ def train_network(config: Config) -> dict[str, Any]:
 
 
 def _finish(config: Config, model: AcousticModel, train: Digits, test: Digits) -> dict[str, Any]:
-    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     write_json(config.out / "model.json", {"shape": vars(model.shape)})
-    with atomic_path(config.out / "model.safetensors") as path:
-        save_file(weights, path)
+    save_tensors(config.out / "model.safetensors", weights_of(model))
     found = logits(model, test)
     save_array(config.out / TEST_LOGITS, found)
     return {
