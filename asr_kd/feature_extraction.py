@@ -18,7 +18,7 @@ from lhotse.cut import MonoCut
 from lhotse.utils import compute_num_frames_from_samples, fastcopy
 
 from asr_kd.corpora.manifests import Skipped, jsonl_writer, read_jsonl, require_some, write_skipped
-from asr_kd.features import NUM_MELS, SAMPLING_RATE, moments
+from asr_kd.features import NUM_MELS, SAMPLING_RATE, Config, Over, frames_for, moments, sums
 from asr_kd.parallel import run_all
 from asr_kd.storage import UserError, atomic_open, read_json, save_array, write_json
 
@@ -60,14 +60,15 @@ class _Job:
     storage: Path  # folder of this chunk's arrays
     result: Path  # JSON that appears when the chunk is complete
     per_speaker: bool
+    over: Over
 
 
 def _extract_chunk(job: _Job) -> None:
-    """Store the features of a chunk, then its cuts, what was skipped, and the sums of x and x² by speaker
-    (or by utterance)."""
+    """Store the features of a chunk, then its cuts, what was skipped, and by speaker (or by utterance) two times
+    the sums of x and x²: of the frames that statistics are taken of, and of all."""
     done: list[dict[str, Any]] = []
     skipped: list[Skipped] = []
-    sums: dict[str, np.ndarray] = defaultdict(lambda: np.zeros((3, NUM_MELS)))
+    summed: dict[str, np.ndarray] = defaultdict(lambda: np.zeros((2, 3, NUM_MELS)))
     writer = NumpyFilesWriter(job.storage)
     for cut in job.cuts:
         features = _features_of(cut)
@@ -82,10 +83,9 @@ def _extract_chunk(job: _Job) -> None:
         )  # fmt: skip
         done.append(fastcopy(cut, features=manifest).to_dict())
         key = cut.supervisions[0].speaker if job.per_speaker else cut.id
-        wide = features.astype(np.float64)
-        sums[key] += np.stack([np.full(NUM_MELS, len(wide)), wide.sum(0), np.square(wide).sum(0)])
+        summed[key] += np.stack([sums(frames_for(features, job.over)), sums(features)])
     with atomic_open(job.result) as file:
-        json.dump({"cuts": done, "skipped": skipped, "sums": {k: v.tolist() for k, v in sums.items()}}, file)
+        json.dump({"cuts": done, "skipped": skipped, "sums": {k: v.tolist() for k, v in summed.items()}}, file)
 
 
 def _features_of(cut: MonoCut) -> np.ndarray | str:
@@ -136,53 +136,51 @@ class _Moments:
     """Statistics by speaker, and of the training role after normalisation, from the chunks' sums."""
 
     def __init__(self) -> None:
-        self.speakers: dict[str, np.ndarray] = defaultdict(lambda: np.zeros((3, NUM_MELS)))
+        self.speakers: dict[str, np.ndarray] = defaultdict(lambda: np.zeros((2, 3, NUM_MELS)))
         self.normalised = np.zeros((3, NUM_MELS))  # frames, Σx, Σx² of the training role, normalised
 
-    def add_normalised(self, sums: np.ndarray) -> None:
+    def add_normalised(self, summed: np.ndarray) -> None:
         """Σ and Σ² of (x − m)/s follow from those of x: no second pass over the features."""
-        count, total, squares = sums
-        mean, std = moments(count[0], total, squares)
+        mean, std = moments(summed[0])
+        count, total, squares = summed[1]
         self.normalised += np.stack(
             [count, (total - count * mean) / std, (squares - 2 * mean * total + count * mean**2) / std**2]
         )
 
 
-def extract_corpus(
-    data: Path, out: Path, normalise: str, speeds: Sequence[float], executor: Executor
-) -> dict[str, dict[str, int]]:
-    """Fill ``out`` with features, cuts and statistics of every role; returns {role: {cuts, frames, skipped}}.
+def extract_corpus(config: Config, executor: Executor) -> dict[str, dict[str, int]]:
+    """Fill ``config.out`` with features, cuts and statistics of every role; returns {role: {cuts, frames, skipped}}.
 
     Chunks that an interrupted run finished are taken over.
 
     Raises:
-        UserError: ``data`` has no train role, or nothing usable is left of a role.
+        UserError: ``config.data`` has no train role, or nothing usable is left of a role.
     """
+    data, out = config.data, config.out.resolve()
     roles = sorted(p.name[len("recordings_") : -len(".jsonl.gz")] for p in data.glob("recordings_*.jsonl.gz"))
     if "train" not in roles:
         raise UserError(f"{data} has no recordings_train.jsonl.gz: run asr_kd.corpora first")
-    out = out.resolve()
     statistics = _Moments()
     figures: dict[str, dict[str, int]] = {}
     for role in roles:
-        role_speeds = speeds if role == "train" else ()
-        results = _run_role(data, out, role, role_speeds, normalise == "speaker", executor)
-        figures[role] = _merge_role(out, role, results, statistics, normalise == "speaker")
-    _write_statistics(out, normalise, statistics)
+        results = _run_role(config, role, executor)
+        figures[role] = _merge_role(out, role, results, statistics, config.normalise == "speaker")
+    _write_statistics(config, statistics)
     shutil.rmtree(out / "chunks")
     return figures
 
 
-def _run_role(
-    data: Path, out: Path, role: str, speeds: Sequence[float], per_speaker: bool, executor: Executor
-) -> list[Path]:
+def _run_role(config: Config, role: str, executor: Executor) -> list[Path]:
     """Run the chunks that are not there yet; returns the chunks' result files in order."""
     todo: list[_Job] = []
     results: list[Path] = []
-    for i, cuts in enumerate(_chunks(read_cuts(data, role, speeds))):
+    out = config.out.resolve()
+    cuts_of_role = read_cuts(config.data, role, config.speed_perturb if role == "train" else ())
+    for i, cuts in enumerate(_chunks(cuts_of_role)):
         results.append(out / "chunks" / role / f"{i:06d}.json")
         if not results[-1].exists():
-            todo.append(_Job(cuts, out / "storage" / role / f"{i:06d}", results[-1], per_speaker))
+            storage = out / "storage" / role / f"{i:06d}"
+            todo.append(_Job(cuts, storage, results[-1], config.normalise == "speaker", config.normalise_over))
     for _ in run_all(executor, _extract_chunk, todo, f"features of {role}", "chunk"):
         pass
     return results
@@ -217,11 +215,14 @@ def _merge_role(
     return {"cuts": kept, "frames": frames, "skipped": len(skipped)}
 
 
-def _write_statistics(out: Path, normalise: str, statistics: _Moments) -> None:
+def _write_statistics(config: Config, statistics: _Moments) -> None:
     """cmvn.json, cmvn_speakers.npy (S, 2, 40) and cmvn_global.npy (2, 40)."""
     speakers = sorted(statistics.speakers)
-    rows = [moments(sums[0, 0], sums[1], sums[2]) for sums in (statistics.speakers[s] for s in speakers)]
-    save_array(out / "cmvn_speakers.npy", np.array(rows).reshape(-1, 2, NUM_MELS))
-    count, total, squares = statistics.normalised
-    save_array(out / "cmvn_global.npy", np.array(moments(count[0], total, squares)))
-    write_json(out / "cmvn.json", {"normalise": normalise, "train_frames": int(count[0]), "speakers": speakers})
+    rows = [moments(statistics.speakers[speaker][0]) for speaker in speakers]
+    save_array(config.out / "cmvn_speakers.npy", np.array(rows).reshape(-1, 2, NUM_MELS))
+    save_array(config.out / "cmvn_global.npy", np.array(moments(statistics.normalised)))
+    description = {
+        "normalise": config.normalise, "normalise_over": config.normalise_over,
+        "train_frames": int(statistics.normalised[0, 0]), "speakers": speakers,
+    }  # fmt: skip
+    write_json(config.out / "cmvn.json", description)

@@ -23,6 +23,9 @@ SAMPLING_RATE = 16000
 #: A standard deviation below this (log-mel units) means a dead channel; speech has 1 to 4.
 MIN_STD = 0.1
 
+#: Frames that mean and variance are taken of.
+Over = Literal["all", "speech"]
+
 
 @dataclass
 class Config:
@@ -37,6 +40,9 @@ class Config:
     """Folder for the features."""
     normalise: Literal["speaker", "utterance"] = "speaker"
     """Mean and variance are taken of all utterances of a speaker, or of each utterance."""
+    normalise_over: Over = "all"
+    """Of all frames, or of those with speech (louder than halfway between an utterance's quietest and loudest):
+    how long somebody pauses does not move the features then."""
     speed_perturb: tuple[float, ...] = ()
     """Further copies of the training role at these speeds, such as 0.9 1.1."""
     jobs: int = 0
@@ -52,7 +58,7 @@ def main(config: Config) -> None:
         from asr_kd.feature_extraction import extract_corpus
 
         with make_executor(config.jobs) as executor:
-            stage.finish(**extract_corpus(config.data, config.out, config.normalise, speeds, executor))
+            stage.finish(**extract_corpus(config, executor))
 
 
 class Normaliser:
@@ -63,12 +69,14 @@ class Normaliser:
         speakers: id -> row of ``statistics``.
         statistics: (S, 2, 40) mean and standard deviation of each speaker.
         overall: (2, 40) mean and standard deviation of the training role after the first normalisation.
+        over: frames that an utterance's own statistics are taken of.
     """
 
     def __init__(
-        self, per_speaker: bool, speakers: dict[str, int], statistics: np.ndarray, overall: np.ndarray
+        self, per_speaker: bool, speakers: dict[str, int], statistics: np.ndarray, overall: np.ndarray, over: Over
     ) -> None:
         self.per_speaker, self.speakers, self.statistics, self.overall = per_speaker, speakers, statistics, overall
+        self.over = over
 
     @classmethod
     def load(cls, features_dir: Path) -> Normaliser:
@@ -85,7 +93,7 @@ class Normaliser:
         except (OSError, ValueError, EOFError) as error:
             raise UserError(f"{folder} is damaged ({error}): delete it and run asr_kd.features again") from None
         speakers = {speaker: row for row, speaker in enumerate(description["speakers"])}
-        return cls(description["normalise"] == "speaker", speakers, statistics, overall)
+        return cls(description["normalise"] == "speaker", speakers, statistics, overall, description["normalise_over"])
 
     def __call__(self, cut: MonoCut) -> np.ndarray:
         """Normalised features of a cut, (T, 40) float32, C-contiguous."""
@@ -96,8 +104,7 @@ class Normaliser:
         features = np.ascontiguousarray(features, dtype=np.float32)
         row = self.speakers.get(speaker) if self.per_speaker and speaker is not None else None
         if row is None:
-            wide = features.astype(np.float64)
-            mean, std = moments(len(wide), wide.sum(0), np.square(wide).sum(0))
+            mean, std = moments(sums(frames_for(features, self.over)))
         else:
             mean, std = self.statistics[row]
         # (x − m)/s, then (x − M)/S, in one pass over the frames.
@@ -106,10 +113,25 @@ class Normaliser:
         return features * scale.astype(np.float32) + shift.astype(np.float32)
 
 
-def moments(count: float, total: np.ndarray, squares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation (at least ``MIN_STD``) of ``count`` frames from sums of x and x²."""
-    mean = total / max(count, 1)
-    return mean, np.sqrt(np.maximum(squares / max(count, 1) - mean**2, MIN_STD**2))
+def frames_for(features: np.ndarray, over: Over) -> np.ndarray:
+    """Those rows of raw log-mels (T, 40) that mean and variance are taken of."""
+    if over == "all":
+        return features
+    loudness = features.mean(1)
+    return features[loudness >= np.percentile(loudness, [5, 95]).mean()]
+
+
+def sums(features: np.ndarray) -> np.ndarray:
+    """(3, 40) float64: the number of frames, Σx and Σx²."""
+    wide = features.astype(np.float64)
+    return np.stack([np.full(features.shape[1], len(wide)), wide.sum(0), np.square(wide).sum(0)])
+
+
+def moments(summed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation (at least ``MIN_STD``) from ``sums``."""
+    count, total, squares = summed
+    mean = total / np.maximum(count, 1)
+    return mean, np.sqrt(np.maximum(squares / np.maximum(count, 1) - mean**2, MIN_STD**2))
 
 
 def raw_features(cut: MonoCut) -> np.ndarray:

@@ -9,6 +9,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,9 +52,9 @@ def prepare(root: Path, **parts: dict[str, int]) -> Path:
     return root / "data"
 
 
-def run(data: Path, out: Path, normalise: str = "speaker", speeds: tuple[float, ...] = ()) -> dict[str, dict[str, int]]:
+def run(data: Path, out: Path, **options: Any) -> dict[str, dict[str, int]]:
     with ThreadPoolExecutor(1) as executor:
-        return extract_corpus(data, out, normalise, speeds, executor)
+        return extract_corpus(Config(data, out, **options), executor)
 
 
 def cuts_of(out: Path, role: str) -> list[MonoCut]:
@@ -125,11 +126,26 @@ def test_unknown_speaker_gets_the_utterance_s_statistics(made: Path) -> None:
 
 def test_normalised_per_utterance(tmp_path: Path) -> None:
     data = prepare(tmp_path, train={"1": 2}, test={"3": 1})
-    run(data, tmp_path / "out", "utterance")
+    run(data, tmp_path / "out", normalise="utterance")
     normaliser = Normaliser.load(tmp_path / "out")
     for cut in cuts_of(tmp_path / "out", "train"):
         features = normaliser(cut)
         assert np.abs(features.mean(0)).max() < 1e-3 and np.abs(features.std(0) - 1).max() < 1e-3
+
+
+@pytest.mark.parametrize("per", ["speaker", "utterance"])
+def test_pauses_do_not_move_features_normalised_over_speech(tmp_path: Path, per: str) -> None:
+    data = prepare(tmp_path, train={"1": 3}, test={"3": 1})
+    run(data, tmp_path / "out", normalise=per, normalise_over="speech")
+    normaliser = Normaliser.load(tmp_path / "out")
+    cuts = cuts_of(tmp_path / "out", "train")
+    together = np.concatenate([normaliser(cut) for cut in cuts])
+    assert np.abs(together.mean(0)).max() < 1e-3 and np.abs(together.std(0) - 1).max() < 1e-3  # all frames, globally
+    raw = raw_features(cuts[0])
+    longer = np.concatenate([raw, np.full((len(raw), 40), raw.min())])  # a long pause after it
+    plain = Normaliser(False, {}, normaliser.statistics, normaliser.overall, "all")
+    moved = [np.abs(n.normalise(longer)[: len(raw)] - n.normalise(raw)).mean() for n in (normaliser, plain)]
+    assert moved[0] < 0.2 * moved[1]
 
 
 def test_bad_recordings_are_skipped_counted_and_listed(tmp_path: Path) -> None:
@@ -166,7 +182,7 @@ def test_too_short_and_nothing_left(tmp_path: Path) -> None:
 
 def test_speed_perturbation_of_train_only(tmp_path: Path) -> None:
     data = prepare(tmp_path, train={"1": 2}, test={"3": 1})
-    run(data, tmp_path / "out", speeds=(0.9, 1.1))
+    run(data, tmp_path / "out", speed_perturb=(0.9, 1.1))
     cuts = {cut.id: cut for cut in cuts_of(tmp_path / "out", "train")}
     assert list(cuts) == [f"1-1-000{i}{suffix}" for suffix in ("", "_sp0.9", "_sp1.1") for i in range(2)]
     slow = cuts["1-1-0000_sp0.9"]
