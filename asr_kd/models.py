@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from asr_kd.losses import average_distributions
 from asr_kd.storage import UserError, read_json
@@ -39,6 +40,7 @@ class Shape:
             of which the 21st is labelled).
         feature_dim: log-mel filterbanks a frame.
         dropout: share of hidden units dropped in training.
+        batch_norm: normalise the input of every ReLU over the batch (Ioffe and Szegedy 2015).
     """
 
     layers: int
@@ -48,6 +50,7 @@ class Shape:
     right: int = 5
     feature_dim: int = 40
     dropout: float = 0.2
+    batch_norm: bool = False
 
     @property
     def window(self) -> int:
@@ -100,6 +103,17 @@ class MaskPool:
         return self.pool[start : start + size].view(like.shape)
 
 
+class _BatchNorm(nn.BatchNorm1d):
+    """Normalises batches too small for statistics, such as the rest at the end of an epoch, by the running ones."""
+
+    FEWEST = 32
+
+    def forward(self, values: Tensor) -> Tensor:
+        if self.training and len(values) >= self.FEWEST:
+            return super().forward(values)
+        return F.batch_norm(values, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+
+
 class AcousticModel(nn.Module):
     """Windows of log-mel frames (N, window × feature_dim) to senone logits (N, num_pdfs)."""
 
@@ -108,6 +122,8 @@ class AcousticModel(nn.Module):
         self.shape = shape
         sizes = [shape.window * shape.feature_dim] + [shape.width] * shape.layers
         self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
+        norm = _BatchNorm if shape.batch_norm else nn.Identity
+        self.norms = nn.ModuleList(norm(shape.width) for _ in self.hidden)
         self.output = nn.Linear(shape.width, shape.num_pdfs)
         self.masks = MaskPool(shape.dropout)
         for layer in self.hidden:
@@ -118,8 +134,8 @@ class AcousticModel(nn.Module):
 
     def forward(self, windows: Tensor) -> Tensor:
         values = windows
-        for layer in self.hidden:
-            values = layer(values)
+        for layer, norm in zip(self.hidden, self.norms, strict=True):
+            values = norm(layer(values))
             if self.training and self.masks.dropout > 0:
                 values = _ReluDropout.apply(values, self.masks.mask(values), self.masks.scale)
             else:

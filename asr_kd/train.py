@@ -35,6 +35,8 @@ class Config:
     """Context frames after the labelled one."""
     dropout: float = 0.2
     """Share of hidden units dropped in training."""
+    batch_norm: bool = False
+    """Normalise the input of every ReLU over the batch: on little speech, more frames right for a tenth more time."""
     soft_targets: Path | None = None
     """Store of soft targets (made by asr_kd.soft_targets); none: hard targets alone."""
     teachers: tuple[Path, ...] = ()

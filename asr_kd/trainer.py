@@ -115,7 +115,9 @@ class Trainer:
         torch.manual_seed(seed)
         num_pdfs = int(read_json(config.cuts / "hmm.json")["num_pdfs"])
         layers, width = PRESETS[config.preset]
-        self.model = AcousticModel(Shape(layers, width, num_pdfs, config.left, config.right, dropout=config.dropout))
+        context = {"left": config.left, "right": config.right}
+        shape = Shape(layers, width, num_pdfs, **context, dropout=config.dropout, batch_norm=config.batch_norm)
+        self.model = AcousticModel(shape)
         self.model.to(self.device)
         temperature = self.soft_targets.temperature if self.soft_targets is not None else 1.0
         self.step = Step(self.model, temperature, config.hard_weight, self.dtype, config.weight_decay)

@@ -105,3 +105,17 @@ def test_dropout_keeps_the_mean_and_its_gradient():
     step[3, 7] = 1e-6
     slope = (run(weight + step) - run(weight - step)) / 2e-6
     assert weight.grad[3, 7].item() == pytest.approx(slope.item(), rel=1e-4)
+
+
+def test_batch_norm_learns_statistics_and_leaves_small_batches_to_them():
+    model = AcousticModel(Shape(1, 16, 5, dropout=0.0, batch_norm=True)).train()
+    windows = 3 + 2 * torch.randn(4000, 26 * 40)
+    for batch in windows.split(100):
+        model(batch)
+    running = model.norms[0].running_mean.clone()
+    few = model(windows[:8])
+    assert torch.equal(model.norms[0].running_mean, running)
+    torch.testing.assert_close(few, model.eval()(windows[:8]))
+    values = model.norms[0](model.hidden[0](windows))
+    torch.testing.assert_close(values.mean(0), torch.zeros(16), atol=0.1, rtol=0)
+    torch.testing.assert_close(values.std(0), torch.ones(16), atol=0.1, rtol=0)
