@@ -32,9 +32,9 @@ class Config:
     """Gaussians of the monophones in all."""
     min_leaf_frames: float = 50.0
     """Training frames that each leaf must have, in frames of 10 ms."""
-    silence_states: Literal[1, 3] = 3
-    """Senones of silence, its states; with 1, every frame of silence is the same one, but pauses leak into
-    the phones beside them (a silence lasts 30 ms or longer either way)."""
+    silence_states: Literal[1, 3, 5] = 3
+    """Senones of silence, its states, 10 ms or more each; with 1 (and three states), every frame of silence is the
+    same one, but pauses leak into the phones beside them."""
     cmn: Literal["utterance", "speaker"] = "utterance"
     """Whose mean the GMMs' cepstra lose."""
     perturbed: bool = False

@@ -6,22 +6,22 @@ from collections.abc import Sequence
 
 
 def topology_text(phones: Sequence[int], silence_phones: Sequence[int], silence_classes: int) -> str:
-    """Left-to-right topologies with three emitting states for every phone.
+    """Left-to-right topologies: three emitting states for every phone that is spoken.
 
     Args:
         phones: ids of all phones.
         silence_phones: those of them that are silence or noise.
-        silence_classes: 3, the states of a silence phone differ: how a pause begins, goes on and ends; 1, they
-            share one class (so that a frame of silence has one right answer) and only keep a silence from being
-            shorter than 30 ms.
+        silence_classes: 3 or 5, the states of a silence phone differ (how a pause begins, goes on and ends), and
+            no silence is shorter than 30 or 50 ms; 1, three states share one class, so that a frame of silence
+            has one right answer.
 
     Raises:
         ValueError: another number of classes.
     """
-    if silence_classes not in (1, 3):
-        raise ValueError(f"silence has 1 or 3 classes, not {silence_classes}")
+    if silence_classes not in (1, 3, 5):
+        raise ValueError(f"silence has 1, 3 or 5 classes, not {silence_classes}")
     speech = [p for p in phones if p not in set(silence_phones)]
-    silence = [min(state, silence_classes - 1) for state in range(3)]
+    silence = [min(state, silence_classes - 1) for state in range(max(3, silence_classes))]
     return f"<Topology>\n{_entry(speech, [0, 1, 2])}{_entry(silence_phones, silence)}</Topology>\n"
 
 
