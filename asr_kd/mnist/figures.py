@@ -95,7 +95,7 @@ def confusions(pairs: Mapping[str, Sequence[np.ndarray]]) -> Figure:
     grid = np.atleast_2d(figure.subplots(len(pairs), 2))
     for row, (title, matrices) in zip(grid, pairs.items(), strict=True):
         for axes, matrix, when in zip(row, matrices, ("before", "after"), strict=True):
-            _confusion(axes, matrix, f"{title}, {when}")
+            _confusion(axes, matrix, f"{title}\n{when}")
     return figure
 
 
