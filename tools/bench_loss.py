@@ -63,7 +63,7 @@ def measure(config: Config, classes: int) -> Iterator[dict[str, Any]]:
     size = logits.numel() * logits.element_size()
     room = torch.empty_like(logits)
     floor = bench.seconds(lambda: torch.Tensor.copy_(room, logits), device)
-    keywords = {"temperature": temperature, "hard_weight": 0.5}
+    keywords: dict[str, Any] = {"temperature": temperature, "hard_weight": 0.5}
 
     def on_logits(loss: Callable[[Tensor], Tensor]) -> Callable[[], object]:
         def call() -> object:

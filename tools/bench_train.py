@@ -135,7 +135,7 @@ def frames_a_second(
 def matrix_products(model: AcousticModel, batch: int, dtype: torch.dtype, device: str) -> Callable[[], None]:
     """The products of one step, and nothing else: forward, by the weights, by the inputs (not the first layer's)."""
     layers = [*model.hidden, model.output]
-    weights = [layer.weight.detach().to(dtype) for layer in layers]  # type: ignore[union-attr]
+    weights = [layer.weight.detach().to(dtype) for layer in layers]
     inputs = [torch.randn(batch, w.shape[1], device=device).to(dtype) for w in weights]
     outputs = [torch.randn(batch, w.shape[0], device=device).to(dtype) for w in weights]
 
