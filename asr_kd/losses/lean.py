@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from asr_kd.losses.targets import CompactTargets, Dense, Targets
 
-CPU_CHUNK = 1 << 17  # logits a thread and chunk
+CPU_CHUNK = 1 << 18  # logits a thread and chunk
 GPU_CHUNK = 1 << 22  # logits a chunk, at least
 
 
@@ -88,34 +88,46 @@ class LeanLinearLoss(torch.autograd.Function):
 
 
 class _CompactRows:
-    """A chunk of compact soft targets against x = logits − their maximum (n, C).
+    """Compact soft targets q of all frames.
 
     Attributes:
-        mass: (n,) Σ q.
-        dot: (n,) Σ q·x.
-        entropy: (n,) −Σ q log q.
+        mass: (N,) Σ q.
+        dot: (N,) Σ q·x, x being the logits less their maximum; complete after ``finish``.
+        entropy: (N,) −Σ q log q.
     """
 
-    def __init__(self, targets: CompactTargets, part: slice, x: Tensor, temperature: float) -> None:
-        classes, probabilities = targets.classes[part].long(), targets.probabilities[part]
-        rows = CompactTargets(classes, probabilities, targets.tail, targets.prior)
-        self.classes, self.tail, self.parts = classes, targets.tail, rows.parts(x.shape[1], x.dtype)
-        kept, tail, share, base, change = self.parts
-        self.mass = kept.sum(1) + tail
-        self.entropy = rows.entropy(self.parts)
-        self.dot = (change * x.gather(1, classes)).sum(1)
-        if self.tail == "bucket":
-            self.dot += self._bucket(x, temperature)
-        elif self.tail != "none":
-            self.dot += share * (x.sum(1) if targets.prior is None else x @ base)
+    def __init__(self, targets: CompactTargets, num_classes: int, dtype: torch.dtype) -> None:
+        self.targets = targets
+        self.classes = targets.classes.long()
+        self.parts = targets.parts(num_classes, dtype)
+        self.mass = self.parts.kept.sum(1) + self.parts.tail
+        self.entropy = targets.entropy(self.parts)
+        self.dot = torch.zeros_like(self.mass)  # of the tail, and in the end of all
+        self.values = torch.empty_like(self.parts.kept)  # x of the classes that are kept
+        self.change: Tensor | None = None
 
-    def _bucket(self, x: Tensor, temperature: float) -> Tensor:
+    def read(self, part: slice, x: Tensor, temperature: float) -> None:
+        """Take what ``dot`` needs of a chunk's x (n, C)."""
+        torch.gather(x, 1, self.classes[part], out=self.values[part])
+        if self.targets.tail == "bucket":
+            self.dot[part] = self._bucket(part, x, temperature)
+        elif self.targets.tail == "even":
+            torch.sum(x, 1, out=self.dot[part])
+        elif self.targets.tail == "prior":
+            torch.mv(x, self.parts.base, out=self.dot[part])
+
+    def finish(self) -> None:
+        if self.targets.tail != "bucket":
+            self.dot *= self.parts.share
+        self.dot += (self.parts.change * self.values).sum(1)
+
+    def _bucket(self, part: slice, x: Tensor, temperature: float) -> Tensor:
         """The bucket's share of the dot product, as one class of logit T · log Σ e^(x/T) over the tail; keeps
         e^(x/T) of the tail's classes, scaled, for the gradient."""
-        kept, tail = self.parts.kept, self.parts.tail
+        kept, tail, classes = self.parts.kept[part], self.parts.tail[part], self.classes[part]
         # What a frame keeps none of, its padding, points to the likeliest class that it keeps.
-        first = self.classes.gather(1, kept.argmax(1, keepdim=True))
-        others = x.scatter(1, torch.where(kept > 0, self.classes, first), -torch.inf)
+        first = classes.gather(1, kept.argmax(1, keepdim=True))
+        others = x.scatter(1, torch.where(kept > 0, classes, first), -torch.inf)
         peak = others.amax(1, keepdim=True)
         peak = torch.where(peak > -torch.inf, peak, 0.0)  # every class is kept
         self.others = others.sub_(peak).mul_(1 / temperature).exp_()
@@ -123,33 +135,45 @@ class _CompactRows:
         self.weight = torch.where(tail > 0, tail / total, 0.0)
         return torch.where(tail > 0, tail * (peak.squeeze(1) + temperature * total.log()), 0.0)
 
-    def subtract(self, out: Tensor, scale: Tensor) -> None:
-        """out −= scale · q, with scale (n,)."""
-        factor = scale * self.parts.share
-        if self.tail == "prior":
-            out.addr_(factor, self.parts.base, alpha=-1)
-        elif self.tail == "even":
-            out.sub_(factor.unsqueeze(1))
-        elif self.tail == "bucket":  # the tail's mass goes where the student has it
-            out.sub_(self.others.mul_((scale * self.weight).unsqueeze(1)))
-        out.scatter_add_(1, self.classes, -scale.unsqueeze(1) * self.parts.change)
+    def subtract(self, part: slice, out: Tensor, scale: Tensor) -> None:
+        """out −= scale · q of a chunk, with scale (N,) of all frames."""
+        if self.change is None:
+            self.change, self.share = self.parts.change * -scale.unsqueeze(1), scale * self.parts.share
+        if self.targets.tail == "prior":
+            out.addr_(self.share[part], self.parts.base, alpha=-1)
+        elif self.targets.tail == "even":
+            out.sub_(self.share[part].unsqueeze(1))
+        elif self.targets.tail == "bucket":  # the tail's mass goes where the student has it
+            out.sub_(self.others.mul_((scale[part] * self.weight).unsqueeze(1)))
+        out.scatter_add_(1, self.classes[part], self.change[part])
 
 
 class _DenseRows:
     """As ``_CompactRows``, of dense probabilities or teacher logits."""
 
-    def __init__(self, targets: Dense, part: slice, x: Tensor, temperature: float) -> None:
-        self.q = Dense(targets.values[part], targets.kind).probabilities(temperature, x.dtype)
-        self.mass = self.q.sum(1)
-        self.dot = torch.bmm(self.q.unsqueeze(1), x.unsqueeze(2)).view(-1)
-        self.entropy = torch.special.entr(self.q).sum(1)
+    def __init__(self, targets: Dense, dtype: torch.dtype) -> None:
+        self.targets = targets
+        frames = targets.values[:, 0]
+        self.mass, self.dot, self.entropy = (torch.empty_like(frames, dtype=dtype) for _ in range(3))
 
-    def subtract(self, out: Tensor, scale: Tensor) -> None:
-        out.sub_(self.q.mul(scale.unsqueeze(1)))
+    def read(self, part: slice, x: Tensor, temperature: float) -> None:
+        self.q = Dense(self.targets.values[part], self.targets.kind).probabilities(temperature, x.dtype)
+        torch.sum(self.q, 1, out=self.mass[part])
+        self.dot[part] = torch.bmm(self.q.unsqueeze(1), x.unsqueeze(2)).view(-1)
+        self.entropy[part] = torch.special.entr(self.q).sum(1)
+
+    def finish(self) -> None:
+        pass
+
+    def subtract(self, part: slice, out: Tensor, scale: Tensor) -> None:
+        out.sub_(self.q.mul(scale[part].unsqueeze(1)))
 
 
 class _Sweep:
-    """Losses and gradient of chunks of frames, with buffers that are used again.
+    """Losses and gradient of chunks of frames.
+
+    What does not need the logits is done for all frames at once, before and after: a chunk is small, and every
+    operation on it costs as much in calling as in computing.
 
     Args:
         targets, labels, share, temperature, hard_weight: of all frames, checked.
@@ -162,18 +186,28 @@ class _Sweep:
         self, targets: Targets, labels: Tensor | None, share: Tensor, temperature: float, hard_weight: float,
         dtype: torch.dtype, rows: int, classes: int,
     ) -> None:  # fmt: skip
-        self.targets, self.labels, self.temperature = targets, labels, temperature
-        self.hard_weight = 0.0 if labels is None else hard_weight
+        self.temperature, self.hard_weight = temperature, 0.0 if labels is None else hard_weight
         self.dtype = torch.float64 if dtype == torch.float64 else torch.float32
-        self.share = share
+        self.share = share.to(self.dtype)
         # Gradients in float16 are kept per frame, and divided by the number of frames on the way back, after
         # whatever scale the caller applies against underflow.
         self.unit = share.new_ones(())
         if dtype == torch.float16 and len(share):
             self.unit = torch.where(share.max() > 0, share.max(), self.unit)
+        self.soft = (
+            _CompactRows(targets, classes, self.dtype)
+            if isinstance(targets, CompactTargets)
+            else _DenseRows(targets, self.dtype)
+        )
+        scale = self.share / self.unit.to(self.dtype)
+        self.soft_scale, self.hard_scale = (1 - self.hard_weight) * temperature * scale, self.hard_weight * scale
+        self.labels = None if labels is None else labels.clamp(min=0).unsqueeze(1)
+        # The probability of the likeliest class at T, which is 1 / Σ e^{x/T}; the same at 1; and x of the labels.
+        self.top, self.hard_top, self.label_x = (torch.ones_like(self.share) for _ in range(3))
         self.scratch = torch.empty(rows, classes, dtype=self.dtype, device=share.device)
         self.second: Tensor | None = None
-        self.sums = torch.zeros(3, dtype=torch.float64, device=share.device)
+        self.nothing = share == 0  # padding may hold NaN
+        self.padded = share.is_cuda or bool(self.nothing.any())
 
     def buffer(self, rows: int) -> Tensor:
         """(rows, C) for a gradient."""
@@ -182,66 +216,72 @@ class _Sweep:
         return self.second[:rows]
 
     def losses(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        cross_entropy, hard, _ = self.sums.to(self.dtype).unbind()
+        """Total, soft, hard and KL, after the last chunk."""
+        self.soft.finish()
+        cross_entropy = self._mean(-self.soft.mass * self.top.log() - self.soft.dot / self.temperature)
+        entropy = self._mean(self.soft.entropy)
         soft = self.temperature**2 * cross_entropy
-        kl = (self.sums[0] - self.sums[2]).to(self.dtype)  # in float64: their difference may be small
-        return (1 - self.hard_weight) * soft + self.hard_weight * hard, soft, hard, kl
+        hard = self._mean(-self.hard_top.log() - self.label_x) if self.labels is not None else torch.zeros_like(soft)
+        total = (1 - self.hard_weight) * soft + self.hard_weight * hard
+        kl = cross_entropy - entropy  # in float64: their difference may be small
+        return total.to(self.dtype), soft.to(self.dtype), hard.to(self.dtype), kl.to(self.dtype)
 
-    def _add(self, which: int, share: Tensor, values: Tensor) -> None:
-        self.sums[which] += torch.where(share > 0, values, 0.0).double() @ share.double()
+    def _mean(self, values: Tensor) -> Tensor:
+        return torch.where(self.nothing, 0.0, values).double() @ self.share.double()
 
     def __call__(self, logits: Tensor, part: slice, out: Tensor | None) -> Tensor:
         """Add a chunk's losses; its gradient (n, C) goes to ``out`` (returned) unless that is None."""
-        share = self.share[part].to(self.dtype)
-        labels = None if self.labels is None else self.labels[part].clamp(min=0).unsqueeze(1)
-        temperature = self.temperature
-        peak = logits.amax(1, keepdim=True).to(self.dtype)
-        x = torch.sub(logits, peak, out=self.scratch[: len(logits)])
-        soft = (
-            _CompactRows(self.targets, part, x, temperature)
-            if isinstance(self.targets, CompactTargets)
-            else _DenseRows(self.targets, part, x, temperature)
-        )
-        hard_x = None if labels is None else x.gather(1, labels).squeeze(1)
-        hard_sum = None
-        apart = labels is not None and temperature not in (1, 2)  # a second exponential for the hard part
-        if apart:
-            out = self.buffer(len(x)) if out is None else out
-            hard_sum = torch.exp(x, out=out).sum(1)
-        if temperature != 1:
-            x.mul_(1 / temperature)
-        total = x.exp_().sum(1)
-        if labels is not None and not apart:
-            hard_sum = total if temperature == 1 else torch.linalg.vector_norm(x, dim=1).square()
-        self._add(0, share, soft.mass * total.log() - soft.dot / temperature)
-        self._add(2, share, soft.entropy)
-        if hard_sum is not None and hard_x is not None:
-            self._add(1, share, hard_sum.log() - hard_x)
+        x = self.scratch[: len(logits)]
+        if logits.dtype != self.dtype:
+            logits = x.copy_(logits)
+        torch.sub(logits, logits.amax(1, keepdim=True), out=x)
+        self.soft.read(part, x, self.temperature)
+        hard = self._read_labels(part, x, out)
+        if self.temperature != 1:
+            x.mul_(1 / self.temperature)
+        torch.softmax(x, 1, out=x)
+        torch.amax(x, 1, out=self.top[part])
+        squares = self._read_squares(part, x)
         if out is None:
             return x
-        scale = share / self.unit.to(self.dtype)
-        soft_scale, hard_scale = (1 - self.hard_weight) * temperature * scale, self.hard_weight * scale
-        soft_rate = (soft_scale * soft.mass / total).unsqueeze(1)
-        hard_rate = None if hard_sum is None else (hard_scale / hard_sum).unsqueeze(1)
-        self._softmax_parts(x, soft_rate, hard_rate, out)
-        soft.subtract(out, soft_scale)
-        if labels is not None:
-            out.scatter_add_(1, labels, -hard_scale.unsqueeze(1))
-        nothing = share == 0
-        if out.is_cuda or bool(nothing.any()):  # padding may hold NaN
-            out.masked_fill_(nothing.unsqueeze(1), 0)
+        soft_rate = (self.soft_scale[part] * self.soft.mass[part]).unsqueeze(1)
+        hard_rate = self.hard_scale[part].unsqueeze(1)
+        if self.labels is None:
+            torch.mul(x, soft_rate, out=out)
+        elif squares is not None:
+            torch.mul(x, hard_rate / squares.unsqueeze(1), out=out).add_(soft_rate).mul_(x)
+        elif hard is None:
+            torch.mul(x, soft_rate + hard_rate, out=out)
+        else:
+            hard.mul_(hard_rate).add_(x.mul_(soft_rate))
+        self.soft.subtract(part, out, self.soft_scale)
+        if self.labels is not None:
+            out.scatter_add_(1, self.labels[part], -hard_rate)
+        if self.padded:
+            out.masked_fill_(self.nothing[part].unsqueeze(1), 0)
         return out
 
-    def _softmax_parts(self, x: Tensor, soft_rate: Tensor, hard_rate: Tensor | None, out: Tensor) -> None:
-        """out = soft_rate · e^{x/T} + hard_rate · e^x; ``x`` holds e^{x/T}, and ``out`` e^x where it is not a power."""
-        if hard_rate is None:
-            torch.mul(x, soft_rate, out=out)
-        elif self.temperature == 1:
-            torch.mul(x, soft_rate + hard_rate, out=out)
-        elif self.temperature == 2:  # e^x is the square of e^{x/2}
-            torch.mul(x, hard_rate, out=out).add_(soft_rate).mul_(x)
-        else:
-            out.mul_(hard_rate).add_(x.mul_(soft_rate))
+    def _read_labels(self, part: slice, x: Tensor, out: Tensor | None) -> Tensor | None:
+        """Take what the hard part needs of x; returns its softmax, in ``out``, where the soft one does not tell it."""
+        if self.labels is None:
+            return None
+        torch.gather(x, 1, self.labels[part], out=self.label_x[part].unsqueeze(1))
+        if self.temperature in (1, 2):
+            return None
+        hard = torch.softmax(x, 1, out=self.buffer(len(x)) if out is None else out)
+        torch.amax(hard, 1, out=self.hard_top[part])
+        return hard
+
+    def _read_squares(self, part: slice, p: Tensor) -> Tensor | None:
+        """At T = 2, where the softmax at 1 is p² / Σ p²: Σ p² (n,)."""
+        if self.labels is None or self.temperature not in (1, 2):
+            return None
+        if self.temperature == 1:
+            self.hard_top[part] = self.top[part]
+            return None
+        squares = torch.linalg.vector_norm(p, dim=1).square()
+        self.hard_top[part] = self.top[part].square() / squares
+        return squares
 
 
 def _chunk_rows(shape: torch.Size, device: torch.device) -> int:
