@@ -177,9 +177,10 @@ def test_impossible_settings_are_refused(changes: dict[str, object]) -> None:
 
 def test_the_study_names_every_network() -> None:
     names = list(study.students_of((1, 2, 3, 4, 5), quick=False))
-    assert len(names) == len(set(names)) == 1 + 3 * 11 + 1 + 1 + 8
+    assert len(names) == len(set(names)) == 1 + 3 * 11 + 1 + 1 + 2 * 8
     assert (
         study.settings_of("width-30-t-2.5")["temperature"] == 2.5 and study.settings_of("width-30-t-2.5")["width"] == 30
     )
     assert study.settings_of("unlabelled-t-inf")["temperature"] == np.inf
+    assert study.settings_of("held-out-jittered") == {**study.settings_of("jittered"), "held_out": 10_000}
     assert study.settings_of("ensemble-jittered")["jitter"] == 2 and study.settings_of("only-7-8")["digits"] == (7, 8)

@@ -48,6 +48,11 @@ class Digits:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def split(self, last: int) -> tuple[Digits, Digits]:
+        """All but the last, and the last."""
+        at = len(self) - last
+        return Digits(self.images[:at], self.labels[:at]), Digits(self.images[at:], self.labels[at:])
+
     def only(self, digits: tuple[int, ...]) -> Digits:
         """Those of some digits."""
         chosen = np.isin(self.labels, digits)

@@ -39,6 +39,8 @@ class Config:
     """Greatest length of the weights that enter a hidden unit; 0: no limit."""
     jitter: int = 0
     """Training images are moved by up to so many pixels either way, anew in each epoch."""
+    held_out: int = 0
+    """So many of the training images, the last ones, are not learnt from but tested on."""
     digits: tuple[int, ...] = tuple(range(10))
     """Digits that the training images (with teachers: the transfer set) have."""
     teachers: tuple[Path, ...] = ()
@@ -74,6 +76,8 @@ def stage_of(config: Config) -> Stage:
         raise UserError("--dropout and --input-dropout must lie in [0, 1), --hard-weight in [0, 1]: correct the flag")
     if not config.temperature > 0 or not 0 <= config.jitter <= 28 or config.max_norm < 0:
         raise UserError("--temperature must be positive, --jitter 0 to 28, --max-norm 0 or more: correct the flag")
+    if not 0 <= config.held_out < 60_000:
+        raise UserError("--held-out must be 0 or more, and leave some of the 60,000 images: correct the flag")
     if not config.digits or not set(config.digits) <= set(range(10)):
         raise UserError("--digits must be some of 0 to 9: correct the flag")
     return Stage("mnist", config.out, config, config.teachers)

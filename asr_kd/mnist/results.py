@@ -11,6 +11,7 @@ import numpy as np
 
 from asr_kd.mnist.biases import Correction, correct
 from asr_kd.mnist.digits import Digits
+from asr_kd.mnist.study import HELD_OUT
 from asr_kd.mnist.training import TEST_LOGITS, load_logits
 from asr_kd.storage import MARK, UserError, read_json
 
@@ -26,11 +27,13 @@ class Errors:
         parameters: weights and biases.
         test: of the 10,000 test digits.
         train: of the 60,000 training digits, whichever of them the network saw.
+        held_out: of 10,000 digits, by a network that learnt from the other 50,000 in the same way, if there is one.
     """
 
     parameters: int
     test: list[int]
     train: list[int]
+    held_out: int | None = None
 
     @property
     def median(self) -> float:
@@ -57,6 +60,12 @@ class Results:
         large, small, distilled = (self.networks[name].median for name in ("large", "small", "distilled"))
         return (small - distilled) / (small - large) if small != large else None
 
+    @property
+    def best_past(self) -> str | None:
+        """Of the networks of part 5, the one with the fewest errors on digits held out."""
+        counts = {name: e.held_out for name, e in self.networks.items() if e.held_out is not None}
+        return min(counts, key=lambda name: counts[name]) if counts else None
+
     def by_width(self) -> dict[int, dict[float | None, Errors]]:
         """Networks of part 2: hidden units (the most first) -> temperature (None: labels alone) -> errors."""
         found: dict[int, dict[float | None, Errors]] = {}
@@ -73,12 +82,15 @@ def collect(folder: Path, train: Digits, test: Digits) -> Results:
     Raises:
         UserError: there is none.
     """
-    networks, corrections = {}, {}
+    networks, corrections, held_out = {}, {}, {}
     for kind in sorted(path for path in folder.iterdir() if path.is_dir()):
         seeds = finished(kind)
         if not seeds:
             continue
         figures = [read_json(seed / MARK)["figures"] for seed in seeds]
+        if kind.name.startswith(HELD_OUT):
+            held_out[kind.name.removeprefix(HELD_OUT)] = figures[0]["held_out_errors"]
+            continue
         networks[kind.name] = Errors(
             figures[0]["parameters"], [f["test_errors"] for f in figures], [f["train_errors"] for f in figures]
         )
@@ -86,6 +98,8 @@ def collect(folder: Path, train: Digits, test: Digits) -> Results:
             corrections[kind.name] = [_correct(seed, CORRECTED[kind.name], train, test) for seed in seeds]
     if not networks:
         raise UserError(f"{folder} holds no finished network: run python -m asr_kd.mnist.study first")
+    for name in held_out.keys() & networks.keys():
+        networks[name] = dataclasses.replace(networks[name], held_out=held_out[name])
     return Results(networks, corrections)
 
 

@@ -27,6 +27,12 @@ LABELS = {
     "ensemble": "all large networks as teachers",
     "ensemble-jittered": "all large networks, transfer set moved",
 }
+#: What part 5 tries beside labels and one teacher's soft targets at T = 20.
+PAST = (
+    "unlabelled", "jittered", "ensemble", "ensemble-jittered", *(f"unlabelled-t-{t}" for t in ("1", "4", "100", "inf"))
+)  # fmt: skip
+#: Before the name of a network that learns from the first 50,000 images alone, to choose among those of part 5.
+HELD_OUT = "held-out-"
 
 
 @dataclasses.dataclass
@@ -72,7 +78,7 @@ def waves(config: Config) -> Iterator[tuple[str, list[Network]]]:
     yield "teachers", teachers + ([_network(config, "small", seed) for seed in seeds] if 1 in config.parts else [])
     students = []
     for name in students_of(config.parts, config.quick):
-        for seed in seeds:
+        for seed in seeds[:1] if name.startswith(HELD_OUT) else seeds:
             own = tuple(t.out for t in teachers) if "ensemble" in name else (teachers[seed].out,)
             students.append(_network(config, name, seed, () if name.endswith("-hard") else own))
     yield "students", sorted(students, key=lambda n: -n.width * n.epochs * len(n.digits))
@@ -99,12 +105,14 @@ def students_of(parts: Sequence[int], quick: bool) -> Iterator[str]:
     if 4 in parts:
         yield "only-7-8"
     if 5 in parts:
-        yield from ("unlabelled", "jittered", "ensemble", "ensemble-jittered")
-        yield from (f"unlabelled-t-{t}" for t in ("1", "4", "100", "inf"))
+        yield from PAST
+        yield from (HELD_OUT + name for name in PAST)
 
 
 def settings_of(name: str) -> dict[str, Any]:
     """Flags of a network by its name; see ``students_of``."""
+    if name.startswith(HELD_OUT):
+        return {**settings_of(name.removeprefix(HELD_OUT)), "held_out": 10_000}
     if name == "large":
         return {
             "width": 1200, "epochs": 100, "dropout": 0.5, "input_dropout": 0.2, "max_norm": 3.0, "jitter": 2,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,8 @@ from asr_kd.mnist.digits import SIZE, Digits, load_digits
 from asr_kd.mnist.images import BLOCK, ImageLoader, Teachers, as_inputs
 from asr_kd.mnist.network import Config
 from asr_kd.models import AcousticModel, Shape, device_and_dtype, load_model
-from asr_kd.parallel import progress
 from asr_kd.storage import save_array, write_json
-from asr_kd.trainer import Step, one_cycle, save_tensors, weights_of
+from asr_kd.trainer import Step, fit, save_tensors, weights_of
 
 TEST_LOGITS = "test_logits.npy"
 
@@ -28,31 +28,26 @@ def train_network(config: Config) -> dict[str, Any]:
     """Train one network into ``config.out``.
 
     Returns:
-        Figures for the completion mark: errors on all test and training digits, parameters, the last epoch's loss.
+        Figures for the completion mark: errors on all test and training digits and on those held out, parameters, the
+        last epoch's loss.
     """
     train, test = load_digits(config.data)
     device, dtype = device_and_dtype(config.device, config.precision)
     teachers = Teachers(config.teachers, config.temperature, dtype, device) if config.teachers else None
-    chosen = train.only(config.digits)
+    seen, held_out = train.split(config.held_out)
+    chosen = seen.only(config.digits)
     images = ImageLoader(chosen, config.batch_size, config.jitter, config.input_dropout, teachers, dtype, device)
     torch.manual_seed(config.seed)
     shape = Shape(config.layers, config.width, 10, left=0, right=0, feature_dim=SIZE * SIZE, dropout=config.dropout)
     model = AcousticModel(shape).to(device)
     kind = _LogitMatching if math.isinf(config.temperature) and teachers else Step
     step = kind(model, config.temperature, config.hard_weight, dtype, config.weight_decay)
-    updates, loss = 0, 0.0
-    for epoch in progress(range(config.epochs), f"{config.out.parent.name}/{config.out.name}", unit="epoch"):
-        model.train()
-        model.masks.reseed(1000 * config.seed + epoch)
-        total = torch.zeros((), device=device)
-        for batch in images.epoch(1000 * config.seed + epoch):
-            rate = config.learning_rate * one_cycle(updates / (config.epochs * len(images)))
-            total += step(batch, rate)["loss"] * len(batch.labels)
-            if config.max_norm:
-                limit_norms(model, config.max_norm)
-            updates += 1
-        loss = total.item() / len(chosen)
-    return {"loss": loss, "updates": updates, **_finish(config, model.eval(), train, test)}
+    title = f"{config.out.parent.name}/{config.out.name}"
+    after = functools.partial(limit_norms, model, config.max_norm) if config.max_norm else None
+    figures = fit(step, images, config.epochs, config.learning_rate, config.seed, title, after)
+    model.eval()
+    counts = {"held_out_errors": errors(logits(model, held_out), held_out)} if config.held_out else {}
+    return {**figures, **counts, **_finish(config, model, train, test)}
 
 
 def _finish(config: Config, model: AcousticModel, train: Digits, test: Digits) -> dict[str, Any]:
