@@ -139,5 +139,6 @@ def _extra_of(module: str) -> str | None:
             "espeakng_loader",
         },
         "report": {"kaldialign", "matplotlib", "tensorboard"},
+        "specialists": {"sklearn"},
     }
     return next((extra for extra, modules in extras.items() if module.split(".")[0] in modules), None)

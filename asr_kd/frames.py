@@ -60,6 +60,7 @@ class FrameLoader:
         left, right: context frames around the labelled one.
         batch_size: windows a batch; the last one of an epoch may be smaller.
         soft_targets: adds each frame's soft target to the batches; a store, or teachers beside the student.
+        select: chooses and shuffles some frames of a pool by their labels (asr_kd.specialists.special); None: all.
         pool_frames: frames held at once.  A corpus that fits into one pool is read only once.
         dtype: of the windows; bfloat16 halves memory traffic where training computes in it.
     """
@@ -75,8 +76,9 @@ class FrameLoader:
         pool_frames: int = 2_000_000,
         dtype: torch.dtype = torch.float32,
         device: str = "cpu",
+        select: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
     ) -> None:
-        self.cuts, self.normaliser = cuts, normaliser
+        self.cuts, self.normaliser, self.select = cuts, normaliser, select
         self.left, self.right, self.batch_size = left, right, batch_size
         self.soft_targets, self.pool_frames, self.dtype, self.device = soft_targets, pool_frames, dtype, device
         self.manifest = _manifest(cuts)
@@ -85,7 +87,7 @@ class FrameLoader:
 
     def __len__(self) -> int:
         """Batches an epoch (pools end with a smaller batch, so this is exact for one pool only)."""
-        return -(-self.frames // self.batch_size)
+        return -(-round(self.frames * getattr(self.select, "kept", 1.0)) // self.batch_size)
 
     def epoch(self, seed: int) -> Iterator[Batch]:
         """One pass over all frames, in an order that ``seed`` alone decides."""
@@ -138,9 +140,9 @@ class FrameLoader:
         width = self.left + 1 + self.right
         dim = pool.rows.shape[1]
         windows = pool.rows.as_strided((len(pool.rows) - width + 1, width * dim), (dim, 1))
-        permutation = order.permutation(len(pool.starts))
-        for at in range(0, len(permutation), self.batch_size):
-            index = permutation[at : at + self.batch_size]
+        every = order.permutation(len(pool.starts)) if self.select is None else self.select(pool.labels.numpy(), order)
+        for at in range(0, len(every), self.batch_size):
+            index = every[at : at + self.batch_size]
             chosen = windows[torch.from_numpy(pool.starts[index])].to(self.device)
             labels = pool.labels[torch.from_numpy(index)].to(self.device)
             targets = self.soft_targets

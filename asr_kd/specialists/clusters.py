@@ -22,8 +22,8 @@ class Covariance:
         self.sums = torch.zeros(num_classes, dtype=torch.float64)
         self.products = torch.zeros(num_classes, num_classes, dtype=torch.float64)
 
-    def add(self, posteriors: Tensor) -> None:
-        """Posteriors (N, C) of a batch."""
+    def add(self, posteriors: Tensor, labels: Tensor | None = None) -> None:
+        """Posteriors (N, C) of a batch; labels are not needed."""
         posteriors = posteriors.float().cpu()
         self.count += len(posteriors)
         self.sums += posteriors.sum(0, dtype=torch.float64)

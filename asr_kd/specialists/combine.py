@@ -25,11 +25,11 @@ FLOOR = 1e-12  # of a class
 
 @dataclasses.dataclass(frozen=True)
 class Opinion:
-    """What one specialist says of N examples.
+    """What one specialist says of the K examples where it has a say.
 
     Attributes:
         classes: (n,) its special classes.
-        probabilities: (N, n + 1) of these classes, and last of the dustbin: any other class.
+        probabilities: (K, n + 1) of these classes, and last of the dustbin: any other class.
     """
 
     classes: Tensor
@@ -90,8 +90,8 @@ def combine(
 
     Args:
         general: (N, C) probabilities of the generalist.
-        opinions: of the specialists; what they say of examples where they have no say does not matter.
-        have_a_say: (N, M) bool.
+        opinions: of the M specialists.
+        have_a_say: (N, M) bool; the K true ones of a column are the examples of that opinion, in order.
         tolerance: nats that the sum of divergences may be above its minimum.
         most_steps: after so many, the rest is left as it is; ``gap`` tells how far off it may be.
 
@@ -110,11 +110,10 @@ def combine(
         raise ValueError("a specialist of all classes has nothing in its dustbin: use it as a generalist")
     dustbins = torch.zeros(examples, len(opinions), dtype=torch.float64, device=general.device)
     for number, opinion in enumerate(opinions):
-        shape = (examples, len(opinion.classes) + 1)
-        if opinion.probabilities.shape != shape:
-            raise ValueError(f"opinion {number} is {tuple(opinion.probabilities.shape)}, not {shape}")
         say = have_a_say[:, number]
-        said = opinion.probabilities[say].float()
+        said, shape = opinion.probabilities.float(), (int(say.sum()), len(opinion.classes) + 1)
+        if said.shape != shape:
+            raise ValueError(f"opinion {number} is {tuple(said.shape)}, not {shape}")
         _check(f"specialist {number}'s", said)
         weights[say.nonzero(), opinion.classes] += said[:, :-1]
         dustbins[say, number] = said[:, -1].double()

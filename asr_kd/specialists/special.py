@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,16 +12,8 @@ from torch import Tensor
 
 from asr_kd.frames import Batch
 from asr_kd.models import AcousticModel
-from asr_kd.specialists.combine import Opinion
 from asr_kd.storage import UserError
-
-
-class Loader(Protocol):
-    """Batches of inputs and labels."""
-
-    def __len__(self) -> int: ...
-
-    def epoch(self, seed: int) -> Iterator[Batch]: ...
+from asr_kd.trainer import Loader
 
 
 class Special:
@@ -76,11 +67,11 @@ class Special:
         target = torch.cat([inside, dustbin], 1)
         return target / target.sum(1, keepdim=True).clamp_min(torch.finfo(target.dtype).tiny)
 
-    def opinion(self, logits: Tensor) -> Opinion:
-        """What the specialist says of examples by its logits (N, n + 1), its dustbin corrected."""
-        corrected = logits.float()
-        corrected = torch.cat([corrected[:, :-1], corrected[:, -1:] + self.correction], 1)
-        return Opinion(torch.from_numpy(self.classes), corrected.softmax(1))
+
+def corrected(logits: Tensor, correction: float) -> Tensor:
+    """Probabilities (N, n + 1) by a specialist's logits, its dustbin as frequent as it truly is."""
+    raised = torch.cat([logits[:, :-1], logits[:, -1:] + correction], 1)
+    return raised.float().softmax(1)
 
 
 class SpecialistLoader:
@@ -113,11 +104,11 @@ class SpecialistLoader:
         return self.special.collapse((logits / self.temperature).softmax(1))
 
 
-def start_from(generalist: AcousticModel, special: Special) -> AcousticModel:
+def start_from(generalist: AcousticModel, special: Special, dropout: float = 0.0) -> AcousticModel:
     """A specialist with the generalist's weights; its dustbin begins as the mean of the other classes, raised by the
     log of their number."""
     classes = torch.from_numpy(special.classes)
-    model = AcousticModel(dataclasses.replace(generalist.shape, num_pdfs=len(classes) + 1))
+    model = AcousticModel(dataclasses.replace(generalist.shape, num_pdfs=len(classes) + 1, dropout=dropout))
     weights = generalist.state_dict()
     others = torch.ones(generalist.shape.num_pdfs, dtype=torch.bool)
     others[classes] = False

@@ -1,0 +1,64 @@
+"""A generalist with its specialists, as one classifier (section 5.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asr_kd.models import AcousticModel, load_model
+from asr_kd.specialists.combine import Opinion, active, combine, membership
+from asr_kd.specialists.source import scores
+from asr_kd.specialists.special import corrected
+from asr_kd.storage import read_json
+
+
+class Answer(NamedTuple):
+    """Of N examples.
+
+    Attributes:
+        general: (N, C) the generalist's probabilities.
+        combined: (N, C) q.
+        have_a_say: (N, M) bool.
+        gap: nats that the worst example's sum of divergences may be above its minimum.
+    """
+
+    general: Tensor
+    combined: Tensor
+    have_a_say: Tensor
+    gap: float
+
+
+class Ensemble:
+    """Generalist and specialists.
+
+    Args:
+        generalist: its folder.
+        specialists: their folders (made by asr_kd.specialists.train).
+        likeliest: so many of the generalist's likeliest classes choose who has a say.
+        dtype: of the matrix products.
+    """
+
+    def __init__(self, generalist: Path, specialists: Sequence[Path], likeliest: int, dtype: torch.dtype) -> None:
+        self.generalist, self.dtype, self.likeliest = load_model(generalist), dtype, likeliest
+        self.specialists: list[AcousticModel] = [load_model(folder) for folder in specialists]
+        self.classes = [torch.from_numpy(np.load(f / "classes.npy", allow_pickle=False)) for f in specialists]
+        self.corrections = [float(read_json(folder / "model.json")["correction"]) for folder in specialists]
+        self.members = membership(self.classes, self.generalist.shape.num_pdfs)
+
+    def opinion(self, number: int, inputs: Tensor) -> Opinion:
+        """What one specialist says of inputs (K, D)."""
+        logits = scores(self.specialists[number], inputs, self.dtype)
+        return Opinion(self.classes[number], corrected(logits, self.corrections[number]))
+
+    def __call__(self, inputs: Tensor) -> Answer:
+        """Answers to inputs (N, D)."""
+        general = scores(self.generalist, inputs, self.dtype).softmax(1)
+        say = active(general, self.members, self.likeliest)
+        opinions = [self.opinion(m, inputs[say[:, m]]) for m in range(len(self.specialists))]
+        combined = combine(general, opinions, say)
+        return Answer(general, combined.probabilities, say, float(combined.gap.max()) if len(inputs) else 0.0)

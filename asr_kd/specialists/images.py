@@ -1,0 +1,205 @@
+"""``python -m asr_kd.specialists.images``: images of many classes to study specialists on.
+
+Three of MNIST's digits side by side make 1,000 classes that are confused as handwriting is: 1,000 times as many images
+as are stored can be made of them.  Or any two folders of images, in each one folder a class.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from asr_kd.storage import Stage, UserError, read_json, save_array, write_json
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from asr_kd.frames import Batch
+
+DESCRIPTION = "images.json"
+ROLES = ("train", "test")
+DIGITS = 3  # side by side
+ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".pgm")
+
+
+@dataclasses.dataclass
+class Config:
+    """Choose which digits make which image (nothing is drawn), or read folders of images."""
+
+    out: Path
+    """Folder to fill."""
+    digits: Path | None = None
+    """Folder with MNIST's four files (made by asr_kd.mnist.digits): three digits side by side, 1,000 classes."""
+    train: Path | None = None
+    """Instead, a folder with one folder of images a class."""
+    test: Path | None = None
+    """The same classes, to test on."""
+    size: int = 28
+    """Pixels that each side of --train and --test images is brought to; they become grey."""
+    per_class: int = 300
+    """Training images a class made of --digits."""
+    test_per_class: int = 50
+    """Test images a class made of --digits."""
+    seed: int = 0
+    """Of the choice of digits."""
+
+
+def main(config: Config) -> None:
+    if (config.digits is None) == (config.train is None) or (config.train is None) != (config.test is None):
+        raise UserError("give either --digits, or --train and --test")
+    if config.per_class < 1 or config.test_per_class < 1 or config.size < 1:
+        raise UserError("--per-class, --test-per-class and --size must be positive: correct the flag")
+    inputs = [path for path in (config.digits, config.train, config.test) if path is not None]
+    stage = Stage("images", config.out, config, inputs)
+    if not stage.begin():
+        return
+    description = _choose(config) if config.digits is not None else _read(config)
+    write_json(config.out / DESCRIPTION, description)
+    stage.finish(classes=len(description["names"]))
+    print(f"images: {len(description['names'])} classes in {config.out}")
+
+
+def _choose(config: Config) -> dict[str, Any]:
+    """Which digits stand side by side: ROLE_digits.npy (N, 3), indices among the digits of that role."""
+    from asr_kd.mnist.digits import load_digits
+
+    assert config.digits is not None
+    order = np.random.default_rng(config.seed)
+    counts = {"train": config.per_class, "test": config.test_per_class}
+    for role, digits in zip(ROLES, load_digits(config.digits), strict=True):
+        labels = np.repeat(np.arange(10**DIGITS), counts[role])
+        chosen = np.empty((len(labels), DIGITS), np.int32)
+        for place in range(DIGITS):
+            wanted = labels // 10 ** (DIGITS - 1 - place) % 10
+            for digit in range(10):
+                here = wanted == digit
+                chosen[here, place] = order.choice(np.flatnonzero(digits.labels == digit), int(here.sum()))
+        save_array(config.out / f"{role}_digits.npy", chosen)
+        save_array(config.out / f"{role}_labels.npy", labels)
+    names = [f"{label:0{DIGITS}d}" for label in range(10**DIGITS)]
+    return {"names": names, "digits": os.path.relpath(config.digits, config.out), "pixels": DIGITS * 28 * 28}
+
+
+def _read(config: Config) -> dict[str, Any]:
+    """ROLE_images.npy (N, size, size) uint8."""
+    from PIL import Image, UnidentifiedImageError
+
+    from asr_kd.parallel import progress
+
+    assert config.train is not None and config.test is not None
+    names = sorted(path.name for path in config.train.iterdir() if path.is_dir()) if config.train.is_dir() else []
+    if len(names) < 2:
+        raise UserError(f"{config.train} has not two folders of images or more: give one folder a class")
+    for role, folder in zip(ROLES, (config.train, config.test), strict=True):
+        paths = [
+            (label, path)
+            for label, name in enumerate(names)
+            for path in sorted((folder / name).glob("*"))
+            if path.suffix.lower() in ENDINGS
+        ]
+        images, labels, skipped = [], [], []
+        for label, path in progress(paths, f"{role} images", unit="image"):
+            try:
+                with Image.open(path) as image:
+                    images.append(np.asarray(image.convert("L").resize((config.size, config.size))))
+                labels.append(label)
+            except (OSError, UnidentifiedImageError) as error:
+                skipped.append(f"{path}\t{error}")
+        empty = set(range(len(names))) - set(labels)
+        if role == "train" and empty:
+            raise UserError(f"{folder / names[min(empty)]} has no image that can be read: add some, or delete it")
+        if not images:
+            raise UserError(f"{folder} has no image that can be read: give a folder with one folder a class")
+        (config.out / f"skipped_{role}.tsv").write_text("".join(line + "\n" for line in skipped))
+        save_array(config.out / f"{role}_images.npy", np.stack(images))
+        save_array(config.out / f"{role}_labels.npy", np.array(labels, np.int64))
+        print(f"{role}: {len(images)} images, {len(skipped)} skipped")
+    return {"names": names, "digits": None, "pixels": config.size**2}
+
+
+class Images:
+    """The images of one role.
+
+    Attributes:
+        labels: (N,) int64.
+        names: of the classes.
+        pixels: of an image.
+
+    Raises:
+        UserError: ``folder`` was not made by this stage.
+    """
+
+    def __init__(self, folder: Path, role: str) -> None:
+        import torch
+
+        description = read_json(folder / DESCRIPTION)
+        self.names: list[str] = description["names"]
+        self.pixels = int(description["pixels"])
+        self.labels: np.ndarray = np.load(folder / f"{role}_labels.npy", allow_pickle=False)
+        if description["digits"] is None:
+            pictures = np.load(folder / f"{role}_images.npy", allow_pickle=False)
+            chosen = np.arange(len(pictures))[:, None]
+        else:
+            from asr_kd.mnist.digits import load_digits
+
+            pictures = load_digits(folder / description["digits"])[ROLES.index(role)].images
+            chosen = np.load(folder / f"{role}_digits.npy", allow_pickle=False).astype(np.int64)
+        self._pictures, self._chosen = torch.from_numpy(pictures), torch.from_numpy(chosen)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def inputs(self, index: Tensor, dtype: torch.dtype, device: str) -> Tensor:
+        """(B, pixels) from 0 to 1; of several digits one after the other."""
+        return self._pictures[self._chosen[index]].flatten(1).to(device, dtype).div_(255)
+
+
+class ImageBatches:
+    """Batches of images, a ``trainer.Loader``.
+
+    Args:
+        images: what to learn from.
+        batch_size: images a batch; the last one of an epoch may be smaller.
+        select: chooses and shuffles examples by their labels (asr_kd.specialists.special); None: all.
+        soft: (N, C) or compact soft targets of all images, by index; None: labels alone.
+        dtype, device: of the inputs.
+    """
+
+    def __init__(
+        self, images: Images, batch_size: int, dtype: torch.dtype, device: str,
+        select: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
+        soft: Callable[[np.ndarray], object] | None = None,
+    ) -> None:  # fmt: skip
+        self.images, self.batch_size, self.dtype, self.device = images, batch_size, dtype, device
+        self.select, self.soft = select, soft
+        self._labels = images.labels
+
+    def __len__(self) -> int:
+        kept = getattr(self.select, "kept", 1.0)
+        return -(-round(kept * len(self.images)) // self.batch_size)
+
+    def epoch(self, seed: int) -> Iterator[Batch]:
+        """One pass, in an order that ``seed`` alone decides."""
+        import torch
+
+        from asr_kd.frames import Batch
+
+        order = np.random.default_rng(seed)
+        chosen = order.permutation(len(self.images)) if self.select is None else self.select(self._labels, order)
+        for at in range(0, len(chosen), self.batch_size):
+            index = chosen[at : at + self.batch_size]
+            inputs = self.images.inputs(torch.from_numpy(index), self.dtype, self.device)
+            labels = torch.from_numpy(self._labels[index]).to(self.device)
+            yield Batch(inputs, labels, None if self.soft is None else self.soft(index))  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    from asr_kd.cli import run
+
+    run(Config, main)

@@ -1,0 +1,110 @@
+"""``python -m asr_kd.specialists.train``: all specialists, from the generalist's weights, each a job of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+from asr_kd.cli import run
+from asr_kd.specialists import source
+from asr_kd.storage import Stage, UserError, save_array, write_json
+
+SPECIAL = "classes.npy"
+
+
+@dataclasses.dataclass(kw_only=True)
+class Config(source.Config):
+    """Train specialists: half their examples are of their classes, half of the others, which are one class to them."""
+
+    generalist: Path
+    """Folder of the generalist that they start from."""
+    clusters: Path
+    """Folder that asr_kd.specialists.assign filled."""
+    out: Path
+    """Each specialist goes to OUT/specialist-NN."""
+    soft_weight: float = 0.0
+    """Weight of the generalist's soft targets beside labels (section 6), 0 to 1; 0: labels alone."""
+    temperature: float = 1.0
+    """Of the generalist's soft targets."""
+    dropout: float = 0.2
+    """Share of hidden units dropped in training."""
+    epochs: int = 3
+    """Passes over a specialist's examples."""
+    batch_size: int = 512
+    """Examples a batch."""
+    learning_rate: float = 3e-4
+    """Peak of the one-cycle schedule (AdamW)."""
+    seed: int = 0
+    """Of the order of examples, dropout, and which of the other classes' examples are seen."""
+    jobs: int = 0
+    """Specialists trained at once, a process each; 0: one a core."""
+
+
+def main(config: Config) -> None:
+    if not 0 <= config.soft_weight <= 1 or config.epochs < 1 or config.batch_size < 1 or not 0 <= config.dropout < 1:
+        raise UserError("--soft-weight must lie in [0, 1], --dropout in [0, 1), --epochs and --batch-size be positive")
+    from asr_kd.specialists.assign import load_clusters
+
+    groups = load_clusters(config.clusters)
+    inputs = [*config.folders, config.generalist, config.clusters]
+    jobs = []
+    for number, classes in enumerate(groups):
+        stage = Stage("specialist", folder_of(config.out, number), {**vars(config), "classes": classes}, inputs)
+        jobs.append((stage, (config, number, classes)))
+    todo = [(stage, job) for stage, job in jobs if stage.begin()]
+    if not todo:
+        return
+    from asr_kd.parallel import cpu_count, make_executor, run_all
+    from asr_kd.specialists.train import train_specialist  # not from __main__, which workers cannot import
+
+    count = min(len(jobs), config.jobs or cpu_count())
+    with make_executor(count, threads=max(1, cpu_count() // count)) as executor:
+        for index, figures in run_all(
+            executor, train_specialist, [job for _, job in todo], "specialists", "specialist"
+        ):
+            todo[index][0].finish(**figures)
+
+
+def folder_of(out: Path, number: int) -> Path:
+    return out / f"specialist-{number:02d}"
+
+
+def train_specialist(job: tuple[Config, int, list[int]]) -> dict[str, Any]:
+    """Train one specialist; returns figures for the completion mark: examples, loss, seconds, peak memory."""
+    import numpy as np
+    import torch
+
+    from asr_kd.models import device_and_dtype, load_model
+    from asr_kd.specialists.special import Special, SpecialistLoader, start_from
+    from asr_kd.trainer import Step, fit, save_tensors, weights_of
+
+    config, number, classes = job
+    begun = time.perf_counter()
+    examples = source.open_source(config)
+    device, dtype = device_and_dtype("auto", "auto")
+    special = Special(np.array(classes), examples.counts)
+    generalist = load_model(config.generalist, device)
+    torch.manual_seed(config.seed)
+    model = start_from(generalist, special, config.dropout).to(device)
+    loader = examples.loader(config.batch_size, dtype, device, special)
+    teacher = generalist if config.soft_weight else None
+    batches = SpecialistLoader(loader, special, teacher, config.temperature)
+    step = Step(model, config.temperature, 1 - config.soft_weight, dtype, weight_decay=0.01)
+    title = f"specialist {number}"
+    figures = fit(step, batches, config.epochs, config.learning_rate, 1000 * config.seed + number, title)
+    out = folder_of(config.out, number)
+    save_array(out / SPECIAL, special.classes)
+    write_json(out / "model.json", {"shape": vars(model.shape), "correction": special.correction})
+    save_tensors(out / "model.safetensors", weights_of(model))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {
+        **figures, "examples": round(special.kept * int(examples.counts.sum())), "classes": len(special.classes),
+        "seconds": round(time.perf_counter() - begun, 1), "peak_mb": round(peak),
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    run(Config, main)

@@ -1,0 +1,111 @@
+"""The stages of specialists, from a folder of images to a student."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from asr_kd.specialists import assign, classify, evaluate, images, targets, train
+from asr_kd.storage import UserError, read_json
+
+CLASSES, SIZE = 12, 8
+
+
+def draw(folder: Path, each: int, seed: int) -> None:
+    """Four families of three classes: a family is a bright quarter, a member a bright spot in it."""
+    order = np.random.default_rng(seed)
+    for label in range(CLASSES):
+        family, member = divmod(label, 3)
+        (folder / f"class-{label:02d}").mkdir(parents=True)
+        for number in range(each):
+            picture = order.normal(60, 30, (SIZE, SIZE))
+            top, left = 4 * (family // 2), 4 * (family % 2)
+            picture[top : top + 4, left : left + 4] += 70
+            picture[top + member, left + member] += 100
+            image = Image.fromarray(picture.clip(0, 255).astype(np.uint8))
+            image.save(folder / f"class-{label:02d}" / f"{number}.png")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("specialists")
+    draw(root / "train", 40, 0)
+    draw(root / "test", 15, 1)
+    (root / "train" / "class-00" / "broken.png").write_bytes(b"no image")
+    images.main(images.Config(root / "images", train=root / "train", test=root / "test", size=SIZE))
+    classify.main(small(root, "generalist", seeds=(0, 1)))
+    where = {"images": root / "images", "generalist": root / "generalist" / "seed-0"}
+    assign.main(assign.Config(**where, out=root / "clusters", count=4))
+    train.main(train.Config(**where, clusters=root / "clusters", out=root / "specialists", epochs=4, jobs=2))
+    return root
+
+
+def small(root: Path, name: str, **options) -> classify.Config:
+    settings = {"layers": 1, "width": 32, "epochs": 6, "batch_size": 64, "learning_rate": 5e-3, "jobs": 2}
+    return classify.Config(root / "images", root / name, **settings, **options)
+
+
+def test_broken_images_are_skipped_and_listed(made: Path) -> None:
+    assert "broken.png" in (made / "images" / "skipped_train.tsv").read_text()
+    assert np.load(made / "images" / "train_labels.npy").tolist() == sorted(40 * list(range(CLASSES)))
+
+
+def test_families_become_specialists(made: Path) -> None:
+    groups = read_json(made / "clusters" / "clusters.json")
+    assert sorted(map(tuple, groups["clusters"])) == [(0, 1, 2), (3, 4, 5), (6, 7, 8), (9, 10, 11)]
+    assert groups["names"][0][0].startswith("class-")
+    for number in range(4):
+        figures = read_json(made / "specialists" / f"specialist-{number:02d}" / "stage.json")["figures"]
+        assert figures["classes"] == 3 and figures["examples"] == 240 and figures["peak_mb"] > 0
+
+
+def test_specialists_are_evaluated_and_distilled(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = {"images": made / "images", "generalist": made / "generalist" / "seed-0"}
+    specialists = {"specialists": made / "specialists"}
+    targets.main(targets.Config(**where, **specialists, out=made / "store", jobs=1))
+    classify.main(small(made, "student", soft_targets=made / "store", hard_weight=0.1))
+    others = (
+        f"student={made / 'student' / 'seed-0'}",
+        f"two={made / 'generalist' / 'seed-0'},{made / 'generalist' / 'seed-1'}",
+    )
+    evaluate.main(evaluate.Config(**where, **specialists, others=others, out=made / "results"))
+    found = evaluate.load_results(made / "results")
+    right = np.load(made / "results" / "right.npy")
+    assert found["examples"] == right.shape[1] == 15 * CLASSES
+    assert list(found["systems"].values()) == right.sum(1).tolist()
+    assert all(count > 0.5 * found["examples"] for count in found["systems"].values())
+    assert found["by_specialists_covering"][0]["specialists"] == 1
+    assert sum(row[0] for row in found["conditional"]) == found["examples"]
+    assert found["gap"] < 1e-5
+    capsys.readouterr()
+    train.main(train.Config(**where, clusters=made / "clusters", out=made / "specialists", epochs=4, jobs=2))
+    assert capsys.readouterr().out.count("up to date") == 4  # nothing is trained again
+
+
+def test_soft_targets_of_a_plain_ensemble(made: Path) -> None:
+    folders = [made / "generalist" / f"seed-{seed}" for seed in range(2)]
+    config = targets.Config(
+        images=made / "images", generalist=folders[0], more=(folders[1],), out=made / "plain", jobs=1
+    )
+    targets.main(config)
+    stored = targets.ImageTargets(made / "plain", made / "images").batch(np.arange(20)).dense(CLASSES)
+    np.testing.assert_allclose(stored.sum(1), 1, atol=1e-3)
+
+
+def test_nonsense_is_refused(made: Path, tmp_path: Path) -> None:
+    where = {"images": made / "images", "generalist": made / "generalist" / "seed-0"}
+    with pytest.raises(UserError, match="30 specialists for 12 classes"):
+        assign.main(assign.Config(**where, out=tmp_path / "many"))
+    with pytest.raises(UserError, match="either --images, or"):
+        assign.main(assign.Config(generalist=where["generalist"], out=tmp_path / "none"))
+    with pytest.raises(UserError, match="either --digits, or"):
+        images.main(images.Config(tmp_path / "images"))
+    (tmp_path / "train" / "empty").mkdir(parents=True)
+    (tmp_path / "train" / "other").mkdir()
+    with pytest.raises(UserError, match="no image that can be read"):
+        images.main(images.Config(tmp_path / "images", train=tmp_path / "train", test=made / "test"))
+    with pytest.raises(UserError, match="write NAME=MODEL"):
+        evaluate.main(evaluate.Config(**where, specialists=made / "specialists", others=("x",), out=tmp_path / "out"))
