@@ -44,7 +44,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def small(root: Path, name: str, **options) -> classify.Config:
-    settings = {"layers": 1, "width": 32, "epochs": 6, "batch_size": 64, "learning_rate": 5e-3, "jobs": 2}
+    settings = {"layers": 1, "width": 32, "epochs": 20, "batch_size": 64, "learning_rate": 5e-3, "jobs": 2}
     return classify.Config(root / "images", root / name, **settings, **options)
 
 

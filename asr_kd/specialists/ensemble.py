@@ -22,15 +22,21 @@ class Answer(NamedTuple):
 
     Attributes:
         general: (N, C) the generalist's probabilities.
-        combined: (N, C) q.
+        opinions: of the M specialists.
         have_a_say: (N, M) bool.
+        combined: (N, C) q.
         gap: nats that the worst example's sum of divergences may be above its minimum.
     """
 
     general: Tensor
-    combined: Tensor
+    opinions: list[Opinion]
     have_a_say: Tensor
+    combined: Tensor
     gap: float
+
+    def of_first(self, number: int) -> Tensor:
+        """(N, C) q of the generalist and the first ``number`` specialists."""
+        return combine(self.general, self.opinions[:number], self.have_a_say[:, :number]).probabilities
 
 
 class Ensemble:
@@ -61,4 +67,4 @@ class Ensemble:
         say = active(general, self.members, self.likeliest)
         opinions = [self.opinion(m, inputs[say[:, m]]) for m in range(len(self.specialists))]
         combined = combine(general, opinions, say)
-        return Answer(general, combined.probabilities, say, float(combined.gap.max()) if len(inputs) else 0.0)
+        return Answer(general, opinions, say, combined.probabilities, float(combined.gap.max()) if len(inputs) else 0.0)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from asr_kd.specialists.ensemble import Ensemble
     from asr_kd.specialists.source import Block
 
+CURVE = 7  # points of the curve of right answers against specialists
+
 
 @dataclasses.dataclass(kw_only=True)
 class Config(source.Config):
@@ -53,6 +55,8 @@ def main(config: Config) -> None:
     right: list[np.ndarray] = []
     labels: list[np.ndarray] = []
     conditional = np.zeros((len(specialists), 3), np.int64)
+    numbers = sorted({round(n) for n in np.linspace(0, len(specialists), min(CURVE, len(specialists) + 1))})
+    curve = np.zeros(len(numbers), np.int64)
     gap = 0.0
     for block in progress(examples.blocks(config.role), config.role, unit="block"):
         answer = ensemble(block.inputs)
@@ -62,6 +66,7 @@ def main(config: Config) -> None:
             found.append(sum(source.scores(m, block.inputs, dtype).softmax(1) for m in members))  # type: ignore[arg-type]
         right.append(np.stack([(p.argmax(1) == block.labels).numpy() for p in found]))
         labels.append(block.labels.numpy())
+        curve += [int((answer.of_first(n).argmax(1) == block.labels).sum()) for n in numbers]
         conditional += _conditional(ensemble, block, answer.general.numpy())
     together, truth = np.concatenate(right, 1), np.concatenate(labels)
     covering = ensemble.members.sum(0).numpy()[truth]
@@ -71,6 +76,7 @@ def main(config: Config) -> None:
         "systems": {name: int(row.sum()) for name, row in zip(systems, together, strict=True)},
         "examples": len(truth),
         "by_specialists_covering": _by_covering(together[:2], covering),
+        "curve": dict(zip(map(str, numbers), curve.tolist(), strict=True)),  # right with the first so many specialists
         "conditional": conditional.tolist(),  # of each specialist: its examples; generalist right, specialist right
         "gap": gap,
     }

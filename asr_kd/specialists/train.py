@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import resource
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,9 @@ def main(config: Config) -> None:
     from asr_kd.specialists.assign import load_clusters
 
     groups = load_clusters(config.clusters)
+    wanted = {folder_of(config.out, number) for number in range(len(groups))}
+    for left in set(config.out.glob("specialist-*")) - wanted:  # of an earlier, finer clustering
+        shutil.rmtree(left)
     inputs = [*config.folders, config.generalist, config.clusters]
     jobs = []
     for number, classes in enumerate(groups):

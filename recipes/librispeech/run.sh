@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The main job: a corpus in, the paper's Table 1 out.
 #
-#   bash recipes/librispeech/run.sh                      the embedded corpus, no download, about 11 minutes on 2 cores
+#   bash recipes/librispeech/run.sh                      the embedded corpus, no download, about 10 minutes on 2 cores
 #   bash recipes/librispeech/run.sh --conf so762 --corpus-dir DIR --train PART --dev PART --test PART
 #
 # --help lists the options.  Every stage keeps a completion mark with the fingerprint of its inputs: the same
