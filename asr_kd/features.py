@@ -92,6 +92,8 @@ class Normaliser:
             overall = np.load(folder / "cmvn_global.npy", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise UserError(f"{folder} is damaged ({error}): delete it and run asr_kd.features again") from None
+        if "normalise_over" not in description:
+            raise UserError(f"{folder} was made by an older version: run asr_kd.features again")
         speakers = {speaker: row for row, speaker in enumerate(description["speakers"])}
         return cls(description["normalise"] == "speaker", speakers, statistics, overall, description["normalise_over"])
 

@@ -55,7 +55,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     features = root / "features"
     toy_cuts(features, "dev", 40, seed=1)
     toy_cuts(features, "test", 70, seed=2)
-    write_json(features / "cmvn.json", {"normalise": "speaker", "speakers": ["toy"]})
+    write_json(features / "cmvn.json", {"normalise": "speaker", "normalise_over": "all", "speakers": ["toy"]})
     identity = np.stack([np.zeros(40), np.ones(40)])
     np.save(features / "cmvn_speakers.npy", identity[None])
     np.save(features / "cmvn_global.npy", identity)

@@ -252,7 +252,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         _write_role(root, role, count, rng, means)
     save_array(root / "features" / "cmvn_speakers.npy", np.zeros((0, 2, 40)))
     save_array(root / "features" / "cmvn_global.npy", np.ones((2, 40)))
-    write_json(root / "features" / "cmvn.json", {"normalise": "utterance", "speakers": []})
+    write_json(root / "features" / "cmvn.json", {"normalise": "utterance", "normalise_over": "all", "speakers": []})
     (root / "lexicon.txt").write_text("".join(f"{word} {phones}\n" for word, phones in WORDS.items()))
     main(Config(data=root / "data", out=root / "lang", lexicon=root / "lexicon.txt"))
     return root
