@@ -9,7 +9,6 @@
 set -euo pipefail
 command="bash recipes/librispeech/run.sh${*:+ $*}"
 recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-root=$(cd "$recipe/../.." && pwd)
 
 conf=embedded exp="" stage=0 stop_stage=99 teachers=3 seeds=1 corpus=() also=() lm_text=()
 usage() {
@@ -45,21 +44,16 @@ while [ $# -gt 0 ]; do
   esac
 done
 
-begun=$SECONDS
-bash "$root/tools/setup.sh"
-python=${ASR_KD_PYTHON:-$root/.venv/bin/python}
-export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
-[ -f "$conf" ] || conf=$recipe/conf/$conf.yaml
-[ -f "$conf" ] || { echo "run.sh: error: there is no configuration $conf" >&2; exit 2; }
+. "$recipe/../common.sh"
+conf=$(configuration "$conf")
 exp=${exp:-$recipe/exp/$(basename "$conf" .yaml)}
 
-# call STAGE MODULE [SECTION] FLAGS…: one Python stage, with its section of the configuration.
+# call NUMBER MODULE SECTION FLAGS…: one Python stage, if its number is asked for.
 call() {
-  local number=$1 module=$2 section=$3
-  shift 3
+  local number=$1 section=$3
+  shift
   [ "$number" -ge "$stage" ] && [ "$number" -le "$stop_stage" ] || return 0
-  printf '\n== stage %s: %s (%d s so far)\n' "$number" "$section" $((SECONDS - begun))
-  "$python" -m "asr_kd.$module" --config "$conf:$section" "$@"
+  run_stage "stage $number: $section" "$@"
 }
 # seeds_of FOLDER N: FOLDER/seed-0 … FOLDER/seed-(N-1)
 seeds_of() { local n; for ((n = 0; n < $2; n++)); do echo "$1/seed-$n"; done; }

@@ -8,7 +8,6 @@
 set -euo pipefail
 command="bash recipes/mnist/run.sh${*:+ $*}"
 recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-root=$(cd "$recipe/../.." && pwd)
 
 exp="" data=() study=()
 usage() {
@@ -39,9 +38,7 @@ while [ $# -gt 0 ]; do
 done
 exp=${exp:-$recipe/exp/full}
 
-bash "$root/tools/setup.sh"
-python=${ASR_KD_PYTHON:-$root/.venv/bin/python}
-export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
+. "$recipe/../common.sh"
 "$python" -m asr_kd.mnist.digits "${data[@]}" --out "$exp/data"
 "$python" -m asr_kd.mnist.study --data "$exp/data" --out "$exp/networks" "${study[@]}"
 "$python" -m asr_kd.mnist.report --data "$exp/data" --networks "$exp/networks" --command "$command" --out "$exp/report"

@@ -9,7 +9,6 @@
 set -euo pipefail
 command="bash recipes/specialists/run.sh${*:+ $*}"
 recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-root=$(cd "$recipe/../.." && pwd)
 
 exp="" data=() folders=() conf=images
 usage() {
@@ -40,43 +39,32 @@ while [ $# -gt 0 ]; do
   esac
 done
 
-begun=$SECONDS
-bash "$root/tools/setup.sh"
-python=${ASR_KD_PYTHON:-$root/.venv/bin/python}
-export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
-[ -f "$conf" ] || conf=$recipe/conf/$conf.yaml
-[ -f "$conf" ] || { echo "run.sh: error: there is no configuration $conf" >&2; exit 2; }
+. "$recipe/../common.sh"
+conf=$(configuration "$conf")
 exp=${exp:-$recipe/exp/$(basename "$conf" .yaml)}
 
-# call MODULE SECTION FLAGS…: one stage, with its section of the configuration.
-call() {
-  local module=$1 section=$2
-  shift 2
-  printf '\n== %s (%d s so far)\n' "$section" $((SECONDS - begun))
-  "$python" -m "asr_kd.$module" --config "$conf:$section" "$@"
-}
 if [ ${#folders[@]} -eq 0 ]; then
   "$python" -m asr_kd.mnist.digits "${data[@]}" --out "$exp/digits"
   folders=(--digits "$exp/digits")
 fi
-call specialists.images images "${folders[@]}" --out "$exp/images"
+run_stage images specialists.images images "${folders[@]}" --out "$exp/images"
 images=(--images "$exp/images")
-call specialists.classify generalist "${images[@]}" --seeds 0 --out "$exp/generalist"
+run_stage generalist specialists.classify generalist "${images[@]}" --seeds 0 --out "$exp/generalist"
 generalist=(--generalist "$exp/generalist/seed-0")
-call specialists.assign assign "${images[@]}" "${generalist[@]}" --out "$exp/clusters"
-call specialists.train specialists "${images[@]}" "${generalist[@]}" --clusters "$exp/clusters" --out "$exp/specialists"
-call specialists.train soft_specialists "${images[@]}" "${generalist[@]}" --clusters "$exp/clusters" \
-  --out "$exp/soft_specialists"
-# A plain ensemble: as many more generalists as cost what the specialists cost.
-call specialists.classify generalist "${images[@]}" --seeds 1 --out "$exp/generalist"
+run_stage assign specialists.assign assign "${images[@]}" "${generalist[@]}" --out "$exp/clusters"
+for kind in specialists soft_specialists; do
+  run_stage "$kind" specialists.train "$kind" "${images[@]}" "${generalist[@]}" --clusters "$exp/clusters" --out "$exp/$kind"
+done
+# For comparison, a plain ensemble of two generalists.
+run_stage generalist specialists.classify generalist "${images[@]}" --seeds 1 --out "$exp/generalist"
 plain=("$exp/generalist/seed-0" "$exp/generalist/seed-1")
 
 students=()
 distil() { # NAME TEACHER-FLAGS…: a store of soft targets, and a student of the generalist's size
   local name=$1
   shift
-  call specialists.targets targets "${images[@]}" "${generalist[@]}" "$@" --out "$exp/targets-$name"
-  call specialists.classify student "${images[@]}" --soft-targets "$exp/targets-$name" --seeds 0 --out "$exp/student-$name"
+  run_stage "targets-$name" specialists.targets targets "${images[@]}" "${generalist[@]}" "$@" --out "$exp/targets-$name"
+  run_stage "student-$name" specialists.classify student "${images[@]}" --soft-targets "$exp/targets-$name" --seeds 0 --out "$exp/student-$name"
   students+=("student-$name=$exp/student-$name/seed-0")
 }
 distil generalist
@@ -84,8 +72,9 @@ distil specialists --specialists "$exp/specialists"
 distil plain --more "${plain[1]}"
 others=(--others "plain=$(IFS=,; echo "${plain[*]}")" "${students[@]}")
 for kind in specialists soft_specialists; do
-  call specialists.evaluate evaluate "${images[@]}" "${generalist[@]}" --specialists "$exp/$kind" "${others[@]}" \
-    --out "$exp/results-$kind"
+  run_stage "results-$kind" specialists.evaluate evaluate "${images[@]}" "${generalist[@]}" \
+    --specialists "$exp/$kind" "${others[@]}" --out "$exp/results-$kind"
+  others=() # once is enough
 done
-call specialists.report report --results "$exp/results-specialists" "$exp/results-soft_specialists" \
+run_stage report specialists.report report --results "$exp/results-specialists" "$exp/results-soft_specialists" \
   --clusters "$exp/clusters" --specialists "$exp/specialists" --command "$command" --out "$exp/report"

@@ -1,0 +1,23 @@
+# Sourced by every recipe's run.sh, after its flags are read: set-up, and what recipes share.
+# shellcheck shell=bash
+begun=$SECONDS
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+bash "$root/tools/setup.sh"
+python=${ASR_KD_PYTHON:-$root/.venv/bin/python}
+export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
+
+# configuration NAME|FILE: a YAML file, or one by its name in the recipe's conf.
+configuration() {
+  local file=$1
+  [ -f "$file" ] || file=$recipe/conf/$1.yaml
+  [ -f "$file" ] || { echo "run.sh: error: there is no configuration $file" >&2; exit 2; }
+  echo "$file"
+}
+
+# run_stage TITLE MODULE SECTION FLAGS…: one Python stage, with its section of the configuration.
+run_stage() {
+  local title=$1 module=$2 section=$3
+  shift 3
+  printf '\n== %s (%d s so far)\n' "$title" $((SECONDS - begun))
+  "$python" -m "asr_kd.$module" --config "$conf:$section" "$@"
+}
