@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import html
-import platform
-from collections.abc import Iterator, Sequence
-from datetime import date
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
 from asr_kd.cli import run
 from asr_kd.mnist.study import LABELS, PAST
-from asr_kd.parallel import cpu_count
-from asr_kd.storage import Stage, atomic_open, atomic_path, write_json
+from asr_kd.storage import Stage, write_json
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from asr_kd.mnist.digits import Digits
     from asr_kd.mnist.results import Errors, Results
-    from asr_kd.report.tables import Table
+    from asr_kd.report.study import Section
 
 TITLE = "Distilling MNIST: section 3 of the paper"
 PAPER = {"large": "67", "small": "146", "distilled": "74"}
@@ -47,25 +40,22 @@ def main(config: Config) -> None:
     if not stage.begin():
         return
     from asr_kd.mnist.digits import load_digits
+    from asr_kd.mnist.drawings import drawings
     from asr_kd.mnist.results import collect
+    from asr_kd.report.study import Picture, write_report
 
     train, test = load_digits(config.data)
     results = collect(config.networks, train, test)
-    found = [(title, note, table) for title, note, table in tables(results) if table.rows]
     write_json(config.out / "results.json", dataclasses.asdict(results) | {"gap_closed": results.gap_closed})
-    about = f"{date.today()}, {cpu_count()} cores, {platform.machine()}"
-    with atomic_open(config.out / "report.md") as file:
-        parts = [f"# {TITLE}", *(f"## {title}\n\n{table.markdown()}\n\n{note}" for title, note, table in found)]
-        file.write("\n\n".join([*parts, f"{about}. `{config.command}`"]) + "\n")
-    _page(config, results, train, test, found, about)
-    for _, _, table in found:
-        print("\n" + table.markdown())
-    print(f"\nreport: {config.out / 'index.html'}")
+    sections = [section for section in tables(results) if section.table.rows]
+    pictures = (Picture(*drawn, wide=True) for drawn in drawings(config.networks, results, train, test))
+    write_report(config.out, TITLE, sections, pictures, config.command)
     stage.finish(networks=len(results.networks))
 
 
-def tables(results: Results) -> Iterator[tuple[str, str, Table]]:
-    """Title, note and table of each part."""
+def tables(results: Results) -> Iterator[Section]:
+    """One for each part."""
+    from asr_kd.report.study import Section
     from asr_kd.report.tables import Table
 
     networks = results.networks
@@ -73,18 +63,15 @@ def tables(results: Results) -> Iterator[tuple[str, str, Table]]:
     rows = [[*_errors(results, name), PAPER[name]] for name in PAPER if name in networks]
     closed = results.gap_closed
     note = "" if closed is None else f"The distilled network closes {100 * closed:.0f} % of the gap (the paper: 91 %)."
-    yield "1. Large, small, distilled", note, Table(header, rows)
+    yield Section("1. Large, small, distilled", note, Table(header, rows))
     widths = results.by_width()
     temperatures = sorted({t for found in widths.values() for t in found if t is not None})
     columns = [None, *temperatures]
     rows = [[f"2×{width}", *(_median(found.get(t)) for t in columns)] for width, found in widths.items()]
     note = "Median test errors. The paper: above T = 8 all alike for 300 or more units, 2.5 to 4 best for 30."
-    yield (
-        "2. Temperature against width",
-        note,
-        Table(["hidden units", "labels", *(f"T = {t:g}" for t in temperatures)], rows),
-    )
-    yield "3 and 4. Digits that were never shown", BIAS_NOTE, Table(BIAS_HEADER, _bias_rows(results))
+    header = ["hidden units", "labels", *(f"T = {t:g}" for t in temperatures)]
+    yield Section("2. Temperature against width", note, Table(header, rows))
+    yield Section("3 and 4. Digits that were never shown", BIAS_NOTE, Table(BIAS_HEADER, _bias_rows(results)))
     best = results.best_past
     header = ["2×800, T = 20, hard weight 0.1 unless said otherwise", *header[1:5], "errors on 10,000 held out"]
     note = "" if best is None else (
@@ -92,7 +79,7 @@ def tables(results: Results) -> Iterator[tuple[str, str, Table]]:
         f"{networks[best].median:g} test errors."
     )  # fmt: skip
     rows = [[*_errors(results, name), str(networks[name].held_out or "–")] for name in PAST if name in networks]
-    yield "5. Past the paper", note, Table(header, rows)
+    yield Section("5. Past the paper", note, Table(header, rows))
 
 
 BIAS_HEADER = [
@@ -137,37 +124,6 @@ def _label(name: str) -> str:
 
 def _median(errors: Errors | None) -> str:
     return "–" if errors is None else f"{errors.median:g}"
-
-
-def _page(
-    config: Config, results: Results, train: Digits, test: Digits, found: Sequence[tuple[str, str, Table]], about: str
-) -> None:
-    from asr_kd.mnist.drawings import drawings
-    from asr_kd.report.draw import Drawing
-    from asr_kd.report.page import document, figures_html, note_html, table_html
-    from asr_kd.report.svg import render, standalone
-
-    drawn = []
-    for name, caption, figure in drawings(config.networks, results, train, test):
-        svg = render(figure, name)
-        drawn.append(Drawing(name, "Figures", caption, svg, wide=True))
-        with atomic_open(config.out / "figures" / f"{name}.svg") as file:
-            file.write(standalone(svg))
-        _png(figure, config.out / "figures" / f"{name}.png")
-    parts = [f"<h1>{html.escape(TITLE)}</h1>", f'<p class="lesser">{html.escape(about)}</p>']
-    for title, note, table in found:
-        parts += [f"<h2>{html.escape(title)}</h2>", table_html(table, "first"), note_html(note) if note else ""]
-    parts += ["<h2>Figures</h2>", figures_html(drawn)] if drawn else []
-    parts += ["<h2>How it was made</h2>", f"<pre>{html.escape(config.command)}</pre>"] if config.command else []
-    with atomic_open(config.out / "index.html") as file:
-        file.write(document(TITLE, parts))
-
-
-def _png(figure: Figure, path: Path) -> None:
-    from asr_kd.report.svg import PAGE
-
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150, facecolor=PAGE)
 
 
 if __name__ == "__main__":

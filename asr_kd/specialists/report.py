@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import html
-import platform
 from collections.abc import Iterator
-from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from asr_kd.cli import run
-from asr_kd.parallel import cpu_count
-from asr_kd.storage import MARK, Stage, atomic_open, read_json
+from asr_kd.specialists.assign import CLUSTERS, load_clusters
+from asr_kd.specialists.evaluate import load_results
+from asr_kd.specialists.special import folders
+from asr_kd.storage import MARK, Stage, read_json
 
 if TYPE_CHECKING:
     import numpy as np
-    from matplotlib.figure import Figure
 
-    from asr_kd.report.tables import Table
+    from asr_kd.report.study import Picture, Section
 
 TITLE = "Specialists, and one network distilled from them"
 
@@ -40,29 +38,24 @@ class Config:
 
 
 def main(config: Config) -> None:
-    marks = sorted(config.specialists.glob("specialist-*"))
-    stage = Stage("report", config.out, {"command": config.command}, [*config.results, config.clusters, *marks])
+    inputs = [*config.results, config.clusters, *folders(config.specialists)]
+    stage = Stage("report", config.out, {"command": config.command}, inputs)
     if not stage.begin():
         return
-    found = list(tables(config))
-    about = f"{date.today()}, {cpu_count()} cores, {platform.machine()}"
-    with atomic_open(config.out / "report.md") as file:
-        parts = [f"# {TITLE}", *(f"## {title}\n\n{table.markdown()}\n\n{note}" for title, note, table in found)]
-        file.write("\n\n".join([*parts, f"{about}. `{config.command}`"]) + "\n")
-    _page(config, found, about)
-    for _, _, table in found:
-        print("\n" + table.markdown())
-    print(f"\nreport: {config.out / 'index.html'}")
+    from asr_kd.report.study import write_report
+
+    write_report(config.out, TITLE, list(tables(config)), _pictures(config), config.command)
     stage.finish()
 
 
-def tables(config: Config) -> Iterator[tuple[str, str, Table]]:
-    """Title, note and table."""
+def tables(config: Config) -> Iterator[Section]:
+    """Right answers, the paper's tables 4 and 3, and the specialists themselves."""
+    from asr_kd.report.study import Section
     from asr_kd.report.tables import Table, signed
 
-    results = [(folder.name.removeprefix("results-"), read_json(folder / "results.json")) for folder in config.results]
+    results = [(_short(folder), load_results(folder)) for folder in config.results]
     header = ["system", "right, %", "errors", "errors against the generalist", "p (McNemar)"]
-    yield "Right answers", NOTE, Table(header, list(_systems(config)))
+    yield Section("Right answers", NOTE, Table(header, list(_systems(config))))
     header = ["specialists that cover the class", "examples", "generalist right", "with specialists", "relative change"]
     for name, found in results:
         rows = [
@@ -72,22 +65,22 @@ def tables(config: Config) -> Iterator[tuple[str, str, Table]]:
             ]
             for row in found["by_specialists_covering"]
         ]  # fmt: skip
-        yield f"By how many cover the class ({name}; the paper's table 4)", "", Table(header, rows)
+        yield Section(f"By how many cover the class ({name}; the paper's table 4)", "", Table(header, rows))
     header = ["specialists", "examples of their classes", "generalist right, %", "specialist right, %"]
     rows = []
     for name, found in results:
         examples, general, special = (sum(row[i] for row in found["conditional"]) for i in range(3))
         rows.append([name, f"{examples:,}", f"{100 * general / examples:.2f}", f"{100 * special / examples:.2f}"])
     note = "When only a specialist's classes may be answered. The paper: 43.1 % → 45.9 %."
-    yield "Conditional on the specialist's classes (the paper's table 3)", note, Table(header, rows)
+    yield Section("Conditional on the specialist's classes (the paper's table 3)", note, Table(header, rows))
     header = ["specialist", "classes", "examples an epoch", "seconds", "peak memory, MB", "some of its classes"]
-    names = read_json(config.clusters / "clusters.json")["names"]
+    names = read_json(config.clusters / CLUSTERS)["names"]
     rows = []
-    for folder, classes in zip(sorted(config.specialists.glob("specialist-*")), names, strict=True):
+    for folder, classes in zip(folders(config.specialists), names, strict=True):
         figures = read_json(folder / MARK)["figures"]
         cells = [f"{figures[key]:,}" for key in ("classes", "examples", "seconds", "peak_mb")]
         rows.append([folder.name.removeprefix("specialist-"), *cells, ", ".join(classes[:8])])
-    yield "Specialists", "", Table(header, rows, frozenset({0, 5}))
+    yield Section("Specialists", "", Table(header, rows, frozenset({0, 5})))
 
 
 NOTE = "p: of as many differences or more by chance, in an exact test of the examples that one of the two has right."
@@ -102,13 +95,17 @@ def _systems(config: Config) -> Iterator[list[str]]:
     for folder in config.results:
         right = np.load(folder / "right.npy", allow_pickle=False)
         errors = (~right).sum(1)
-        for name, row, wrong in zip(read_json(folder / "results.json")["systems"], right, errors, strict=True):
-            label = name if "+" not in name else f"generalist + {folder.name.removeprefix('results-')}"
+        for name, row, wrong in zip(load_results(folder)["systems"], right, errors, strict=True):
+            label = name if "+" not in name else f"generalist + {_short(folder)}"
             if label not in seen:
                 seen.add(label)
                 change = signed(100 * (wrong / errors[0] - 1)) + " %"
                 against = ["–", "–"] if label == "generalist" else [change, f"{_mcnemar(right[0], row):.2g}"]
                 yield [label, f"{100 * row.mean():.2f}", f"{wrong:,}", *against]
+
+
+def _short(folder: Path) -> str:
+    return folder.name.removeprefix("results-")
 
 
 def _mcnemar(one: np.ndarray, other: np.ndarray) -> float:
@@ -118,48 +115,25 @@ def _mcnemar(one: np.ndarray, other: np.ndarray) -> float:
     return float(binomtest(better, better + worse).pvalue) if better + worse else 1.0
 
 
-def _page(config: Config, found: list[tuple[str, str, Table]], about: str) -> None:
-    from asr_kd.report.draw import Drawing
-    from asr_kd.report.page import document, figures_html, note_html, table_html
-    from asr_kd.report.svg import render, standalone
-
-    drawn = []
-    for name, caption, figure in _figures(config):
-        svg = render(figure, name)
-        drawn.append(Drawing(name, "Figures", caption, svg))
-        with atomic_open(config.out / "figures" / f"{name}.svg") as file:
-            file.write(standalone(svg))
-    parts = [f"<h1>{html.escape(TITLE)}</h1>", f'<p class="lesser">{html.escape(about)}</p>']
-    for title, note, table in found:
-        parts += [f"<h2>{html.escape(title)}</h2>", table_html(table, "first"), note_html(note) if note else ""]
-    parts += ["<h2>Figures</h2>", figures_html(drawn)]
-    parts += ["<h2>How it was made</h2>", f"<pre>{html.escape(config.command)}</pre>"] if config.command else []
-    with atomic_open(config.out / "index.html") as file:
-        file.write(document(TITLE, parts))
-
-
-def _figures(config: Config) -> Iterator[tuple[str, str, Figure]]:
+def _pictures(config: Config) -> Iterator[Picture]:
     import numpy as np
 
     from asr_kd.report.figures import Series, line_plot
+    from asr_kd.report.study import Picture
     from asr_kd.report.svg import SERIES
     from asr_kd.specialists.figures import likeness_plot
 
     lines = []
     for place, folder in enumerate(config.results):
-        found: dict[str, Any] = read_json(folder / "results.json")
+        found = load_results(folder)
         right = [100 * count / found["examples"] for count in found["curve"].values()]
         numbers = [int(number) for number in found["curve"]]
-        lines.append(Series(numbers, right, SERIES[1 + place], folder.name.removeprefix("results-")))
-    yield (
-        "curve",
-        "Right answers with the first so many specialists.",
-        line_plot(lines, "Accuracy against specialists", "specialists", "right, %"),
-    )
-    groups = read_json(config.clusters / "clusters.json")["clusters"]
+        lines.append(Series(numbers, right, SERIES[1 + place], _short(folder)))
+    plot = line_plot(lines, "Accuracy against specialists", "specialists", "right, %")
+    yield Picture("curve", "Right answers with the first so many specialists.", plot)
     likeness = np.load(config.clusters / "likeness.npy", allow_pickle=False)
     caption = "How alike the generalist finds any two classes, as correlations, ordered by cluster."
-    yield "likeness", caption, likeness_plot(likeness, groups)
+    yield Picture("likeness", caption, likeness_plot(likeness, load_clusters(config.clusters)))
 
 
 if __name__ == "__main__":

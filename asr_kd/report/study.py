@@ -1,0 +1,69 @@
+"""The report of a study: its tables and figures as report.md, index.html, and a file for each figure."""
+
+from __future__ import annotations
+
+import html
+import platform
+from collections.abc import Iterable, Sequence
+from datetime import date
+from pathlib import Path
+from typing import NamedTuple
+
+from matplotlib.figure import Figure
+
+from asr_kd.parallel import cpu_count
+from asr_kd.report.draw import Drawing
+from asr_kd.report.page import document, figures_html, note_html, table_html
+from asr_kd.report.svg import PAGE, render, standalone
+from asr_kd.report.tables import Table
+from asr_kd.storage import atomic_open, atomic_path
+
+
+class Section(NamedTuple):
+    """One table under its title; the note below it may be empty."""
+
+    title: str
+    note: str
+    table: Table
+
+
+class Picture(NamedTuple):
+    """One figure: the name of its files, its caption, and whether it takes the page's whole width."""
+
+    name: str
+    caption: str
+    figure: Figure
+    wide: bool = False
+
+
+def write_report(out: Path, title: str, sections: Sequence[Section], pictures: Iterable[Picture], command: str) -> None:
+    """Write report.md, index.html and figures/NAME.svg and .png into ``out``; prints the tables.
+
+    Args:
+        command: that made what is reported; may be empty.
+    """
+    about = f"{date.today()}, {cpu_count()} cores, {platform.machine()}"
+    text = [f"# {title}", *(f"## {s.title}\n\n{s.table.markdown()}\n\n{s.note}".rstrip() for s in sections)]
+    with atomic_open(out / "report.md") as file:
+        file.write("\n\n".join([*text, f"{about}. `{command}`" if command else about]) + "\n")
+    parts = [f"<h1>{html.escape(title)}</h1>", f'<p class="lesser">{html.escape(about)}</p>']
+    for section in sections:
+        parts += [f"<h2>{html.escape(section.title)}</h2>", table_html(section.table, "first")]
+        parts += [note_html(section.note)] if section.note else []
+    drawn = [_draw(out / "figures", picture) for picture in pictures]
+    parts += ["<h2>Figures</h2>", figures_html(drawn)] if drawn else []
+    parts += ["<h2>How it was made</h2>", f"<pre>{html.escape(command)}</pre>"] if command else []
+    with atomic_open(out / "index.html") as file:
+        file.write(document(title, parts))
+    for section in sections:
+        print("\n" + section.table.markdown())
+    print(f"\nreport: {out / 'index.html'}")
+
+
+def _draw(folder: Path, picture: Picture) -> Drawing:
+    svg = render(picture.figure, picture.name)
+    with atomic_open(folder / f"{picture.name}.svg") as file:
+        file.write(standalone(svg))
+    with atomic_path(folder / f"{picture.name}.png") as temporary:
+        picture.figure.savefig(temporary, format="png", dpi=150, facecolor=PAGE)
+    return Drawing(picture.name, "Figures", picture.caption, svg, picture.wide)
