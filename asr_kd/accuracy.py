@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from asr_kd.cli import run
+from asr_kd.cli import named, run
 from asr_kd.storage import Stage, UserError, read_json, write_json
 
 
@@ -30,12 +30,13 @@ class Config:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One system: its networks' folders, and what to measure them on."""
+    """One system: its networks' folders, what to measure them on, and the folder of the result."""
 
     models: tuple[Path, ...]
     features: Path
     cuts: Path
     roles: tuple[str, ...]
+    out: Path
 
 
 def main(config: Config) -> None:
@@ -44,29 +45,22 @@ def main(config: Config) -> None:
             raise UserError(f"{path} is missing: check --roles, or run the alignment of {role}")
     todo: list[tuple[Stage, Job]] = []
     for system in config.systems:
-        name, _, folders = system.partition("=")
-        if not name or not folders:
-            raise UserError(f"--systems takes NAME=DIR[,DIR...], not {system!r}: correct the flag")
-        models = tuple(Path(folder) for folder in folders.split(","))
+        name, models = named(system, "--systems")
         inputs = [*models, config.features, config.cuts]
         stage = Stage("accuracy", config.out / name, {"roles": config.roles}, inputs)
         if stage.begin():
-            todo.append((stage, Job(models, config.features, config.cuts, config.roles)))
+            todo.append((stage, Job(models, config.features, config.cuts, config.roles, stage.out)))
     if not todo:
         return
     from asr_kd.accuracy import measure  # workers know it by this name
-    from asr_kd.parallel import make_executor, run_all
+    from asr_kd.parallel import make_executor, run_stages
 
     with make_executor(config.jobs) as executor:
-        jobs = [job for _, job in todo]
-        for index, (results, parameters) in run_all(executor, measure, jobs, "frame accuracy", "system"):
-            stage = todo[index][0]
-            write_json(stage.out / "accuracy.json", results)
-            stage.finish(parameters=parameters)
+        run_stages(executor, measure, todo, "frame accuracy", "system")
 
 
-def measure(job: Job) -> tuple[dict[str, Any], int]:
-    """Counts of right frames by role (asr_kd.score.FrameAccuracy), and the system's parameters."""
+def measure(job: Job) -> dict[str, Any]:
+    """Write counts of right frames by role (asr_kd.score.FrameAccuracy); returns the system's parameters."""
     from lhotse import load_manifest_lazy
 
     from asr_kd.features import Normaliser
@@ -82,7 +76,8 @@ def measure(job: Job) -> tuple[dict[str, Any], int]:
         for cut in load_manifest_lazy(job.cuts / f"cuts_{role}.jsonl.gz"):
             accuracy.update(cut.load_custom("senones"), posteriors(models, normaliser(cut)).argmax(1))
         results[role] = accuracy.result()
-    return results, sum(model.parameters_count() for model in models)
+    write_json(job.out / "accuracy.json", results)
+    return {"parameters": sum(model.parameters_count() for model in models)}
 
 
 if __name__ == "__main__":

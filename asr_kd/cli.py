@@ -78,6 +78,18 @@ def parse(config_class: type[Config], argv: Sequence[str] | None = None, prog: s
     return tyro.cli(config_class, args=arguments, default=default, prog=prog, description=description)
 
 
+def named(text: str, flag: str) -> tuple[str, tuple[Path, ...]]:
+    """A system as flags give it: NAME=DIR for one network, NAME=DIR,DIR,... for an ensemble.
+
+    Raises:
+        UserError: ``text`` is of another form.
+    """
+    name, _, folders = text.partition("=")
+    if not name or not folders:
+        raise UserError(f"{flag} takes NAME=DIR[,DIR...], not {text!r}: correct the flag")
+    return name, tuple(Path(folder) for folder in folders.split(","))
+
+
 def _split(arguments: Sequence[str], separator: str) -> list[list[str]]:
     parts: list[list[str]] = [[]]
     for argument in arguments:
@@ -139,6 +151,6 @@ def _extra_of(module: str) -> str | None:
             "espeakng_loader",
         },
         "report": {"kaldialign", "matplotlib", "tensorboard"},
-        "specialists": {"sklearn"},
+        "specialists": {"sklearn", "PIL"},
     }
     return next((extra for extra, modules in extras.items() if module.split(".")[0] in modules), None)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -51,6 +51,24 @@ class _Pool:
     soft: TargetRows | None  # of all frames, in the order of ``starts``
 
 
+class Selection(Protocol):
+    """Chooses which examples to learn from (asr_kd.specialists.special).
+
+    Attributes:
+        kept: share of all examples that it chooses.
+    """
+
+    kept: float
+
+    def __call__(self, labels: np.ndarray, order: np.random.Generator) -> np.ndarray:
+        """Indices of those chosen among ``labels`` (N,), shuffled."""
+
+
+def batches_an_epoch(examples: int, batch_size: int, select: Selection | None) -> int:
+    """How many batches the examples that ``select`` chooses make."""
+    return -(-round(examples * (1.0 if select is None else select.kept)) // batch_size)
+
+
 class FrameLoader:
     """Batches of context windows over the cuts of one role.
 
@@ -76,7 +94,7 @@ class FrameLoader:
         pool_frames: int = 2_000_000,
         dtype: torch.dtype = torch.float32,
         device: str = "cpu",
-        select: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
+        select: Selection | None = None,
     ) -> None:
         self.cuts, self.normaliser, self.select = cuts, normaliser, select
         self.left, self.right, self.batch_size = left, right, batch_size
@@ -87,7 +105,7 @@ class FrameLoader:
 
     def __len__(self) -> int:
         """Batches an epoch (pools end with a smaller batch, so this is exact for one pool only)."""
-        return -(-round(self.frames * getattr(self.select, "kept", 1.0)) // self.batch_size)
+        return batches_an_epoch(self.frames, self.batch_size, self.select)
 
     def epoch(self, seed: int) -> Iterator[Batch]:
         """One pass over all frames, in an order that ``seed`` alone decides."""

@@ -158,6 +158,13 @@ def device_and_dtype(device: str, precision: str) -> tuple[str, torch.dtype]:
     return device, torch.bfloat16 if bfloat16 else torch.float32
 
 
+@torch.no_grad()
+def scores(model: AcousticModel, windows: Tensor, dtype: torch.dtype) -> Tensor:
+    """Logits (N, num_pdfs) float32 of ``windows``, with matrix products in ``dtype``."""
+    with torch.autocast(windows.device.type, dtype, enabled=dtype != torch.float32):
+        return model(windows).float()
+
+
 def context_windows(features: Tensor, left: int, right: int) -> Tensor:
     """Every frame's window, without copying: (T, D) → (T, (left + 1 + right) · D), a strided view of the
     utterance padded by repeating its first and last frame."""

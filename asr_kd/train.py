@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from asr_kd.cli import run
-from asr_kd.parallel import cpu_count, make_executor, run_all
+from asr_kd.parallel import make_executor, run_stages
 from asr_kd.storage import Stage, UserError
 
 
@@ -67,7 +67,7 @@ class Config:
 
 def main(*configs: Config) -> None:
     """Train the networks of all ``configs`` in one go, as many at once as there are cores."""
-    stages: list[tuple[Stage, Config, int]] = []
+    stages: list[tuple[Stage, tuple[Config, int]]] = []
     for config in configs:
         check(config)
         inputs = [config.features, config.cuts / "cuts_train.jsonl.gz", config.cuts / "cuts_dev.jsonl.gz"]
@@ -76,7 +76,7 @@ def main(*configs: Config) -> None:
         inputs += config.teachers
         for seed in config.seeds:
             settings = {**vars(config), "seeds": seed}
-            stages.append((Stage("train", config.out / f"seed-{seed}", settings, inputs), config, seed))
+            stages.append((Stage("train", config.out / f"seed-{seed}", settings, inputs), (config, seed)))
     todo = [item for item in stages if item[0].begin()]
     if not todo:
         return
@@ -84,11 +84,8 @@ def main(*configs: Config) -> None:
 
     # All networks count, not those left to do: the number of threads can change a sum's last digit, and a resumed
     # run must end with the same figures.
-    jobs = min(len(stages), configs[0].jobs or cpu_count())
-    with make_executor(jobs, threads=max(1, cpu_count() // jobs)) as executor:
-        networks = [(config, seed) for _, config, seed in todo]
-        for index, figures in run_all(executor, train_network, networks, "training", "network"):
-            todo[index][0].finish(**figures)
+    with make_executor(configs[0].jobs, tasks=len(stages)) as executor:
+        run_stages(executor, train_network, todo, "training", "network")
 
 
 def check(config: Config) -> None:

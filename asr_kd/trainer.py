@@ -25,7 +25,7 @@ from torch.utils.tensorboard import SummaryWriter
 from asr_kd.features import Normaliser
 from asr_kd.frames import Batch, FrameLoader
 from asr_kd.losses import frame_kd_loss
-from asr_kd.models import PRESETS, AcousticModel, Shape, device_and_dtype, load_tensors
+from asr_kd.models import PRESETS, AcousticModel, Shape, device_and_dtype, load_tensors, scores
 from asr_kd.parallel import progress
 from asr_kd.soft_targets.online import OnlineTargets
 from asr_kd.soft_targets.store import SoftTargets
@@ -229,14 +229,12 @@ class Trainer:
     def learning_rate(self) -> float:
         return self.config.learning_rate * one_cycle(self.updates / self.updates_planned)
 
-    @torch.inference_mode()
     def evaluate(self) -> dict[str, float]:
         """Frame accuracy in per cent and mean cross-entropy in nats on the dev cuts."""
         self.model.eval()
         loss = correct = frames = 0.0
         for batch in self.dev_frames.epoch(0):
-            with torch.autocast(self.device, self.dtype, enabled=self.dtype != torch.float32):
-                logits = self.model(batch.windows).float()
+            logits = scores(self.model, batch.windows, self.dtype)
             loss += F.cross_entropy(logits, batch.labels, reduction="sum").item()
             correct += (logits.argmax(1) == batch.labels).sum().item()
             frames += len(batch.labels)

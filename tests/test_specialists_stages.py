@@ -107,5 +107,5 @@ def test_nonsense_is_refused(made: Path, tmp_path: Path) -> None:
     (tmp_path / "train" / "other").mkdir()
     with pytest.raises(UserError, match="no image that can be read"):
         images.main(images.Config(tmp_path / "images", train=tmp_path / "train", test=made / "test"))
-    with pytest.raises(UserError, match="write NAME=MODEL"):
+    with pytest.raises(UserError, match="--others takes NAME=DIR"):
         evaluate.main(evaluate.Config(**where, specialists=made / "specialists", others=("x",), out=tmp_path / "out"))

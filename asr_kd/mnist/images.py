@@ -13,7 +13,7 @@ from torch import Tensor
 from asr_kd.frames import Batch
 from asr_kd.losses import average_distributions
 from asr_kd.mnist.digits import SIZE, Digits
-from asr_kd.models import MaskPool, load_model
+from asr_kd.models import MaskPool, load_model, scores
 
 BLOCK = 5000  # images scored at once
 
@@ -26,11 +26,9 @@ class Teachers:
         self.models = [load_model(folder, device) for folder in folders]
         self.temperature, self.dtype = temperature, dtype
 
-    @torch.no_grad()
     def __call__(self, inputs: Tensor) -> Tensor:
         """(B, 784) → (B, 10) float32."""
-        with torch.autocast(inputs.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            logits = [model(inputs).float() for model in self.models]
+        logits = [scores(model, inputs, self.dtype) for model in self.models]
         if math.isinf(self.temperature):
             return torch.stack(logits).mean(0)
         return average_distributions(logits, self.temperature)

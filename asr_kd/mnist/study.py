@@ -9,7 +9,7 @@ from typing import Any
 
 from asr_kd.mnist.network import Config as Network
 from asr_kd.mnist.network import stage_of
-from asr_kd.parallel import cpu_count, make_executor, run_all
+from asr_kd.parallel import make_executor, run_stages
 from asr_kd.storage import UserError
 
 WIDTHS = (300, 100, 30)
@@ -65,10 +65,8 @@ def main(config: Config) -> None:
             continue
         from asr_kd.mnist.training import train_network
 
-        jobs = min(len(stages), config.jobs or cpu_count())
-        with make_executor(jobs) as executor:
-            for index, figures in run_all(executor, train_network, [n for _, n in todo], title, "network"):
-                todo[index][0].finish(**figures)
+        with make_executor(config.jobs, tasks=len(stages)) as executor:
+            run_stages(executor, train_network, todo, title, "network")
 
 
 def waves(config: Config) -> Iterator[tuple[str, list[Network]]]:

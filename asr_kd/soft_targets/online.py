@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from asr_kd.losses import Mean, average_distributions
-from asr_kd.models import load_model
+from asr_kd.models import load_model, scores
 from asr_kd.soft_targets.rows import TargetRows
 from asr_kd.storage import UserError, read_json, stage_fingerprint
 
@@ -51,9 +50,7 @@ class OnlineTargets:
     def read(self, cut_id: str, frames: int | None = None) -> None:
         """Nothing is stored."""
 
-    @torch.no_grad()
     def batch(self, rows: TargetRows | None, index: np.ndarray, windows: Tensor) -> Tensor:
         """(B, C) float32 soft targets of ``windows`` (B, window × D)."""
-        with torch.autocast(windows.device.type, windows.dtype, enabled=windows.dtype == torch.bfloat16):
-            logits = [model(windows) for model in self.models]
+        logits = [scores(model, windows, windows.dtype) for model in self.models]
         return average_distributions(logits, self.temperature, self.mean)

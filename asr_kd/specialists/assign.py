@@ -43,7 +43,7 @@ def main(config: Config) -> None:
     stage = Stage("assign", config.out, config, [*config.folders, config.generalist])
     if not stage.begin():
         return
-    from asr_kd.models import device_and_dtype, load_model
+    from asr_kd.models import device_and_dtype, load_model, scores
     from asr_kd.parallel import progress
 
     examples = source.open_source(config)
@@ -51,8 +51,8 @@ def main(config: Config) -> None:
     _, dtype = device_and_dtype("cpu", "auto")
     kind = Covariance if config.by == "covariance" else Confusions
     counted = kind(len(examples.names))
-    for block in progress(examples.blocks("train"), "predictions", unit="block"):
-        counted.add(source.scores(model, block.inputs, dtype).softmax(1), block.labels)
+    for block in progress(examples.blocks("train"), "predictions", examples.count_blocks("train"), "block"):
+        counted.add(scores(model, block.inputs, dtype).softmax(1), block.labels)
     likeness = counted.matrix()
     seeds = range(config.seed, config.seed + config.rounds)
     groups = [group for seed in seeds for group in cluster(likeness, config.count, config.method, seed)]

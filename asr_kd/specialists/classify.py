@@ -51,20 +51,17 @@ def main(config: Config) -> None:
         raise UserError("--epochs, --batch-size, --layers and --width must be positive: correct the flag")
     inputs = [config.images, *([config.soft_targets] if config.soft_targets is not None else [])]
     stages = [
-        (Stage("classify", config.out / f"seed-{seed}", {**vars(config), "seeds": seed}, inputs), seed)
+        (Stage("classify", config.out / f"seed-{seed}", {**vars(config), "seeds": seed}, inputs), (config, seed))
         for seed in config.seeds
     ]
-    todo = [(stage, seed) for stage, seed in stages if stage.begin()]
+    todo = [item for item in stages if item[0].begin()]
     if not todo:
         return
-    from asr_kd.parallel import cpu_count, make_executor, run_all
+    from asr_kd.parallel import make_executor, run_stages
+    from asr_kd.specialists.classify import train_network  # not from __main__, which workers cannot import
 
-    jobs = min(len(stages), config.jobs or cpu_count())
-    with make_executor(jobs, threads=max(1, cpu_count() // jobs)) as executor:
-        from asr_kd.specialists.classify import train_network  # not from __main__, which workers cannot import
-
-        for index, figures in run_all(executor, train_network, [(config, s) for _, s in todo], "networks", "network"):
-            todo[index][0].finish(**figures)
+    with make_executor(config.jobs, tasks=len(stages)) as executor:
+        run_stages(executor, train_network, todo, "networks", "network")
 
 
 def train_network(job: tuple[Config, int]) -> dict[str, Any]:
@@ -75,7 +72,6 @@ def train_network(job: tuple[Config, int]) -> dict[str, Any]:
     import torch
 
     from asr_kd.models import AcousticModel, device_and_dtype
-    from asr_kd.specialists.images import ImageBatches, Images
     from asr_kd.specialists.source import ImageSource
     from asr_kd.storage import write_json
     from asr_kd.trainer import Step, fit, save_tensors, weights_of
@@ -83,17 +79,17 @@ def train_network(job: tuple[Config, int]) -> dict[str, Any]:
     config, seed = job
     device, dtype = device_and_dtype(config.device, config.precision)
     torch.manual_seed(seed)
-    shape = ImageSource(config.images).shape(config.layers, config.width)
+    images = ImageSource(config.images)
+    shape = images.shape(config.layers, config.width)
     shape = dataclasses.replace(shape, dropout=config.dropout, batch_norm=config.batch_norm)
     model = AcousticModel(shape).to(device)
-    soft = None
-    temperature = 1.0
+    soft, temperature = None, 1.0
     if config.soft_targets is not None:
         from asr_kd.specialists.targets import ImageTargets
 
         targets = ImageTargets(config.soft_targets, config.images)
         soft, temperature = targets.batch, targets.temperature
-    batches = ImageBatches(Images(config.images, "train"), config.batch_size, dtype, device, soft=soft)
+    batches = images.loader(config.batch_size, dtype, device, soft=soft)
     step = Step(model, temperature, config.hard_weight, dtype, weight_decay=0.01)
     begun = time.perf_counter()
     out = config.out / f"seed-{seed}"

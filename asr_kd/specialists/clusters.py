@@ -100,17 +100,18 @@ def _spectral(likeness: np.ndarray, count: int, seed: int) -> np.ndarray:
     from sklearn.cluster import SpectralClustering
 
     model = SpectralClustering(count, affinity="precomputed", random_state=seed, assign_labels="cluster_qr")
-    return model.fit_predict(np.maximum(_correlation(likeness), 1e-3))  # never quite apart
+    return model.fit_predict(np.maximum(correlation(likeness), 1e-3))  # never quite apart
 
 
 def _agglomerative(likeness: np.ndarray, count: int, seed: int) -> np.ndarray:
     from sklearn.cluster import AgglomerativeClustering
 
-    distance = 1 - _correlation(likeness)
+    distance = 1 - correlation(likeness)
     return AgglomerativeClustering(count, metric="precomputed", linkage="average").fit_predict(distance)
 
 
-def _correlation(likeness: np.ndarray) -> np.ndarray:
+def correlation(likeness: np.ndarray) -> np.ndarray:
+    """(C, C) from −1 to 1, of a covariance matrix."""
     spread = np.sqrt(np.maximum(np.diag(likeness), np.finfo(float).tiny))
     return np.clip(likeness / np.outer(spread, spread), -1, 1)
 

@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asr_kd.models import AcousticModel, load_model
+from asr_kd.models import AcousticModel, load_model, scores
 from asr_kd.specialists.combine import Opinion, active, combine, membership
-from asr_kd.specialists.source import scores
-from asr_kd.specialists.special import corrected
+from asr_kd.specialists.special import CLASSES, corrected
 from asr_kd.storage import read_json
 
 
@@ -36,6 +35,8 @@ class Answer(NamedTuple):
 
     def of_first(self, number: int) -> Tensor:
         """(N, C) q of the generalist and the first ``number`` specialists."""
+        if number == len(self.opinions):
+            return self.combined
         return combine(self.general, self.opinions[:number], self.have_a_say[:, :number]).probabilities
 
 
@@ -52,7 +53,7 @@ class Ensemble:
     def __init__(self, generalist: Path, specialists: Sequence[Path], likeliest: int, dtype: torch.dtype) -> None:
         self.generalist, self.dtype, self.likeliest = load_model(generalist), dtype, likeliest
         self.specialists: list[AcousticModel] = [load_model(folder) for folder in specialists]
-        self.classes = [torch.from_numpy(np.load(f / "classes.npy", allow_pickle=False)) for f in specialists]
+        self.classes = [torch.from_numpy(np.load(f / CLASSES, allow_pickle=False)) for f in specialists]
         self.corrections = [float(read_json(folder / "model.json")["correction"]) for folder in specialists]
         self.members = membership(self.classes, self.generalist.shape.num_pdfs)
 

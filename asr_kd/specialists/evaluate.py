@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from asr_kd.cli import run
+from asr_kd.cli import named, run
 from asr_kd.specialists import source
-from asr_kd.storage import Stage, UserError, save_array, write_json
+from asr_kd.specialists.special import folders
+from asr_kd.storage import Stage, read_json, save_array, write_json
 
 if TYPE_CHECKING:
     from asr_kd.specialists.ensemble import Ensemble
     from asr_kd.specialists.source import Block
 
+RESULTS = "results.json"
 CURVE = 7  # points of the curve of right answers against specialists
 
 
@@ -38,13 +40,13 @@ class Config(source.Config):
 
 
 def main(config: Config) -> None:
-    specialists = sorted(config.specialists.glob("specialist-*"))
-    others = dict(_named(text) for text in config.others)
+    specialists = folders(config.specialists)
+    others = dict(named(text, "--others") for text in config.others)
     inputs = [*config.folders, config.generalist, *specialists, *(path for paths in others.values() for path in paths)]
     stage = Stage("evaluate", config.out, config, inputs)
     if not stage.begin():
         return
-    from asr_kd.models import device_and_dtype, load_model
+    from asr_kd.models import device_and_dtype, load_model, scores
     from asr_kd.parallel import progress
     from asr_kd.specialists.ensemble import Ensemble
 
@@ -58,12 +60,12 @@ def main(config: Config) -> None:
     numbers = sorted({round(n) for n in np.linspace(0, len(specialists), min(CURVE, len(specialists) + 1))})
     curve = np.zeros(len(numbers), np.int64)
     gap = 0.0
-    for block in progress(examples.blocks(config.role), config.role, unit="block"):
+    for block in progress(examples.blocks(config.role), config.role, examples.count_blocks(config.role), "block"):
         answer = ensemble(block.inputs)
         gap = max(gap, answer.gap)
         found = [answer.general, answer.combined]
         for members in models.values():
-            found.append(sum(source.scores(m, block.inputs, dtype).softmax(1) for m in members))  # type: ignore[arg-type]
+            found.append(sum(scores(m, block.inputs, dtype).softmax(1) for m in members))  # type: ignore[arg-type]
         right.append(np.stack([(p.argmax(1) == block.labels).numpy() for p in found]))
         labels.append(block.labels.numpy())
         curve += [int((answer.of_first(n).argmax(1) == block.labels).sum()) for n in numbers]
@@ -80,7 +82,7 @@ def main(config: Config) -> None:
         "conditional": conditional.tolist(),  # of each specialist: its examples; generalist right, specialist right
         "gap": gap,
     }
-    write_json(config.out / "results.json", results)
+    write_json(config.out / RESULTS, results)
     stage.finish(**{name: round(100 * float(row.mean()), 3) for name, row in zip(systems, together, strict=True)})
     for name, row in zip(systems, together, strict=True):
         print(f"{name}: {100 * row.mean():.2f} % of {len(truth):,} right")
@@ -114,18 +116,9 @@ def _conditional(ensemble: Ensemble, block: Block, general: np.ndarray) -> np.nd
     return counts
 
 
-def _named(text: str) -> tuple[str, list[Path]]:
-    name, equals, paths = text.partition("=")
-    if not equals or not paths:
-        raise UserError(f"--others {text}: write NAME=MODEL or NAME=MODEL,MODEL")
-    return name, [Path(path) for path in paths.split(",")]
-
-
 def load_results(folder: Path) -> dict[str, Any]:
     """What ``main`` wrote."""
-    from asr_kd.storage import read_json
-
-    return read_json(folder / "results.json")
+    return read_json(folder / RESULTS)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from asr_kd.mnist.figures import BLUE
 from asr_kd.report.figures import styled
 from asr_kd.report.svg import MUTED
+from asr_kd.specialists.clusters import correlation
 
 
 @styled
@@ -21,11 +22,10 @@ def likeness_plot(likeness: np.ndarray, groups: Sequence[Sequence[int]]) -> Figu
         seen.update(dict.fromkeys(group))
         ends.append(len(seen))
     order = np.array(list(seen))
-    spread = np.sqrt(np.maximum(np.diag(likeness), np.finfo(np.float32).tiny))
-    correlation = (likeness / np.outer(spread, spread))[np.ix_(order, order)]
+    alike = correlation(likeness)[np.ix_(order, order)]
     figure = Figure(figsize=(4.4, 4.4))
     axes = figure.subplots()
-    axes.imshow(np.sqrt(correlation.clip(0, 1)), cmap=BLUE, vmin=0, vmax=1, interpolation="antialiased")
+    axes.imshow(np.sqrt(alike.clip(0, 1)), cmap=BLUE, vmin=0, vmax=1, interpolation="antialiased")
     for end in ends[:-1]:
         axes.axhline(end - 0.5, color=MUTED, linewidth=0.3)
         axes.axvline(end - 0.5, color=MUTED, linewidth=0.3)

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from asr_kd.frames import Batch
+    from asr_kd.frames import Batch, Selection
+    from asr_kd.losses import CompactTargets
 
 DESCRIPTION = "images.json"
 ROLES = ("train", "test")
@@ -173,16 +174,16 @@ class ImageBatches:
 
     def __init__(
         self, images: Images, batch_size: int, dtype: torch.dtype, device: str,
-        select: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
-        soft: Callable[[np.ndarray], object] | None = None,
+        select: Selection | None = None, soft: Callable[[np.ndarray], CompactTargets] | None = None,
     ) -> None:  # fmt: skip
         self.images, self.batch_size, self.dtype, self.device = images, batch_size, dtype, device
         self.select, self.soft = select, soft
         self._labels = images.labels
 
     def __len__(self) -> int:
-        kept = getattr(self.select, "kept", 1.0)
-        return -(-round(kept * len(self.images)) // self.batch_size)
+        from asr_kd.frames import batches_an_epoch
+
+        return batches_an_epoch(len(self.images), self.batch_size, self.select)
 
     def epoch(self, seed: int) -> Iterator[Batch]:
         """One pass, in an order that ``seed`` alone decides."""
@@ -196,7 +197,7 @@ class ImageBatches:
             index = chosen[at : at + self.batch_size]
             inputs = self.images.inputs(torch.from_numpy(index), self.dtype, self.device)
             labels = torch.from_numpy(self._labels[index]).to(self.device)
-            yield Batch(inputs, labels, None if self.soft is None else self.soft(index))  # type: ignore[arg-type]
+            yield Batch(inputs, labels, None if self.soft is None else self.soft(index))
 
 
 if __name__ == "__main__":

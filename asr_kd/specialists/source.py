@@ -4,6 +4,7 @@ from and in blocks, in order, to be scored."""
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -13,14 +14,14 @@ import torch
 from torch import Tensor
 
 from asr_kd.features import Normaliser
-from asr_kd.frames import FrameLoader
-from asr_kd.models import AcousticModel, Shape, context_windows
+from asr_kd.frames import FrameLoader, Selection
+from asr_kd.losses import CompactTargets
+from asr_kd.models import Shape, context_windows
 from asr_kd.specialists.images import ImageBatches, Images
 from asr_kd.storage import UserError
 from asr_kd.trainer import Loader
 
 BLOCK = 2048  # images scored at once
-Select = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 @dataclasses.dataclass
@@ -62,11 +63,14 @@ class Source(Protocol):
     def shape(self, layers: int, width: int) -> Shape:
         """Of a network for it."""
 
-    def loader(self, batch_size: int, dtype: torch.dtype, device: str, select: Select | None = None) -> Loader:
+    def loader(self, batch_size: int, dtype: torch.dtype, device: str, select: Selection | None = None) -> Loader:
         """Batches of training examples."""
 
-    def blocks(self, role: str) -> Iterator[Block]:
-        """All examples of a role."""
+    def count_blocks(self, role: str) -> int:
+        """How many blocks the examples of a role make."""
+
+    def blocks(self, role: str, start: int = 0, stop: int | None = None) -> Iterator[Block]:
+        """The examples of a role, or those of some of its blocks."""
 
 
 def open_source(config: Config) -> Source:
@@ -93,12 +97,23 @@ class ImageSource:
     def shape(self, layers: int, width: int) -> Shape:
         return Shape(layers, width, len(self.names), left=0, right=0, feature_dim=self._train.pixels)
 
-    def loader(self, batch_size: int, dtype: torch.dtype, device: str, select: Select | None = None) -> Loader:
-        return ImageBatches(self._train, batch_size, dtype, device, select)
+    def loader(
+        self, batch_size: int, dtype: torch.dtype, device: str, select: Selection | None = None,
+        soft: Callable[[np.ndarray], CompactTargets] | None = None,
+    ) -> Loader:  # fmt: skip
+        """``soft``: soft targets of training images by their index."""
+        return ImageBatches(self._train, batch_size, dtype, device, select, soft)
 
-    def blocks(self, role: str) -> Iterator[Block]:
-        images = self._train if role == "train" else Images(self.folder, role)
-        for number, index in enumerate(torch.arange(len(images)).split(BLOCK)):
+    def _images(self, role: str) -> Images:
+        return self._train if role == "train" else Images(self.folder, role)
+
+    def count_blocks(self, role: str) -> int:
+        return -(-len(self._images(role)) // BLOCK)
+
+    def blocks(self, role: str, start: int = 0, stop: int | None = None) -> Iterator[Block]:
+        images = self._images(role)
+        for number in range(self.count_blocks(role))[start:stop]:
+            index = torch.arange(number * BLOCK, min((number + 1) * BLOCK, len(images)))
             inputs = images.inputs(index, torch.float32, "cpu")
             yield Block(block_key(number), inputs, torch.from_numpy(images.labels[index.numpy()]))
 
@@ -117,20 +132,21 @@ class SpeechSource:
     def shape(self, layers: int, width: int) -> Shape:
         return Shape(layers, width, len(self.names))
 
-    def loader(self, batch_size: int, dtype: torch.dtype, device: str, select: Select | None = None) -> Loader:
-        cuts = self.folder / "cuts_train.jsonl.gz"
+    def loader(self, batch_size: int, dtype: torch.dtype, device: str, select: Selection | None = None) -> Loader:
+        cuts = self._cuts("train")
         return FrameLoader(cuts, self.normaliser, batch_size=batch_size, dtype=dtype, device=device, select=select)
 
-    def blocks(self, role: str) -> Iterator[Block]:
+    def _cuts(self, role: str) -> Path:
+        return self.folder / f"cuts_{role}.jsonl.gz"
+
+    def count_blocks(self, role: str) -> int:
         from lhotse import load_manifest_lazy
 
-        for cut in load_manifest_lazy(self.folder / f"cuts_{role}.jsonl.gz"):
+        return sum(1 for _ in load_manifest_lazy(self._cuts(role)))
+
+    def blocks(self, role: str, start: int = 0, stop: int | None = None) -> Iterator[Block]:
+        from lhotse import load_manifest_lazy
+
+        for cut in itertools.islice(load_manifest_lazy(self._cuts(role)), start, stop):
             windows = context_windows(torch.from_numpy(self.normaliser(cut)), Shape.left, Shape.right)
             yield Block(cut.id, windows, torch.from_numpy(cut.load_custom("senones").astype(np.int64)))
-
-
-@torch.inference_mode()
-def scores(model: AcousticModel, inputs: Tensor, dtype: torch.dtype) -> Tensor:
-    """Logits (N, outputs) float32 of a block."""
-    with torch.autocast(inputs.device.type, dtype, enabled=dtype != torch.float32):
-        return model(inputs).float()

@@ -5,15 +5,28 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from asr_kd.frames import Batch
-from asr_kd.models import AcousticModel
+from asr_kd.models import AcousticModel, scores
 from asr_kd.storage import UserError
 from asr_kd.trainer import Loader
+
+CLASSES = "classes.npy"
+
+
+def folder_of(out: Path, number: int) -> Path:
+    """Where one specialist stands."""
+    return out / f"specialist-{number:02d}"
+
+
+def folders(out: Path) -> list[Path]:
+    """All specialists of a folder, in order."""
+    return sorted(out.glob("specialist-*"), key=lambda path: int(path.name.rpartition("-")[2]))
 
 
 class Special:
@@ -96,11 +109,9 @@ class SpecialistLoader:
             soft = None if self.generalist is None else self._soft(batch.windows)
             yield dataclasses.replace(batch, labels=self.special.local(batch.labels), soft=soft)
 
-    @torch.no_grad()
     def _soft(self, windows: Tensor) -> Tensor:
         assert self.generalist is not None
-        with torch.autocast(windows.device.type, windows.dtype, enabled=windows.dtype == torch.bfloat16):
-            logits = self.generalist(windows).float()
+        logits = scores(self.generalist, windows, windows.dtype)
         return self.special.collapse((logits / self.temperature).softmax(1))
 
 

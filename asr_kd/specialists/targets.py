@@ -7,7 +7,6 @@ The paper left open whether specialists can be distilled back into one network. 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 
 from asr_kd.cli import run
 from asr_kd.specialists import source
+from asr_kd.specialists.special import folders
 from asr_kd.storage import Stage, UserError, stage_fingerprint, write_json
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def main(config: Config) -> None:
         raise UserError("--more generalists and --specialists do not go together: leave one out")
     teachers = [config.generalist, *config.more]
     if config.specialists is not None:
-        teachers += sorted(config.specialists.glob("specialist-*"))
+        teachers += folders(config.specialists)
     stage = Stage("targets", config.out, config, [*config.folders, *teachers])
     if not stage.begin():
         return
@@ -66,7 +66,7 @@ def main(config: Config) -> None:
     from asr_kd.specialists.targets import make_shard  # not from __main__, which workers cannot import
 
     examples = source.open_source(config)
-    shards = -(-sum(1 for _ in examples.blocks("train")) // BLOCKS_A_SHARD)
+    shards = -(-examples.count_blocks("train") // BLOCKS_A_SHARD)
     missing = [n for n in range(shards) if not (shard_folder(config.out, n) / INDEX).is_file()]
     with make_executor(config.jobs) as executor:
         for _ in run_all(executor, make_shard, [(config, teachers, n) for n in missing], "soft targets", "shard"):
@@ -88,17 +88,16 @@ def make_shard(job: tuple[Config, Sequence[Path], int]) -> None:
     """Compute and write one shard."""
     import torch
 
-    from asr_kd.models import device_and_dtype
+    from asr_kd.models import device_and_dtype, load_model, scores
     from asr_kd.soft_targets.rows import TargetRows
     from asr_kd.soft_targets.store import shard_folder, write_shard
     from asr_kd.specialists.ensemble import Ensemble
-    from asr_kd.specialists.source import scores
 
     config, teachers, number = job
     _, dtype = device_and_dtype("cpu", "auto")
     generalists = 1 + len(config.more)
     ensemble = Ensemble(teachers[0], teachers[generalists:], config.likeliest, dtype)
-    others = [Ensemble(folder, [], 1, dtype).generalist for folder in config.more]
+    others = [load_model(folder) for folder in config.more]
     generator = torch.Generator().manual_seed(1000 * config.seed + number)
 
     def rows(block: Block) -> TargetRows:
@@ -110,8 +109,8 @@ def make_shard(job: tuple[Config, Sequence[Path], int]) -> None:
             q /= q.sum(1, keepdim=True)
         return TargetRows.thin(q, config.floor, generator)
 
-    blocks = source.open_source(config).blocks("train")
-    mine = itertools.islice(blocks, number * BLOCKS_A_SHARD, (number + 1) * BLOCKS_A_SHARD)
+    first = number * BLOCKS_A_SHARD
+    mine = source.open_source(config).blocks("train", first, first + BLOCKS_A_SHARD)
     about = {"floor": config.floor}
     write_shard(shard_folder(config.out, number), [config.temperature], ((b.key, [rows(b)]) for b in mine), about)
 

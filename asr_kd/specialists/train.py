@@ -11,9 +11,8 @@ from typing import Any
 
 from asr_kd.cli import run
 from asr_kd.specialists import source
+from asr_kd.specialists.special import CLASSES, folder_of, folders
 from asr_kd.storage import Stage, UserError, save_array, write_json
-
-SPECIAL = "classes.npy"
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -50,30 +49,22 @@ def main(config: Config) -> None:
     from asr_kd.specialists.assign import load_clusters
 
     groups = load_clusters(config.clusters)
-    wanted = {folder_of(config.out, number) for number in range(len(groups))}
-    for left in set(config.out.glob("specialist-*")) - wanted:  # of an earlier, finer clustering
+    wanted = [folder_of(config.out, number) for number in range(len(groups))]
+    for left in set(folders(config.out)) - set(wanted):  # of an earlier, finer clustering
         shutil.rmtree(left)
     inputs = [*config.folders, config.generalist, config.clusters]
-    jobs = []
+    stages = []
     for number, classes in enumerate(groups):
-        stage = Stage("specialist", folder_of(config.out, number), {**vars(config), "classes": classes}, inputs)
-        jobs.append((stage, (config, number, classes)))
-    todo = [(stage, job) for stage, job in jobs if stage.begin()]
+        stage = Stage("specialist", wanted[number], {**vars(config), "classes": classes}, inputs)
+        stages.append((stage, (config, number, classes)))
+    todo = [item for item in stages if item[0].begin()]
     if not todo:
         return
-    from asr_kd.parallel import cpu_count, make_executor, run_all
+    from asr_kd.parallel import make_executor, run_stages
     from asr_kd.specialists.train import train_specialist  # not from __main__, which workers cannot import
 
-    count = min(len(jobs), config.jobs or cpu_count())
-    with make_executor(count, threads=max(1, cpu_count() // count)) as executor:
-        for index, figures in run_all(
-            executor, train_specialist, [job for _, job in todo], "specialists", "specialist"
-        ):
-            todo[index][0].finish(**figures)
-
-
-def folder_of(out: Path, number: int) -> Path:
-    return out / f"specialist-{number:02d}"
+    with make_executor(config.jobs, tasks=len(stages)) as executor:
+        run_stages(executor, train_specialist, todo, "specialists", "specialist")
 
 
 def train_specialist(job: tuple[Config, int, list[int]]) -> dict[str, Any]:
@@ -100,7 +91,7 @@ def train_specialist(job: tuple[Config, int, list[int]]) -> dict[str, Any]:
     title = f"specialist {number}"
     figures = fit(step, batches, config.epochs, config.learning_rate, 1000 * config.seed + number, title)
     out = folder_of(config.out, number)
-    save_array(out / SPECIAL, special.classes)
+    save_array(out / CLASSES, special.classes)
     write_json(out / "model.json", {"shape": vars(model.shape), "correction": special.correction})
     save_tensors(out / "model.safetensors", weights_of(model))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
