@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from asr_kd.cli import named, run
 from asr_kd.storage import Stage, UserError, read_json, write_json
+
+if TYPE_CHECKING:
+    from asr_kd.losses import Mean
 
 
 @dataclasses.dataclass
@@ -24,18 +27,21 @@ class Config:
     """Each system's accuracy.json goes to OUT/NAME."""
     roles: tuple[str, ...] = ("dev", "test")
     """Roles to measure."""
+    mean: Literal["arithmetic", "geometric"] = "arithmetic"
+    """How an ensemble's posteriors are averaged."""
     jobs: int = 0
     """Systems measured at once, a process each; 0 means one a core."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One system: its networks' folders, what to measure them on, and the folder of the result."""
+    """One system: its networks' folders, what to measure them on and how, and the folder of the result."""
 
     models: tuple[Path, ...]
     features: Path
     cuts: Path
     roles: tuple[str, ...]
+    mean: Mean
     out: Path
 
 
@@ -47,9 +53,9 @@ def main(config: Config) -> None:
     for system in config.systems:
         name, models = named(system, "--systems")
         inputs = [*models, config.features, config.cuts]
-        stage = Stage("accuracy", config.out / name, {"roles": config.roles}, inputs)
+        stage = Stage("accuracy", config.out / name, {"roles": config.roles, "mean": config.mean}, inputs)
         if stage.begin():
-            todo.append((stage, Job(models, config.features, config.cuts, config.roles, stage.out)))
+            todo.append((stage, Job(models, config.features, config.cuts, config.roles, config.mean, stage.out)))
     if not todo:
         return
     from asr_kd.accuracy import measure  # workers know it by this name
@@ -74,7 +80,8 @@ def measure(job: Job) -> dict[str, Any]:
     for role in job.roles:
         accuracy = FrameAccuracy(silence)
         for cut in load_manifest_lazy(job.cuts / f"cuts_{role}.jsonl.gz"):
-            accuracy.update(cut.load_custom("senones"), posteriors(models, normaliser(cut)).argmax(1))
+            likeliest = posteriors(models, normaliser(cut), mean=job.mean).argmax(1)
+            accuracy.update(cut.load_custom("senones"), likeliest)
         results[role] = accuracy.result()
     write_json(job.out / "accuracy.json", results)
     return {"parameters": sum(model.parameters_count() for model in models)}

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from asr_kd.losses import average_distributions
+from asr_kd.losses import Mean, average_distributions
 from asr_kd.storage import UserError, read_json
 
 #: name -> (hidden layers, units a layer)
@@ -235,6 +235,8 @@ def ensemble_logits(models: Sequence[AcousticModel], features: np.ndarray) -> li
     return [model(context_windows(frames, model.shape.left, model.shape.right)) for model in models]
 
 
-def posteriors(models: Sequence[AcousticModel], features: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+def posteriors(
+    models: Sequence[AcousticModel], features: np.ndarray, temperature: float = 1.0, mean: Mean = "arithmetic"
+) -> np.ndarray:
     """Senone posteriors of a network, or averaged of an ensemble: (T, C) float32.  See ``ensemble_logits``."""
-    return average_distributions(ensemble_logits(models, features), temperature).cpu().numpy()
+    return average_distributions(ensemble_logits(models, features), temperature, mean).cpu().numpy()

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 from lhotse import CutSet
 
 from asr_kd import accuracy
@@ -15,9 +14,10 @@ def config(prepared, out, *systems, **changes):
     return accuracy.Config(systems, prepared.features, prepared.senones, out, **({"jobs": 1} | changes))
 
 
-def test_systems_are_measured_side_by_side(prepared, teachers, tmp_path, capsys):
+@pytest.mark.parametrize("mean", ["arithmetic", "geometric"])
+def test_systems_are_measured_side_by_side(prepared, teachers, tmp_path, capsys, mean):
     first, second = teachers / "seed-0", teachers / "seed-1"
-    settings = config(prepared, tmp_path, f"one={first}", f"both={first},{second}", roles=("test",))
+    settings = config(prepared, tmp_path, f"one={first}", f"both={first},{second}", roles=("test",), mean=mean)
     accuracy.main(settings)
     models = [load_model(first), load_model(second)]
     normaliser = Normaliser.load(prepared.features)
@@ -25,9 +25,10 @@ def test_systems_are_measured_side_by_side(prepared, teachers, tmp_path, capsys)
     frames = 0
     for cut in CutSet.from_file(prepared.senones / "cuts_test.jsonl.gz"):
         senones = cut.load_custom("senones")
-        one, two = (z.softmax(1) for z in ensemble_logits(models, normaliser(cut)))
+        one, two = (z.log_softmax(1) for z in ensemble_logits(models, normaliser(cut)))
         frames += len(senones)
-        for name, values in (("one", one), ("both", torch.log(one + two))):
+        both = one + two if mean == "geometric" else one.exp() + two.exp()
+        for name, values in (("one", one), ("both", both)):
             correct[name] += int(np.sum(values.argmax(1).numpy() == senones))
     for name, count in correct.items():
         found = read_json(tmp_path / name / "accuracy.json")["test"]

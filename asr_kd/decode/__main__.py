@@ -9,7 +9,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tyro.conf import Positional
 
@@ -39,6 +39,8 @@ class Config:
     """Folder of the features, with their normalisation."""
     files: Positional[tuple[Path, ...]] = ()
     """Audio files of any rate, mono or stereo: prints path<TAB>words for each, and nothing else, to stdout."""
+    mean: Literal["arithmetic", "geometric"] = "arithmetic"
+    """How an ensemble's posteriors are averaged."""
     cuts: Path | None = None
     """Folder with cuts_ROLE.jsonl.gz; default: --features, which has every utterance, aligned or not."""
     roles: tuple[str, ...] = ("dev", "test")
@@ -145,7 +147,7 @@ def _decoder(config: Config, jobs: int) -> Iterator[Decoder]:
         from asr_kd.decode.acoustics import load_scorer
         from asr_kd.decode.pipeline import Decoder
 
-        yield Decoder(load_scorer(config.model, config.features, num_pdfs), searches, config.batch)
+        yield Decoder(load_scorer(config.model, config.features, num_pdfs, config.mean), searches, config.batch)
     finally:
         for search in searches:
             search.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from asr_kd.storage import UserError
 
 if TYPE_CHECKING:
     from lhotse.cut import MonoCut
+
+    from asr_kd.losses import Mean
 
 
 #: Gives a cut with features its scores, (T, C) float32; called from several threads at once.
@@ -25,7 +28,7 @@ class NetworkScorer:
         UserError: the networks do not fit each other or the graph.
     """
 
-    def __init__(self, folders: Sequence[Path], features: Path, num_pdfs: int) -> None:
+    def __init__(self, folders: Sequence[Path], features: Path, num_pdfs: int, mean: Mean) -> None:
         import torch
 
         from asr_kd.features import Normaliser
@@ -34,7 +37,7 @@ class NetworkScorer:
         torch.set_num_threads(1)  # utterances are scored side by side instead
         self._models = [load_model(folder) for folder in folders]
         self._log_prior = load_log_prior(folders[0])
-        self._posteriors: Callable[..., np.ndarray] = posteriors
+        self._posteriors = partial(posteriors, mean=mean)
         self._normaliser = Normaliser.load(features)
         for folder, model in zip(folders, self._models, strict=True):
             if model.shape.num_pdfs != num_pdfs:
@@ -49,19 +52,20 @@ class NetworkScorer:
         return np.log(np.maximum(average, floor)) - self._log_prior
 
 
-def load_scorer(folders: Sequence[Path], features: Path, num_pdfs: int) -> Scorer:
+def load_scorer(folders: Sequence[Path], features: Path, num_pdfs: int, mean: Mean = "arithmetic") -> Scorer:
     """The scorer for ``--model`` (folders with model.json: networks; one with hmm.json: the GMM).
 
     Args:
         features: folder of the features stage.
         num_pdfs: senones of the graph.
+        mean: how the posteriors of several networks are averaged.
 
     Raises:
         UserError: a folder holds neither, or they cannot go together.
     """
     networks = [folder for folder in folders if (folder / "model.json").is_file()]
     if folders and len(networks) == len(folders):
-        return NetworkScorer(folders, features, num_pdfs)
+        return NetworkScorer(folders, features, num_pdfs, mean)
     if len(folders) == 1 and (folders[0] / "hmm.json").is_file():
         from asr_kd.hmm import gmm_scores
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -165,14 +166,16 @@ def draw_utterance(experiment: Experiment, systems: Sequence[System], results: R
     by_name = {system.name: system for system in systems}
     student = next((s for s in systems if s.kind == "student" and s.twin == results.baseline), None)
     mark = exp / "soft_targets" / MARK
-    temperature = float(read_json(mark)["settings"]["temperatures"][0]) if mark.is_file() else 1.0
+    made: dict[str, Any] = {"temperatures": [1.0], "mean": "arithmetic"}
+    if mark.is_file():
+        made = read_json(mark)["settings"]
     panels = []
     single, ensemble = by_name.get(results.baseline), by_name.get(results.ensemble)
-    for system, t in ((single, 1.0), (ensemble, temperature), (student, 1.0)):
+    for system, t in ((single, 1.0), (ensemble, float(made["temperatures"][0])), (student, 1.0)):
         models = find(exp, system.models)[0] if system is not None else []
         if system is not None and models:
             whole = models if system.kind == "ensemble" else models[:1]
-            panels.append(Panel(f"{system.label}, T = {t:g}", tuple(whole), t))
+            panels.append(Panel(f"{system.label}, T = {t:g}", tuple(whole), t, made["mean"]))
     if not panels:
         return None
     try:

@@ -12,6 +12,7 @@ from lhotse.cut import MonoCut
 
 from asr_kd.features import Normaliser, raw_features
 from asr_kd.hmm import load_transition_model
+from asr_kd.losses import Mean
 from asr_kd.models import load_model, posteriors
 from asr_kd.report.figures import Utterance
 from asr_kd.storage import UserError
@@ -23,11 +24,12 @@ SILENCE, REST = "SIL", "other"
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel of the posteriorgram: whose posteriors, at which temperature."""
+    """One panel of the posteriorgram: whose posteriors, at which temperature, and how they are averaged."""
 
     title: str
     models: tuple[Path, ...]
     temperature: float = 1.0
+    mean: Mean = "arithmetic"
 
 
 def read_utterance(
@@ -58,7 +60,8 @@ def read_utterance(
     normalised = Normaliser.load(features)(cut)
     sums = {}
     for panel in panels:
-        found = posteriors([load_model(folder) for folder in panel.models], normalised, panel.temperature)
+        models = [load_model(folder) for folder in panel.models]
+        found = posteriors(models, normalised, panel.temperature, panel.mean)
         sums[panel.title] = sum_columns(found, rows, len(shown) + 1)
     text = cut.supervisions[0].text or ""
     return Utterance(cut.id, text, raw_features(cut), [*shown, REST], segments, words, sums)
