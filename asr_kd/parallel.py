@@ -9,11 +9,13 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from asr_kd.storage import Stage
+if TYPE_CHECKING:
+    from asr_kd.storage import Stage
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -46,6 +48,9 @@ def _start_worker(threads: int) -> None:
     folder that the next run resumes."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)
+    # What was imported before this reads no environment any more: threads of NumPy's BLAS that wait for each other
+    # made the GMM's passes take twenty times as long.
+    threadpool_limits(threads)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
     if sys.platform == "linux":

@@ -1,5 +1,6 @@
 """Processes of the fan-out."""
 
+import json
 import os
 import signal
 import subprocess
@@ -17,6 +18,23 @@ if __name__ == "__main__":
     executor.submit(time.sleep, 60)
     time.sleep(60)
 """
+
+#: Its workers import NumPy with it, before anything bounds their threads.
+IMPORTS_FIRST = """
+import numpy, threadpoolctl
+from asr_kd.parallel import make_executor
+if __name__ == "__main__":
+    with make_executor(1) as executor:
+        print([pool["num_threads"] for pool in executor.submit(threadpoolctl.threadpool_info).result()])
+"""
+
+
+def test_threads_are_bounded_after_numpy_was_imported(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(IMPORTS_FIRST)
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, env=environment)
+    assert set(json.loads(done.stdout)) == {1}
 
 
 def test_workers_compute_with_one_thread_and_keep_order():
