@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import multiprocessing
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -80,9 +82,17 @@ def run_stages(
     description: str,
     unit: str = "job",
 ) -> None:
-    """Finish stages that have begun, each with the figures that function(its item) returns."""
-    for index, figures in run_all(executor, function, [item for _, item in todo], description, unit):
+    """Finish stages that have begun, each with the figures that function(its item) returns, and its own seconds."""
+    timed = functools.partial(_timed, function)
+    for index, figures in run_all(executor, timed, [item for _, item in todo], description, unit):
         todo[index][0].finish(**figures)
+
+
+def _timed(function: Callable[[Item], dict[str, Any]], item: Item) -> dict[str, Any]:
+    # All stages have begun at once, so their own clocks count the time in the queue, too.
+    begun = time.perf_counter()
+    figures = function(item)
+    return {"seconds": round(time.perf_counter() - begun, 1), **figures}
 
 
 def ahead(items: Iterator[Item]) -> Iterator[Item]:

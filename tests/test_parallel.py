@@ -7,7 +7,8 @@ import subprocess
 import sys
 import time
 
-from asr_kd.parallel import make_executor, run_all
+from asr_kd.parallel import make_executor, run_all, run_stages
+from asr_kd.storage import Stage, stage_figures
 
 PARENT = """
 import os, time
@@ -42,6 +43,20 @@ def test_workers_compute_with_one_thread_and_keep_order():
         results = dict(run_all(executor, abs, [-1, -2, 3], "test"))
         assert executor.submit(os.getenv, "OMP_NUM_THREADS").result() == "1"
     assert results == {0: 1, 1: 2, 2: 3}
+
+
+def test_stages_tell_their_own_seconds(tmp_path):
+    stages = [Stage("nap", tmp_path / str(number), {}) for number in range(2)]
+    with make_executor(1) as executor:
+        run_stages(executor, nap, [(stage, 0.4) for stage in stages if stage.begin()], "naps")
+    for number in range(2):
+        figures = stage_figures(tmp_path / str(number))
+        assert figures["slept"] == 0.4 and 0.4 <= figures["seconds"] < 0.8
+
+
+def nap(seconds):
+    time.sleep(seconds)
+    return {"slept": seconds}
 
 
 def test_workers_end_with_a_killed_parent(tmp_path):

@@ -67,7 +67,6 @@ def main(config: Config) -> None:
 def train_network(job: tuple[Config, int]) -> dict[str, Any]:
     """Train one network into OUT/seed-N; returns figures for the completion mark."""
     import dataclasses
-    import time
 
     import torch
 
@@ -91,12 +90,11 @@ def train_network(job: tuple[Config, int]) -> dict[str, Any]:
         soft, temperature = targets.batch, targets.temperature
     batches = images.loader(config.batch_size, dtype, device, soft=soft)
     step = Step(model, temperature, config.hard_weight, dtype, weight_decay=0.01)
-    begun = time.perf_counter()
     out = config.out / f"seed-{seed}"
     figures = fit(step, batches, config.epochs, config.learning_rate, seed, f"{config.out.name} seed {seed}")
     write_json(out / "model.json", {"shape": vars(shape)})
     save_tensors(out / "model.safetensors", weights_of(model))
-    return {**figures, "parameters": model.parameters_count(), "seconds": round(time.perf_counter() - begun, 1)}
+    return {**figures, "parameters": model.parameters_count()}
 
 
 if __name__ == "__main__":
