@@ -49,7 +49,7 @@ class Config:
     seeds: int = 5
     """Networks of each kind."""
     quick: bool = False
-    """One seed, a tenth of the epochs, three temperatures: to see that everything works."""
+    """One seed, a twentieth of the epochs, three temperatures: to see that everything works."""
     jobs: int = 0
     """Networks trained at once, a process each; 0: one a core."""
 
@@ -85,7 +85,7 @@ def waves(config: Config) -> Iterator[tuple[str, list[Network]]]:
 def _network(config: Config, name: str, seed: int, teachers: Sequence[Path] = ()) -> Network:
     settings: dict[str, Any] = {**settings_of(name), "seed": seed, "teachers": tuple(teachers)}
     if config.quick:
-        settings["epochs"] = max(2, settings["epochs"] // 10)
+        settings["epochs"] = max(2, settings["epochs"] // 20)
     return Network(config.data, config.out / name / f"seed-{seed}", **settings)
 
 
