@@ -192,6 +192,12 @@ def test_the_corrected_dustbin_has_its_true_share() -> None:
     torch.testing.assert_close(corrected(learnt, special.correction), torch.tensor([[0.01, 0.03, 0.96]]))
     collapsed = special.collapse(torch.from_numpy(counts / 1000)[None].float())
     torch.testing.assert_close(collapsed, torch.tensor([[10.0, 30, 40]]) / 80)
+    full = Special(np.array([0, 1]), counts, full=True)
+    seen = torch.tensor([[10.0, 30, 2.5, 37.5]])
+    torch.testing.assert_close(full.collapse(torch.from_numpy(counts / 1000)[None].float()), seen / 80)
+    said = corrected(seen.log(), full.correction, torch.from_numpy(full.classes))
+    torch.testing.assert_close(said, torch.tensor([[0.01, 0.03, 0.96]]))
+    assert full.local(torch.tensor([3, 1])).tolist() == [3, 1]
 
 
 def test_a_specialist_starts_as_its_generalist() -> None:
@@ -205,6 +211,9 @@ def test_a_specialist_starts_as_its_generalist() -> None:
     torch.testing.assert_close(model(inputs)[:, :3], logits[:, special.classes])
     others = np.setdiff1d(np.arange(12), special.classes)
     torch.testing.assert_close(model(inputs)[:, 3], logits[:, others].mean(1) + math.log(9))
+
+    same = start_from(generalist, Special(special.classes, np.full(12, 50), full=True)).eval()
+    torch.testing.assert_close(same(inputs), logits)
 
     class Whole:
         def __len__(self) -> int:

@@ -6,9 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lhotse import CutSet
 from PIL import Image
+from training import config
 
-from asr_kd.specialists import assign, classify, evaluate, images, targets, train
+from asr_kd import train as speech_train
+from asr_kd.decode.acoustics import load_scorer
+from asr_kd.models import load_log_prior
+from asr_kd.specialists import assign, classify, evaluate, images, report, targets, train
+from asr_kd.specialists.special import folders
 from asr_kd.storage import UserError, read_json
 
 CLASSES, SIZE = 12, 8
@@ -80,6 +86,9 @@ def test_specialists_are_evaluated_and_distilled(made: Path, capsys: pytest.Capt
     assert found["by_specialists_covering"][0]["specialists"] == 1
     assert sum(row[0] for row in found["conditional"]) == found["examples"]
     assert found["gap"] < 1e-5
+    report.main(report.Config((made / "results",), made / "clusters", made / "specialists", made / "report"))
+    assert "| student |" in (made / "report" / "report.md").read_text()
+    assert (made / "report" / "figures" / "likeness.png").is_file()
     capsys.readouterr()
     train.main(train.Config(**where, clusters=made / "clusters", out=made / "specialists", epochs=4, jobs=2))
     assert capsys.readouterr().out.count("up to date") == 4  # nothing is trained again
@@ -109,3 +118,44 @@ def test_nonsense_is_refused(made: Path, tmp_path: Path) -> None:
         images.main(images.Config(tmp_path / "images", train=tmp_path / "train", test=made / "test"))
     with pytest.raises(UserError, match="--others takes NAME=DIR"):
         evaluate.main(evaluate.Config(**where, specialists=made / "specialists", others=("x",), out=tmp_path / "out"))
+
+
+def test_senones_have_specialists(prepared, teachers: Path, tmp_path: Path) -> None:
+    network = teachers / "seed-0"
+    where = {"features": prepared.features, "cuts": prepared.senones, "generalist": network}
+    assign.main(assign.Config(**where, out=tmp_path / "clusters", count=2))
+    train.main(train.Config(**where, clusters=tmp_path / "clusters", out=tmp_path / "specialists", epochs=1, jobs=1))
+    specialists = folders(tmp_path / "specialists")
+    assert len(specialists) == 2
+    targets.main(targets.Config(**where, specialists=tmp_path / "specialists", out=tmp_path / "store", jobs=1))
+    speech_train.main(config(prepared, tmp_path / "student", soft_targets=tmp_path / "store", epochs=1))
+    settings = {"specialists": tmp_path / "specialists", "out": tmp_path / "results"}
+    evaluate.main(evaluate.Config(**where, **settings, others=(f"student={tmp_path / 'student' / 'seed-0'}",)))
+    right, units = (np.load(tmp_path / "results" / f"{name}.npy") for name in ("right", "units"))
+    cuts = list(CutSet.from_file(prepared.senones / "cuts_test.jsonl.gz"))
+    assert np.bincount(units).tolist() == [cut.num_frames for cut in cuts]
+    scorer = load_scorer([network], prepared.features, senones_of(prepared), specialists=specialists)
+    found = np.concatenate([scorer(cut) for cut in cuts]) + load_log_prior(network)
+    np.testing.assert_allclose(np.exp(found).sum(1), 1, atol=1e-4)
+    senones = np.concatenate([cut.load_custom("senones") for cut in cuts])
+    agreed = (found.argmax(1) == senones) == right[1]
+    assert agreed.mean() > 0.99  # evaluated in bfloat16 where the processor has it
+    with pytest.raises(UserError, match="stand beside one network"):
+        load_scorer([network, teachers / "seed-1"], prepared.features, senones_of(prepared), specialists=specialists)
+
+
+def senones_of(prepared) -> int:
+    return int(read_json(prepared.senones / "hmm.json")["num_pdfs"])
+
+
+def test_pairs_are_compared_by_units() -> None:
+    random = np.random.default_rng(0)
+    one, other = random.random(4000) < 0.7, random.random(4000) < 0.73
+    gain, spread, p = report.paired(one, other, np.arange(4000))
+    better, worse = int((other & ~one).sum()), int((one & ~other).sum())
+    assert gain == pytest.approx(100 * (better - worse) / 4000)
+    variance = (better + worse) / 4000 - (gain / 100) ** 2
+    assert spread == pytest.approx(196 * np.sqrt(variance / 4000), rel=1e-3)
+    # The same example five times over tells no more than once.
+    assert report.paired(one.repeat(5), other.repeat(5), np.arange(4000).repeat(5)) == pytest.approx((gain, spread, p))
+    assert report.paired(one, one, np.arange(4000)) == (0, 0, 1)

@@ -41,6 +41,10 @@ class Config:
     """Audio files of any rate, mono or stereo: prints path<TAB>words for each, and nothing else, to stdout."""
     mean: Literal["arithmetic", "geometric"] = "arithmetic"
     """How an ensemble's posteriors are averaged."""
+    specialists: Path | None = None
+    """Folder that asr_kd.specialists.train filled: specialists that have a say beside the one network of --model."""
+    likeliest: int = 1
+    """So many of that network's likeliest senones choose which specialists have a say."""
     cuts: Path | None = None
     """Folder with cuts_ROLE.jsonl.gz; default: --features, which has every utterance, aligned or not."""
     roles: tuple[str, ...] = ("dev", "test")
@@ -85,6 +89,8 @@ class Config:
             raise UserError(f"--max-active {self.max_active} must exceed --min-active {self.min_active}")
         if min((self.acoustic_scale, self.beam, self.lattice_beam, *self.scales)) <= 0:
             raise UserError("--acoustic-scale, --scales, --beam and --lattice-beam must be positive")
+        if self.likeliest < 1:
+            raise UserError("--likeliest must be positive: correct the flag")
         if not self.scales or not self.penalties or self.batch < 1:
             raise UserError("--scales and --penalties need at least one value each, --batch at least 1")
         if self.tune_on == "test":
@@ -103,7 +109,7 @@ def main(config: Config) -> None:
     if config.out is None:
         raise UserError("--out DIR is missing (or name audio files to print their words)")
     settings: dict[str, Any] = {key: value for key, value in dataclasses.asdict(config).items() if key not in _COSMETIC}
-    optional = [path for path in (config.cuts, config.tuned) if path is not None]
+    optional = [path for path in (config.cuts, config.tuned) if path is not None] + _specialists(config)
     stage = Stage("decode", config.out, settings, [*config.model, config.graph, config.features, *optional])
     if not stage.begin():
         return None
@@ -129,6 +135,17 @@ def _files(config: Config) -> None:
         sys.exit(1)
 
 
+def _specialists(config: Config) -> list[Path]:
+    if config.specialists is None:
+        return []
+    from asr_kd.specialists.special import folders
+
+    found = folders(config.specialists)
+    if not found:
+        raise UserError(f"{config.specialists} holds no specialist: train some (python -m asr_kd.specialists.train)")
+    return found
+
+
 @contextlib.contextmanager
 def _decoder(config: Config, jobs: int) -> Iterator[Decoder]:
     """The decoder that the flags describe, with its workers.
@@ -147,7 +164,9 @@ def _decoder(config: Config, jobs: int) -> Iterator[Decoder]:
         from asr_kd.decode.acoustics import load_scorer
         from asr_kd.decode.pipeline import Decoder
 
-        yield Decoder(load_scorer(config.model, config.features, num_pdfs, config.mean), searches, config.batch)
+        specialists = _specialists(config)
+        scorer = load_scorer(config.model, config.features, num_pdfs, config.mean, specialists, config.likeliest)
+        yield Decoder(scorer, searches, config.batch)
     finally:
         for search in searches:
             search.close()

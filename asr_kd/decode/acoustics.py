@@ -21,51 +21,83 @@ if TYPE_CHECKING:
 Scorer = Callable[["MonoCut"], np.ndarray]
 
 
+#: Gives normalised features (T, D) their senone posteriors (T, C).
+Posteriors = Callable[[np.ndarray], np.ndarray]
+
+
 class NetworkScorer:
-    """log posterior − log prior; of several networks, the posteriors are averaged first.
+    """log posterior − log prior; posteriors of a network, of an ensemble, or of a network with its specialists."""
 
-    Raises:
-        UserError: the networks do not fit each other or the graph.
-    """
-
-    def __init__(self, folders: Sequence[Path], features: Path, num_pdfs: int, mean: Mean) -> None:
-        import torch
-
+    def __init__(self, posteriors: Posteriors, network: Path, features: Path) -> None:
         from asr_kd.features import Normaliser
-        from asr_kd.models import load_log_prior, load_model, posteriors
+        from asr_kd.models import load_log_prior
 
-        torch.set_num_threads(1)  # utterances are scored side by side instead
-        self._models = [load_model(folder) for folder in folders]
-        self._log_prior = load_log_prior(folders[0])
-        self._posteriors = partial(posteriors, mean=mean)
+        self._posteriors, self._log_prior = posteriors, load_log_prior(network)
         self._normaliser = Normaliser.load(features)
-        for folder, model in zip(folders, self._models, strict=True):
-            if model.shape.num_pdfs != num_pdfs:
-                raise UserError(
-                    f"the network in {folder} has {model.shape.num_pdfs} senones, the graph {num_pdfs}: "
-                    "give the graph made with the senones it was trained on"
-                )
 
     def __call__(self, cut: MonoCut) -> np.ndarray:
-        average = self._posteriors(self._models, self._normaliser(cut))
+        average = self._posteriors(self._normaliser(cut))
         floor = np.finfo(np.float32).tiny  # a softmax can underflow to 0
         return np.log(np.maximum(average, floor)) - self._log_prior
 
 
-def load_scorer(folders: Sequence[Path], features: Path, num_pdfs: int, mean: Mean = "arithmetic") -> Scorer:
+def _ensemble(folders: Sequence[Path], num_pdfs: int, mean: Mean) -> Posteriors:
+    from asr_kd.models import load_model, posteriors
+
+    models = [load_model(folder) for folder in folders]
+    for folder, model in zip(folders, models, strict=True):
+        if model.shape.num_pdfs != num_pdfs:
+            raise UserError(
+                f"the network in {folder} has {model.shape.num_pdfs} senones, the graph {num_pdfs}: "
+                "give the graph made with the senones it was trained on"
+            )
+    return partial(posteriors, models, mean=mean)
+
+
+def _with_specialists(network: Path, specialists: Sequence[Path], likeliest: int) -> Posteriors:
+    """What a network and its specialists agree on (section 5.4)."""
+    import torch
+
+    from asr_kd.models import context_windows
+    from asr_kd.specialists.ensemble import Ensemble
+
+    ensemble = Ensemble(network, specialists, likeliest, torch.float32)
+    shape = ensemble.generalist.shape
+
+    def posteriors(features: np.ndarray) -> np.ndarray:
+        frames = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))
+        return ensemble(context_windows(frames, shape.left, shape.right)).combined.numpy()
+
+    return posteriors
+
+
+def load_scorer(
+    folders: Sequence[Path], features: Path, num_pdfs: int, mean: Mean = "arithmetic",
+    specialists: Sequence[Path] = (), likeliest: int = 1,
+) -> Scorer:  # fmt: skip
     """The scorer for ``--model`` (folders with model.json: networks; one with hmm.json: the GMM).
 
     Args:
         features: folder of the features stage.
         num_pdfs: senones of the graph.
         mean: how the posteriors of several networks are averaged.
+        specialists: folders of those that have a say beside the one network in ``folders``.
+        likeliest: so many of its likeliest classes choose which of them have a say.
 
     Raises:
-        UserError: a folder holds neither, or they cannot go together.
+        UserError: a folder holds neither, or they do not fit each other or the graph.
     """
     networks = [folder for folder in folders if (folder / "model.json").is_file()]
+    if specialists and not len(networks) == len(folders) == 1:
+        raise UserError("--specialists stand beside one network: give that one as --model")
     if folders and len(networks) == len(folders):
-        return NetworkScorer(folders, features, num_pdfs, mean)
+        import torch
+
+        torch.set_num_threads(1)  # utterances are scored side by side instead
+        found = _ensemble(folders, num_pdfs, mean)
+        if specialists:
+            found = _with_specialists(folders[0], specialists, likeliest)
+        return NetworkScorer(found, folders[0], features)
     if len(folders) == 1 and (folders[0] / "hmm.json").is_file():
         from asr_kd.hmm import gmm_scores
 

@@ -21,8 +21,6 @@ class Config(source.Config):
     Labels are not needed, but by --by confusions.
     """
 
-    generalist: Path
-    """Folder of the generalist."""
     out: Path
     """Folder for clusters.json and likeness.npy."""
     count: int = 30
@@ -40,7 +38,7 @@ class Config(source.Config):
 def main(config: Config) -> None:
     if config.rounds < 1:
         raise UserError("--rounds must be positive: correct the flag")
-    stage = Stage("assign", config.out, config, [*config.folders, config.generalist])
+    stage = Stage("assign", config.out, config, config.folders)
     if not stage.begin():
         return
     from asr_kd.models import device_and_dtype, load_model, scores

@@ -13,7 +13,7 @@ from torch import Tensor
 from asr_kd.models import AcousticModel, load_model, scores
 from asr_kd.specialists.combine import Opinion, active, combine, membership
 from asr_kd.specialists.special import CLASSES, corrected
-from asr_kd.storage import read_json
+from asr_kd.storage import UserError, read_json
 
 
 class Answer(NamedTuple):
@@ -48,19 +48,26 @@ class Ensemble:
         specialists: their folders (made by asr_kd.specialists.train).
         likeliest: so many of the generalist's likeliest classes choose who has a say.
         dtype: of the matrix products.
+
+    Raises:
+        UserError: a model is missing or damaged, or the specialists are of other classes.
     """
 
     def __init__(self, generalist: Path, specialists: Sequence[Path], likeliest: int, dtype: torch.dtype) -> None:
         self.generalist, self.dtype, self.likeliest = load_model(generalist), dtype, likeliest
         self.specialists: list[AcousticModel] = [load_model(folder) for folder in specialists]
         self.classes = [torch.from_numpy(np.load(f / CLASSES, allow_pickle=False)) for f in specialists]
-        self.corrections = [float(read_json(folder / "model.json")["correction"]) for folder in specialists]
-        self.members = membership(self.classes, self.generalist.shape.num_pdfs)
+        self.about = [read_json(folder / "model.json") for folder in specialists]
+        try:
+            self.members = membership(self.classes, self.generalist.shape.num_pdfs)
+        except ValueError as error:
+            raise UserError(f"{generalist} and its specialists do not fit: {error}") from None
 
     def opinion(self, number: int, inputs: Tensor) -> Opinion:
         """What one specialist says of inputs (K, D)."""
         logits = scores(self.specialists[number], inputs, self.dtype)
-        return Opinion(self.classes[number], corrected(logits, self.corrections[number]))
+        classes, about = self.classes[number], self.about[number]
+        return Opinion(classes, corrected(logits, about["correction"], classes if about["full"] else None))
 
     def __call__(self, inputs: Tensor) -> Answer:
         """Answers to inputs (N, D)."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from asr_kd.cli import run
 from asr_kd.specialists.assign import CLUSTERS, load_clusters
@@ -33,12 +33,15 @@ class Config:
     """Folder that asr_kd.specialists.train filled."""
     out: Path
     """Folder of the report."""
+    words: Path | None = None
+    """Folder that asr_kd.score filled, for speech."""
     command: str = ""
     """Command that made it all, for the report."""
 
 
 def main(config: Config) -> None:
     inputs = [*config.results, config.clusters, *folders(config.specialists)]
+    inputs += [config.words] if config.words is not None else []
     stage = Stage("report", config.out, {"command": config.command}, inputs)
     if not stage.begin():
         return
@@ -54,8 +57,10 @@ def tables(config: Config) -> Iterator[Section]:
     from asr_kd.report.tables import Table, signed
 
     results = [(_short(folder), load_results(folder)) for folder in config.results]
-    header = ["system", "right, %", "errors", "errors against the generalist", "p (McNemar)"]
+    header = ["system", "right, %", "errors", "errors against the generalist", "points gained", "95 % interval", "p"]
     yield Section("Right answers", NOTE, Table(header, list(_systems(config))))
+    if config.words is not None:
+        yield from _words(read_json(config.words / "score.json"))
     header = ["specialists that cover the class", "examples", "generalist right", "with specialists", "relative change"]
     for name, found in results:
         rows = [
@@ -83,7 +88,29 @@ def tables(config: Config) -> Iterator[Section]:
     yield Section("Specialists", "", Table(header, rows, frozenset({0, 5})))
 
 
-NOTE = "p: of as many differences or more by chance, in an exact test of the examples that one of the two has right."
+NOTE = (
+    "Points gained on the generalist, on the same examples: the interval and p (two-sided) are those of a normal "
+    "distribution with the variance between units, which are examples, or utterances where the examples are frames."
+)
+
+
+def _words(scored: Mapping[str, Any]) -> Iterator[Section]:
+    """Word error rates of score.json."""
+    from asr_kd.report.study import Section
+    from asr_kd.report.tables import Table, signed
+
+    for role, systems in scored["roles"].items():
+        rows = [[name, f"{s['wer']:.2f}", f"{s['low']:.1f} – {s['high']:.1f}"] for name, s in systems.items()]
+        yield Section(f"Words ({role})", "", Table(["system", "WER, %", "95 % interval"], rows))
+    rows = [
+        [
+            f"{p['a']} → {p['b']}", p["role"], signed(p["difference"]),
+            f"{signed(p['low'])} to {signed(p['high'])}", f"{p['p']:.2g}",
+        ]
+        for p in scored["pairs"]
+    ]  # fmt: skip
+    header = ["systems", "on", "difference of WER", "95 % interval", "p"]
+    yield Section("Words, paired", "", Table(header, rows, frozenset({0, 1})))
 
 
 def _systems(config: Config) -> Iterator[list[str]]:
@@ -94,13 +121,17 @@ def _systems(config: Config) -> Iterator[list[str]]:
     seen: set[str] = set()
     for folder in config.results:
         right = np.load(folder / "right.npy", allow_pickle=False)
+        units = np.load(folder / "units.npy", allow_pickle=False)
         errors = (~right).sum(1)
         for name, row, wrong in zip(load_results(folder)["systems"], right, errors, strict=True):
             label = name if "+" not in name else f"generalist + {_short(folder)}"
             if label not in seen:
                 seen.add(label)
-                change = signed(100 * (wrong / errors[0] - 1)) + " %"
-                against = ["–", "–"] if label == "generalist" else [change, f"{_mcnemar(right[0], row):.2g}"]
+                against = ["–"] * 4
+                if label != "generalist":
+                    gain, spread, p = paired(right[0], row, units)
+                    interval = f"{signed(gain - spread)} to {signed(gain + spread)}"
+                    against = [signed(100 * (wrong / errors[0] - 1)) + " %", signed(gain), interval, f"{p:.2g}"]
                 yield [label, f"{100 * row.mean():.2f}", f"{wrong:,}", *against]
 
 
@@ -108,11 +139,25 @@ def _short(folder: Path) -> str:
     return folder.name.removeprefix("results-")
 
 
-def _mcnemar(one: np.ndarray, other: np.ndarray) -> float:
-    from scipy.stats import binomtest
+def paired(one: np.ndarray, other: np.ndarray, units: np.ndarray) -> tuple[float, float, float]:
+    """Two systems on the same examples.
 
-    better, worse = int((other & ~one).sum()), int((one & ~other).sum())
-    return float(binomtest(better, better + worse).pvalue) if better + worse else 1.0
+    Args:
+        one, other: (N,) bool, which answers are right.
+        units: (N,) from 0, which examples belong together; a unit is independent of another.
+
+    Returns:
+        points by which ``other`` has more right; half the width of the 95 % interval; p, two-sided.
+    """
+    import numpy as np
+    from scipy.stats import norm
+
+    difference = other.astype(float) - one
+    gain = difference.mean()
+    # The mean is a ratio of sums over units: its error is that of the sums of what differs from it (linearised).
+    error = np.sqrt(np.square(np.bincount(units, difference - gain)).sum()) / len(difference)
+    p = 2 * norm.sf(abs(gain) / error) if error else float(gain == 0)
+    return 100 * gain, 100 * norm.ppf(0.975) * error, p
 
 
 def _pictures(config: Config) -> Iterator[Picture]:

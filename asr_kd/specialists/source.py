@@ -18,15 +18,15 @@ from asr_kd.frames import FrameLoader, Selection
 from asr_kd.losses import CompactTargets
 from asr_kd.models import Shape, context_windows
 from asr_kd.specialists.images import ImageBatches, Images
-from asr_kd.storage import UserError
+from asr_kd.storage import UserError, read_json
 from asr_kd.trainer import Loader
 
 BLOCK = 2048  # images scored at once
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(kw_only=True)
 class Config:
-    """Where the examples are: --images, or --features with --cuts."""
+    """Where the examples are: --images, or --features with --cuts; and the generalist that has learnt from them."""
 
     images: Path | None = None
     """Folder of images (made by asr_kd.specialists.images)."""
@@ -34,10 +34,13 @@ class Config:
     """Instead, features of a corpus (made by asr_kd.features)."""
     cuts: Path | None = None
     """Their cuts with senones (made by asr_kd.hmm)."""
+    generalist: Path
+    """Folder of the generalist (made by asr_kd.specialists.classify, or by asr_kd.train for speech)."""
 
     @property
     def folders(self) -> list[Path]:
-        return [path for path in (self.images, self.features, self.cuts) if path is not None]
+        """What a stage reads."""
+        return [path for path in (self.images, self.features, self.cuts, self.generalist) if path is not None]
 
 
 @dataclasses.dataclass
@@ -55,13 +58,15 @@ class Source(Protocol):
     Attributes:
         names: of the classes.
         counts: (C,) training examples of each.
+        together: whether the examples of a block belong together, as the frames of an utterance do; if not, each is
+            drawn on its own.
+        blocks_a_shard: in a store of soft targets.
     """
 
     names: list[str]
     counts: np.ndarray
-
-    def shape(self, layers: int, width: int) -> Shape:
-        """Of a network for it."""
+    together: bool
+    blocks_a_shard: int
 
     def loader(self, batch_size: int, dtype: torch.dtype, device: str, select: Selection | None = None) -> Loader:
         """Batches of training examples."""
@@ -84,10 +89,15 @@ def open_source(config: Config) -> Source:
     if config.images is not None:
         return ImageSource(config.images)
     assert config.features is not None and config.cuts is not None
-    return SpeechSource(config.features, config.cuts)
+    shape = read_json(config.generalist / "model.json")["shape"]
+    return SpeechSource(config.features, config.cuts, shape["left"], shape["right"])
 
 
 class ImageSource:
+    """Images (asr_kd.specialists.images)."""
+
+    together, blocks_a_shard = False, 32
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._train = Images(folder, "train")
@@ -95,6 +105,7 @@ class ImageSource:
         self.counts = np.bincount(self._train.labels, minlength=len(self.names))
 
     def shape(self, layers: int, width: int) -> Shape:
+        """Of a network for them."""
         return Shape(layers, width, len(self.names), left=0, right=0, feature_dim=self._train.pixels)
 
     def loader(
@@ -124,17 +135,20 @@ def block_key(number: int) -> str:
 
 
 class SpeechSource:
-    def __init__(self, features: Path, cuts: Path) -> None:
-        self.folder, self.normaliser = cuts, Normaliser.load(features)
+    """Frames of a corpus, in windows of ``left`` + 1 + ``right``; a block is a cut."""
+
+    together, blocks_a_shard = True, 200
+
+    def __init__(self, features: Path, cuts: Path, left: int, right: int) -> None:
+        self.folder, self.normaliser, self.left, self.right = cuts, Normaliser.load(features), left, right
         self.counts = np.load(cuts / "pdf_counts.npy", allow_pickle=False)
         self.names = [f"senone {pdf}" for pdf in range(len(self.counts))]
 
-    def shape(self, layers: int, width: int) -> Shape:
-        return Shape(layers, width, len(self.names))
-
     def loader(self, batch_size: int, dtype: torch.dtype, device: str, select: Selection | None = None) -> Loader:
         cuts = self._cuts("train")
-        return FrameLoader(cuts, self.normaliser, batch_size=batch_size, dtype=dtype, device=device, select=select)
+        return FrameLoader(
+            cuts, self.normaliser, self.left, self.right, batch_size, dtype=dtype, device=device, select=select
+        )
 
     def _cuts(self, role: str) -> Path:
         return self.folder / f"cuts_{role}.jsonl.gz"
@@ -148,5 +162,5 @@ class SpeechSource:
         from lhotse import load_manifest_lazy
 
         for cut in itertools.islice(load_manifest_lazy(self._cuts(role)), start, stop):
-            windows = context_windows(torch.from_numpy(self.normaliser(cut)), Shape.left, Shape.right)
+            windows = context_windows(torch.from_numpy(self.normaliser(cut)), self.left, self.right)
             yield Block(cut.id, windows, torch.from_numpy(cut.load_custom("senones").astype(np.int64)))

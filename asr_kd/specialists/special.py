@@ -35,6 +35,7 @@ class Special:
     Args:
         classes: its special classes.
         counts: (C,) training examples of every class.
+        full: the specialist has an output for every class (section 6.1), instead of its n classes and a dustbin.
 
     Attributes:
         classes: (n,) ascending.
@@ -46,8 +47,8 @@ class Special:
         UserError: fewer than one class, or all of them, or none has an example.
     """
 
-    def __init__(self, classes: np.ndarray, counts: np.ndarray) -> None:
-        self.classes = np.unique(classes)
+    def __init__(self, classes: np.ndarray, counts: np.ndarray, full: bool = False) -> None:
+        self.classes, self.full = np.unique(classes), full
         inside = int(counts[self.classes].sum())
         outside = int(counts.sum()) - inside
         if not 0 < len(self.classes) < len(counts) or not inside or not outside:
@@ -69,22 +70,36 @@ class Special:
         return order.permutation(np.concatenate([inside, others]))
 
     def local(self, labels: Tensor) -> Tensor:
-        """Labels (N,) as outputs of the specialist: the place in ``classes``, or n, the dustbin."""
-        return self._local.to(labels.device)[labels]
+        """Labels (N,) as outputs of the specialist: the place in ``classes``, or n, the dustbin; if ``full``, as
+        they are."""
+        return labels if self.full else self._local.to(labels.device)[labels]
 
     def collapse(self, posteriors: Tensor) -> Tensor:
         """The generalist's posteriors (N, C) as a soft target for the specialist, (N, n + 1): the dustbin has the sum
-        of the other classes, and what was chosen less often is as much rarer."""
-        inside = posteriors[:, torch.from_numpy(self.classes).to(posteriors.device)]
-        dustbin = (1 - inside.sum(1, keepdim=True)).clamp_(min=0) * math.exp(-self.correction)
-        target = torch.cat([inside, dustbin], 1)
+        of the other classes, and what was chosen less often is as much rarer.  If ``full``, (N, C)."""
+        classes = torch.from_numpy(self.classes).to(posteriors.device)
+        inside = posteriors[:, classes]
+        if self.full:
+            target = (posteriors * math.exp(-self.correction)).index_copy_(1, classes, inside)
+        else:
+            dustbin = (1 - inside.sum(1, keepdim=True)).clamp_(min=0) * math.exp(-self.correction)
+            target = torch.cat([inside, dustbin], 1)
         return target / target.sum(1, keepdim=True).clamp_min(torch.finfo(target.dtype).tiny)
 
 
-def corrected(logits: Tensor, correction: float) -> Tensor:
-    """Probabilities (N, n + 1) by a specialist's logits, its dustbin as frequent as it truly is."""
-    raised = torch.cat([logits[:, :-1], logits[:, -1:] + correction], 1)
-    return raised.float().softmax(1)
+def corrected(logits: Tensor, correction: float, classes: Tensor | None = None) -> Tensor:
+    """Probabilities (N, n + 1) by a specialist's logits, its dustbin as frequent as it truly is.
+
+    Args:
+        logits: (N, n + 1); with ``classes``, (N, C).
+        correction: see ``Special``.
+        classes: (n,) special ones of a specialist with an output for every class.
+    """
+    if classes is None:
+        return torch.cat([logits[:, :-1], logits[:, -1:] + correction], 1).float().softmax(1)
+    raised = (logits.float() + correction).index_copy_(1, classes, logits[:, classes].float())
+    inside = raised.softmax(1)[:, classes]
+    return torch.cat([inside, (1 - inside.sum(1, keepdim=True)).clamp_(min=0)], 1)
 
 
 class SpecialistLoader:
@@ -118,6 +133,10 @@ class SpecialistLoader:
 def start_from(generalist: AcousticModel, special: Special, dropout: float = 0.0) -> AcousticModel:
     """A specialist with the generalist's weights; its dustbin begins as the mean of the other classes, raised by the
     log of their number."""
+    if special.full:
+        model = AcousticModel(dataclasses.replace(generalist.shape, dropout=dropout))
+        model.load_state_dict(generalist.state_dict())
+        return model
     classes = torch.from_numpy(special.classes)
     model = AcousticModel(dataclasses.replace(generalist.shape, num_pdfs=len(classes) + 1, dropout=dropout))
     weights = generalist.state_dict()

