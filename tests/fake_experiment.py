@@ -93,7 +93,7 @@ def _common(exp: Path) -> None:
         ("features", "features", {"normalise": "speaker"}),
         ("lang", "lang", {"order": 2}),
         ("graph", "graph", {}),
-        ("soft_targets", "soft_targets", {"temperatures": [2.0], "top": 32}),
+        ("soft_targets", "soft_targets", {"temperatures": [2.0], "mean": "arithmetic", "top": 32}),
     ):
         Stage(stage, exp / name, settings, []).finish()
     write_json(exp / "data" / "summary.json", summary)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lhotse import CutSet
 from training import config, store_config
 
-from asr_kd import storage, train
+from asr_kd import parallel, storage, train
 from asr_kd.features import Normaliser
 from asr_kd.models import load_model, posteriors
 from asr_kd.soft_targets import __main__ as stage
@@ -97,7 +97,7 @@ def test_thinning_keeps_likely_classes_and_the_mass():
 @pytest.fixture
 def inline(monkeypatch):
     """Fan-out in this process: starting others takes longer than what they do here."""
-    for module in (stage, train):
+    for module in (stage, parallel):
         monkeypatch.setattr(module, "run_all", lambda _, function, jobs, *__: enumerate(map(function, jobs)))
 
 
