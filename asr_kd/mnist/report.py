@@ -69,8 +69,8 @@ def tables(results: Results) -> Iterator[Section]:
     columns = [None, *temperatures]
     rows = [[f"2×{width}", *(_median(found.get(t)) for t in columns)] for width, found in widths.items()]
     note = "Median test errors. The paper: above T = 8 all alike for 300 or more units, 2.5 to 4 best for 30."
-    header = ["hidden units", "labels", *(f"T = {t:g}" for t in temperatures)]
-    yield Section("2. Temperature against width", note, Table(header, rows))
+    by_width = ["hidden units", "labels", *(f"T = {t:g}" for t in temperatures)]
+    yield Section("2. Temperature against width", note, Table(by_width, rows))
     yield Section("3 and 4. Digits that were never shown", BIAS_NOTE, Table(BIAS_HEADER, _bias_rows(results)))
     best = results.best_past
     header = ["2×800, T = 20, hard weight 0.1 unless said otherwise", *header[1:5], "errors on 10,000 held out"]
