@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lhotse.cut import MonoCut
 
     from asr_kd.losses import Mean
+    from asr_kd.models import AcousticModel
 
 
 #: Gives a cut with features its scores, (T, C) float32; called from several threads at once.
@@ -46,15 +47,19 @@ def _ensemble(folders: Sequence[Path], num_pdfs: int, mean: Mean) -> Posteriors:
 
     models = [load_model(folder) for folder in folders]
     for folder, model in zip(folders, models, strict=True):
-        if model.shape.num_pdfs != num_pdfs:
-            raise UserError(
-                f"the network in {folder} has {model.shape.num_pdfs} senones, the graph {num_pdfs}: "
-                "give the graph made with the senones it was trained on"
-            )
+        _check_fit(folder, model, num_pdfs)
     return partial(posteriors, models, mean=mean)
 
 
-def _with_specialists(network: Path, specialists: Sequence[Path], likeliest: int) -> Posteriors:
+def _check_fit(folder: Path, model: AcousticModel, num_pdfs: int) -> None:
+    if model.shape.num_pdfs != num_pdfs:
+        raise UserError(
+            f"the network in {folder} has {model.shape.num_pdfs} senones, the graph {num_pdfs}: "
+            "give the graph made with the senones it was trained on"
+        )
+
+
+def _with_specialists(network: Path, num_pdfs: int, specialists: Sequence[Path], likeliest: int) -> Posteriors:
     """What a network and its specialists agree on (section 5.4)."""
     import torch
 
@@ -62,6 +67,7 @@ def _with_specialists(network: Path, specialists: Sequence[Path], likeliest: int
     from asr_kd.specialists.ensemble import Ensemble
 
     ensemble = Ensemble(network, specialists, likeliest, torch.float32)
+    _check_fit(network, ensemble.generalist, num_pdfs)
     shape = ensemble.generalist.shape
 
     def posteriors(features: np.ndarray) -> np.ndarray:
@@ -94,9 +100,10 @@ def load_scorer(
         import torch
 
         torch.set_num_threads(1)  # utterances are scored side by side instead
-        found = _ensemble(folders, num_pdfs, mean)
         if specialists:
-            found = _with_specialists(folders[0], specialists, likeliest)
+            found = _with_specialists(folders[0], num_pdfs, specialists, likeliest)
+        else:
+            found = _ensemble(folders, num_pdfs, mean)
         return NetworkScorer(found, folders[0], features)
     if len(folders) == 1 and (folders[0] / "hmm.json").is_file():
         from asr_kd.hmm import gmm_scores

@@ -100,23 +100,26 @@ class ImageSource:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._train = Images(folder, "train")
-        self.names = self._train.names
-        self.counts = np.bincount(self._train.labels, minlength=len(self.names))
+        self._loaded: dict[str, Images] = {}
+        train = self._images("train")
+        self.names = train.names
+        self.counts = np.bincount(train.labels, minlength=len(self.names))
 
     def shape(self, layers: int, width: int) -> Shape:
         """Of a network for them."""
-        return Shape(layers, width, len(self.names), left=0, right=0, feature_dim=self._train.pixels)
+        return Shape(layers, width, len(self.names), left=0, right=0, feature_dim=self._images("train").pixels)
 
     def loader(
         self, batch_size: int, dtype: torch.dtype, device: str, select: Selection | None = None,
         soft: Callable[[np.ndarray], CompactTargets] | None = None,
     ) -> Loader:  # fmt: skip
         """``soft``: soft targets of training images by their index."""
-        return ImageBatches(self._train, batch_size, dtype, device, select, soft)
+        return ImageBatches(self._images("train"), batch_size, dtype, device, select, soft)
 
     def _images(self, role: str) -> Images:
-        return self._train if role == "train" else Images(self.folder, role)
+        if role not in self._loaded:
+            self._loaded[role] = Images(self.folder, role)
+        return self._loaded[role]
 
     def count_blocks(self, role: str) -> int:
         return -(-len(self._images(role)) // BLOCK)
