@@ -30,12 +30,12 @@ def cpu_count() -> int:
 
 def make_executor(jobs: int = 0, tasks: int | None = None) -> ProcessPoolExecutor:
     """A pool of ``jobs`` processes (0: one a core) that compute with one thread each: two processes of one thread
-    were faster than one of two in every stage of this project.  With fewer ``tasks`` than processes, cores that
-    would be idle are shared out as threads."""
+    were faster than one of two in every stage of this project.  Where the number of ``tasks`` is known, there are
+    no more processes than that, and cores without a process are shared out as threads."""
     jobs = jobs or cpu_count()
     threads = 1
-    if tasks is not None and tasks < jobs:
-        jobs = max(1, tasks)
+    if tasks is not None:
+        jobs = max(1, min(jobs, tasks))
         threads = max(1, cpu_count() // jobs)
     return ProcessPoolExecutor(
         max_workers=jobs,

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from asr_kd.parallel import make_executor, run_all, run_stages
+from asr_kd.parallel import cpu_count, make_executor, run_all, run_stages
 from asr_kd.storage import Stage, stage_figures
 
 PARENT = """
@@ -43,6 +43,12 @@ def test_workers_compute_with_one_thread_and_keep_order():
         results = dict(run_all(executor, abs, [-1, -2, 3], "test"))
         assert executor.submit(os.getenv, "OMP_NUM_THREADS").result() == "1"
     assert results == {0: 1, 1: 2, 2: 3}
+
+
+def test_cores_without_a_process_become_threads():
+    for jobs, tasks in ((1, 3), (0, 1)):
+        with make_executor(jobs, tasks=tasks) as executor:
+            assert executor.submit(os.getenv, "OMP_NUM_THREADS").result() == str(cpu_count())
 
 
 def test_stages_tell_their_own_seconds(tmp_path):
