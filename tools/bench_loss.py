@@ -33,7 +33,7 @@ class Config:
     width: int = 512
     """Inputs of the output layer, for the fused form."""
     kept: int = 20
-    """Classes a frame in compact targets."""
+    """Classes a frame in compact targets, as in a store of the default form."""
     temperature: float = 2.0
     """Temperature T."""
     dtype: str = "float32"
@@ -59,7 +59,7 @@ def measure(config: Config, classes: int) -> Iterator[dict[str, Any]]:
     logits = torch.randn(frames, classes, device=device, dtype=dtype).mul_(3)
     teacher = torch.randn(frames, classes, device=device, dtype=dtype).mul_(3)
     labels = torch.randint(classes, (frames,), device=device)
-    compact = CompactTargets.top((teacher.float() / temperature).softmax(1), config.kept)
+    compact = kept_classes((teacher.float() / temperature).softmax(1), config.kept)
     size = logits.numel() * logits.element_size()
     room = torch.empty_like(logits)
     floor = bench.seconds(lambda: torch.Tensor.copy_(room, logits), device)
@@ -113,6 +113,12 @@ def measure(config: Config, classes: int) -> Iterator[dict[str, Any]]:
             "times a copy of the logits": times[name] / floor,
             "extra memory / logits": bench.extra_bytes(call, device) / size,
         }
+
+
+def kept_classes(posteriors: Tensor, kept: int) -> CompactTargets:
+    """The likeliest classes, scaled up to one: what the loss is given for a batch from a store."""
+    values, classes = posteriors.topk(kept, dim=1)
+    return CompactTargets(classes, values / values.sum(1, keepdim=True), "none")
 
 
 def usual(logits: Tensor, teacher: Tensor, labels: Tensor, temperature: float) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -27,12 +28,13 @@ class LeanLoss(torch.autograd.Function):
         gradient = torch.empty_like(logits) if wanted else None
         for start in range(0, len(logits), rows):
             part = slice(start, start + rows)
+            room = sweep.room(0, len(logits[part]))
             if gradient is None:
-                sweep(logits[part], part, None)
+                sweep(logits[part], part, room, None)
             elif gradient.dtype == sweep.dtype:
-                sweep(logits[part], part, gradient[part])
+                sweep(logits[part], part, room, gradient[part])
             else:
-                gradient[part] = sweep(logits[part], part, sweep.buffer(len(logits[part])))
+                gradient[part] = sweep(logits[part], part, room, sweep.room(1, len(room)))
         ctx.save_for_backward(gradient, sweep.unit)
         losses = sweep.losses()
         ctx.mark_non_differentiable(*losses[1:])
@@ -66,7 +68,8 @@ class LeanLinearLoss(torch.autograd.Function):
             part = slice(start, start + rows)
             chunk = inputs[part].to(dtype)
             logits = F.linear(chunk, narrow_weight, narrow_bias)
-            gradient = sweep(logits, part, sweep.buffer(len(chunk)) if any(wanted) else None)
+            room = logits if dtype == sweep.dtype else sweep.room(0, len(chunk))
+            gradient = sweep(logits, part, room, sweep.room(1, len(chunk)) if any(wanted) else room)
             if of_bias is not None:
                 of_bias += gradient.sum(0)
             gradient = gradient.to(dtype)
@@ -92,7 +95,7 @@ class _CompactRows:
 
     Attributes:
         mass: (N,) Σ q.
-        dot: (N,) Σ q·x, x being the logits less their maximum; complete after ``finish``.
+        dot: (N,) Σ q·y, y being the exponents that ``_Sweep`` works with; complete after ``finish``.
         entropy: (N,) −Σ q log q.
     """
 
@@ -103,37 +106,37 @@ class _CompactRows:
         self.mass = self.parts.kept.sum(1) + self.parts.tail
         self.entropy = targets.entropy(self.parts)
         self.dot = torch.zeros_like(self.mass)  # of the tail, and in the end of all
-        self.values = torch.empty_like(self.parts.kept)  # x of the classes that are kept
+        self.values = torch.empty_like(self.parts.kept)  # y of the classes that are kept
         self.change: Tensor | None = None
 
-    def read(self, part: slice, x: Tensor, temperature: float) -> None:
-        """Take what ``dot`` needs of a chunk's x (n, C)."""
-        torch.gather(x, 1, self.classes[part], out=self.values[part])
+    def read(self, part: slice, y: Tensor) -> None:
+        """Take what ``dot`` needs of a chunk's y (n, C)."""
+        torch.gather(y, 1, self.classes[part], out=self.values[part])
         if self.targets.tail == "bucket":
-            self.dot[part] = self._bucket(part, x, temperature)
+            self.dot[part] = self._bucket(part, y)
         elif self.targets.tail == "even":
-            torch.sum(x, 1, out=self.dot[part])
+            torch.sum(y, 1, out=self.dot[part])
         elif self.targets.tail == "prior":
-            torch.mv(x, self.parts.base, out=self.dot[part])
+            torch.mv(y, self.parts.base, out=self.dot[part])
 
     def finish(self) -> None:
         if self.targets.tail != "bucket":
             self.dot *= self.parts.share
         self.dot += (self.parts.change * self.values).sum(1)
 
-    def _bucket(self, part: slice, x: Tensor, temperature: float) -> Tensor:
-        """The bucket's share of the dot product, as one class of logit T · log Σ e^(x/T) over the tail; keeps
-        e^(x/T) of the tail's classes, scaled, for the gradient."""
+    def _bucket(self, part: slice, y: Tensor) -> Tensor:
+        """The bucket's share of the dot product, as one class of exponent log₂ Σ 2^y over the tail; keeps 2^y of the
+        tail's classes, scaled, for the gradient."""
         kept, tail, classes = self.parts.kept[part], self.parts.tail[part], self.classes[part]
         # What a frame keeps none of, its padding, points to the likeliest class that it keeps.
         first = classes.gather(1, kept.argmax(1, keepdim=True))
-        others = x.scatter(1, torch.where(kept > 0, classes, first), -torch.inf)
+        others = y.scatter(1, torch.where(kept > 0, classes, first), -torch.inf)
         peak = others.amax(1, keepdim=True)
         peak = torch.where(peak > -torch.inf, peak, 0.0)  # every class is kept
-        self.others = others.sub_(peak).mul_(1 / temperature).exp_()
+        self.others = others.sub_(peak).exp2_()
         total = self.others.sum(1)
         self.weight = torch.where(tail > 0, tail / total, 0.0)
-        return torch.where(tail > 0, tail * (peak.squeeze(1) + temperature * total.log()), 0.0)
+        return torch.where(tail > 0, tail * (peak.squeeze(1) + total.log2()), 0.0)
 
     def subtract(self, part: slice, out: Tensor, scale: Tensor) -> None:
         """out −= scale · q of a chunk, with scale (N,) of all frames."""
@@ -151,22 +154,40 @@ class _CompactRows:
 class _DenseRows:
     """As ``_CompactRows``, of dense probabilities or teacher logits."""
 
-    def __init__(self, targets: Dense, dtype: torch.dtype) -> None:
-        self.targets = targets
+    def __init__(self, targets: Dense, temperature: float, dtype: torch.dtype) -> None:
+        self.targets, self.temperature, self.dtype = targets, temperature, dtype
         frames = targets.values[:, 0]
-        self.mass, self.dot, self.entropy = (torch.empty_like(frames, dtype=dtype) for _ in range(3))
+        self.mass, self.dot, self.entropy = (torch.ones_like(frames, dtype=dtype) for _ in range(3))
 
-    def read(self, part: slice, x: Tensor, temperature: float) -> None:
-        self.q = Dense(self.targets.values[part], self.targets.kind).probabilities(temperature, x.dtype)
-        torch.sum(self.q, 1, out=self.mass[part])
-        self.dot[part] = torch.bmm(self.q.unsqueeze(1), x.unsqueeze(2)).view(-1)
-        self.entropy[part] = torch.special.entr(self.q).sum(1)
+    def read(self, part: slice, y: Tensor) -> None:
+        values = self.targets.values[part].to(self.dtype)
+        if self.targets.kind == "logits":
+            logs = _exponents(values, self.temperature, torch.empty_like(y))
+            # Probabilities of zero, whose logarithm would make NaN of the products below.
+            q = torch.exp2(logs.clamp_(min=-2000))
+            total = q.sum(1, keepdim=True)
+            q.div_(total)
+            self.entropy[part] = math.log(2) * (total.log2().squeeze(1) - torch.linalg.vecdot(q, logs))
+        else:
+            q = values
+            logs = q.clamp(min=torch.finfo(q.dtype).tiny).log2_()
+            torch.sum(q, 1, out=self.mass[part])
+            self.entropy[part] = -math.log(2) * torch.linalg.vecdot(q, logs)
+        self.q, self.spare = q, logs
+        self.dot[part] = torch.mul(q, y, out=logs).sum(1)
 
     def finish(self) -> None:
         pass
 
     def subtract(self, part: slice, out: Tensor, scale: Tensor) -> None:
-        out.sub_(self.q.mul(scale[part].unsqueeze(1)))
+        out.sub_(torch.mul(self.q, scale[part].unsqueeze(1), out=self.spare))
+
+
+def _exponents(logits: Tensor, temperature: float, out: Tensor) -> Tensor:
+    """y = log₂(e) / T · (logits − their maximum), so that 2^y is e^(logits / T), at most 1.  On a CPU torch computes 2^y
+    several times as fast as e^y."""
+    scale = 1 / (temperature * math.log(2))
+    return torch.add(logits.amax(1, keepdim=True).mul_(-scale), logits, alpha=scale, out=out)
 
 
 class _Sweep:
@@ -197,31 +218,34 @@ class _Sweep:
         self.soft = (
             _CompactRows(targets, classes, self.dtype)
             if isinstance(targets, CompactTargets)
-            else _DenseRows(targets, self.dtype)
+            else _DenseRows(targets, temperature, self.dtype)
         )
         scale = self.share / self.unit.to(self.dtype)
         self.soft_scale, self.hard_scale = (1 - self.hard_weight) * temperature * scale, self.hard_weight * scale
         self.labels = None if labels is None else labels.clamp(min=0).unsqueeze(1)
-        # The probability of the likeliest class at T, which is 1 / Σ e^{x/T}; the same at 1; and x of the labels.
-        self.top, self.hard_top, self.label_x = (torch.ones_like(self.share) for _ in range(3))
-        self.scratch = torch.empty(rows, classes, dtype=self.dtype, device=share.device)
-        self.second: Tensor | None = None
+        # Σ 2^y, which is Σ e^(logits / T) of logits less their maximum; the same at T = 1; and y of the labels.
+        self.total, self.hard_total, self.label_y = (torch.ones_like(self.share) for _ in range(3))
+        self.rooms: dict[int, Tensor] = {}
+        self.size = (rows, classes)
         self.nothing = share == 0  # padding may hold NaN
         self.padded = share.is_cuda or bool(self.nothing.any())
 
-    def buffer(self, rows: int) -> Tensor:
-        """(rows, C) for a gradient."""
-        if self.second is None:
-            self.second = torch.empty_like(self.scratch)
-        return self.second[:rows]
+    def room(self, number: int, rows: int) -> Tensor:
+        """(rows, C) to work in, the same for every chunk."""
+        if number not in self.rooms:
+            self.rooms[number] = self.share.new_empty(self.size)
+        return self.rooms[number][:rows]
 
     def losses(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Total, soft, hard and KL, after the last chunk."""
         self.soft.finish()
-        cross_entropy = self._mean(-self.soft.mass * self.top.log() - self.soft.dot / self.temperature)
+        log2 = math.log(2)
+        cross_entropy = self._mean(self.soft.mass * self.total.log() - log2 * self.soft.dot)
         entropy = self._mean(self.soft.entropy)
         soft = self.temperature**2 * cross_entropy
-        hard = self._mean(-self.hard_top.log() - self.label_x) if self.labels is not None else torch.zeros_like(soft)
+        hard = torch.zeros_like(soft)
+        if self.labels is not None:
+            hard = self._mean(self.hard_total.log() - log2 * self.temperature * self.label_y)
         total = (1 - self.hard_weight) * soft + self.hard_weight * hard
         kl = cross_entropy - entropy  # in float64: their difference may be small
         return total.to(self.dtype), soft.to(self.dtype), hard.to(self.dtype), kl.to(self.dtype)
@@ -229,59 +253,57 @@ class _Sweep:
     def _mean(self, values: Tensor) -> Tensor:
         return torch.where(self.nothing, 0.0, values).double() @ self.share.double()
 
-    def __call__(self, logits: Tensor, part: slice, out: Tensor | None) -> Tensor:
-        """Add a chunk's losses; its gradient (n, C) goes to ``out`` (returned) unless that is None."""
-        x = self.scratch[: len(logits)]
+    def __call__(self, logits: Tensor, part: slice, room: Tensor, out: Tensor | None) -> Tensor:
+        """Add a chunk's losses.
+
+        Args:
+            logits: (n, C).
+            part: their place among all frames.
+            room: (n, C) in ``dtype`` to work in; may be the logits themselves.
+            out: (n, C) for the gradient, returned; None: there will be none.
+        """
         if logits.dtype != self.dtype:
-            logits = x.copy_(logits)
-        torch.sub(logits, logits.amax(1, keepdim=True), out=x)
-        self.soft.read(part, x, self.temperature)
-        hard = self._read_labels(part, x, out)
-        if self.temperature != 1:
-            x.mul_(1 / self.temperature)
-        torch.softmax(x, 1, out=x)
-        torch.amax(x, 1, out=self.top[part])
-        squares = self._read_squares(part, x)
+            logits = room.copy_(logits)
+        y = _exponents(logits, self.temperature, room)
+        self.soft.read(part, y)
+        hard = self._read_labels(part, y, out)
+        e = y.exp2_()
+        torch.sum(e, 1, out=self.total[part])
+        self._read_hard(part, e, hard)
         if out is None:
-            return x
-        soft_rate = (self.soft_scale[part] * self.soft.mass[part]).unsqueeze(1)
-        hard_rate = self.hard_scale[part].unsqueeze(1)
+            return e
+        soft_rate = (self.soft_scale[part] * self.soft.mass[part] / self.total[part]).unsqueeze(1)
+        hard_rate = (self.hard_scale[part] / self.hard_total[part]).unsqueeze(1)
         if self.labels is None:
-            torch.mul(x, soft_rate, out=out)
-        elif squares is not None:
-            torch.mul(x, hard_rate / squares.unsqueeze(1), out=out).add_(soft_rate).mul_(x)
-        elif hard is None:
-            torch.mul(x, soft_rate + hard_rate, out=out)
+            torch.mul(e, soft_rate, out=out)
+        elif self.temperature == 1:
+            torch.mul(e, soft_rate + hard_rate, out=out)
+        elif self.temperature == 2:
+            torch.mul(e, hard_rate, out=out).add_(soft_rate).mul_(e)
         else:
-            hard.mul_(hard_rate).add_(x.mul_(soft_rate))
+            out.mul_(hard_rate).add_(e.mul_(soft_rate))
         self.soft.subtract(part, out, self.soft_scale)
         if self.labels is not None:
-            out.scatter_add_(1, self.labels[part], -hard_rate)
+            out.scatter_add_(1, self.labels[part], -self.hard_scale[part].unsqueeze(1))
         if self.padded:
             out.masked_fill_(self.nothing[part].unsqueeze(1), 0)
         return out
 
-    def _read_labels(self, part: slice, x: Tensor, out: Tensor | None) -> Tensor | None:
-        """Take what the hard part needs of x; returns its softmax, in ``out``, where the soft one does not tell it."""
+    def _read_labels(self, part: slice, y: Tensor, out: Tensor | None) -> Tensor | None:
+        """Take what the hard part needs of y; returns e^logits, in ``out``, where 2^y will not tell it."""
         if self.labels is None:
             return None
-        torch.gather(x, 1, self.labels[part], out=self.label_x[part].unsqueeze(1))
-        if self.temperature in (1, 2):
-            return None
-        hard = torch.softmax(x, 1, out=self.buffer(len(x)) if out is None else out)
-        torch.amax(hard, 1, out=self.hard_top[part])
-        return hard
+        torch.gather(y, 1, self.labels[part], out=self.label_y[part].unsqueeze(1))
+        return None if self.temperature in (1, 2) else torch.mul(y, self.temperature, out=out).exp2_()
 
-    def _read_squares(self, part: slice, p: Tensor) -> Tensor | None:
-        """At T = 2, where the softmax at 1 is p² / Σ p²: Σ p² (n,)."""
-        if self.labels is None or self.temperature not in (1, 2):
-            return None
-        if self.temperature == 1:
-            self.hard_top[part] = self.top[part]
-            return None
-        squares = torch.linalg.vector_norm(p, dim=1).square()
-        self.hard_top[part] = self.top[part].square() / squares
-        return squares
+    def _read_hard(self, part: slice, e: Tensor, hard: Tensor | None) -> None:
+        """Σ e^logits, from what ``_read_labels`` returned or from e^(logits / T)."""
+        if hard is not None:
+            torch.sum(hard, 1, out=self.hard_total[part])
+        elif self.labels is not None and self.temperature == 1:
+            self.hard_total[part] = self.total[part]
+        elif self.labels is not None:
+            self.hard_total[part] = torch.linalg.vector_norm(e, dim=1).square_()
 
 
 def _chunk_rows(shape: torch.Size, device: torch.device) -> int:
