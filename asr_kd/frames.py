@@ -2,7 +2,7 @@
 
 Cuts are visited in random order and gathered into pools of at most ``pool_frames`` frames; frames are
 shuffled across the utterances of a pool.  A pool holds every frame once: a window of 26 frames is 26
-consecutive rows of it, so a batch of windows is a gather over a strided view, never 26 copies.
+consecutive rows of it, so a batch of windows is read from overlapping runs of its bytes, never from 26 copies.
 """
 
 from __future__ import annotations
@@ -155,16 +155,25 @@ class FrameLoader:
         )
 
     def _batches(self, pool: _Pool, order: np.random.Generator) -> Iterator[Batch]:
-        width = self.left + 1 + self.right
-        dim = pool.rows.shape[1]
-        windows = pool.rows.as_strided((len(pool.rows) - width + 1, width * dim), (dim, 1))
+        windows = _windows(pool.rows, self.left + 1 + self.right)
         every = order.permutation(len(pool.starts)) if self.select is None else self.select(pool.labels.numpy(), order)
         for at in range(0, len(every), self.batch_size):
             index = every[at : at + self.batch_size]
-            chosen = windows[torch.from_numpy(pool.starts[index])].to(self.device)
+            chosen = windows(pool.starts[index]).to(self.device)
             labels = pool.labels[torch.from_numpy(index)].to(self.device)
             targets = self.soft_targets
             yield Batch(chosen, labels, None if targets is None else targets.batch(pool.soft, index, chosen))
+
+
+def _windows(rows: Tensor, width: int) -> Callable[[np.ndarray], Tensor]:
+    """Reads windows of ``width`` rows each: from where they start (B,) to (B, width × D).
+
+    A window is one item to NumPy, a run of bytes that it copies at once: ten times as fast as indexing a strided
+    tensor, which goes value by value.
+    """
+    row = rows.shape[1] * rows.element_size()
+    runs = np.ndarray(len(rows) - width + 1, f"V{width * row}", rows.view(torch.uint8).numpy(), strides=(row,))
+    return lambda starts: torch.from_numpy(runs[starts].view(np.uint8).reshape(len(starts), -1)).view(rows.dtype)
 
 
 def _manifest(path: Path) -> list[MonoCut]:

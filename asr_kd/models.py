@@ -58,11 +58,12 @@ class Shape:
 
 
 class _ReluDropout(torch.autograd.Function):
-    """ReLU and dropout in one: only the output is kept, which the next layer keeps anyway."""
+    """ReLU and dropout in one, in place: only the output is kept, which the next layer keeps anyway."""
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, mask: Tensor, scale: float) -> Tensor:
-        output = torch.relu(inputs).mul_(mask)
+        output = inputs.relu_().mul_(mask)
+        ctx.mark_dirty(output)
         ctx.save_for_backward(output)
         ctx.scale = scale
         return output

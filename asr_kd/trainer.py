@@ -79,6 +79,7 @@ class Step:
             group["lr"] = learning_rate
         with torch.autocast(batch.windows.device.type, self.dtype, enabled=self.dtype != torch.float32):
             logits = self.model(batch.windows)
+        logits = logits.float()  # once, for the loss and the accuracy
         parts = self.loss(logits, batch)
         self.optimizer.zero_grad(set_to_none=True)
         parts["loss"].backward()
@@ -87,9 +88,9 @@ class Step:
         return {name: value.detach() for name, value in parts.items()}
 
     def loss(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """The loss to minimise, and its parts."""
+        """The loss to minimise, and its parts; logits (B, num_pdfs) in float32."""
         if batch.soft is None:
-            return {"loss": F.cross_entropy(logits.float(), batch.labels)}
+            return {"loss": F.cross_entropy(logits, batch.labels)}
         kd = frame_kd_loss(logits, batch.soft, batch.labels, temperature=self.temperature, hard_weight=self.hard_weight)
         return {"loss": kd.total, "soft": kd.soft, "hard": kd.hard, "kl": kd.kl}
 

@@ -104,7 +104,7 @@ def linear_kd_loss(
         inputs: (N, H) or (B, T, H), what the output layer sees.
         weight: (C, H) of the output layer.
         bias: (C,), or None.
-        chunk_frames: frames a chunk; default a sixteenth of all, 128 to 1024.
+        chunk_frames: frames a chunk; default a thirty-second of all, 128 to 1024.
         soft_targets, labels and the rest: see ``frame_kd_loss``.
 
     Returns:
@@ -117,7 +117,7 @@ def linear_kd_loss(
     targets = checked(shape, soft_targets, labels, temperature, hard_weight, soft_kind)
     share = frame_shares(shape[:-1], inputs.device, labels, mask, lengths, weights)
     flat = inputs.flatten(0, -2)
-    rows = chunk_frames or min(1024, max(128, -(-len(flat) // 16)))
+    rows = chunk_frames or min(1024, max(128, -(-len(flat) // 32)))
     given = (inputs, weight, bias)
     wanted = tuple(t is not None and t.requires_grad and torch.is_grad_enabled() for t in given)
     labels = None if labels is None else labels.flatten()

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from asr_kd.losses.targets import CompactTargets, Dense, Targets
 
-CPU_CHUNK = 1 << 18  # logits a thread and chunk
+CPU_CHUNK = 1 << 19  # logits a thread and chunk
 GPU_CHUNK = 1 << 22  # logits a chunk, at least
 
 
@@ -184,8 +184,10 @@ class _DenseRows:
 
 
 def _exponents(logits: Tensor, temperature: float, out: Tensor) -> Tensor:
-    """y = log₂(e) / T · (logits − their maximum), so that 2^y is e^(logits / T), at most 1.  On a CPU torch computes 2^y
-    several times as fast as e^y."""
+    """y = log₂(e) / T · (logits − their maximum), so that 2^y is e^(logits / T), at most 1.
+
+    On a CPU torch computes 2^y several times as fast as e^y.
+    """
     scale = 1 / (temperature * math.log(2))
     return torch.add(logits.amax(1, keepdim=True).mul_(-scale), logits, alpha=scale, out=out)
 
@@ -220,7 +222,7 @@ class _Sweep:
             if isinstance(targets, CompactTargets)
             else _DenseRows(targets, temperature, self.dtype)
         )
-        scale = self.share / self.unit.to(self.dtype)
+        scale = self.share / self.unit.to(self.dtype) if dtype == torch.float16 else self.share
         self.soft_scale, self.hard_scale = (1 - self.hard_weight) * temperature * scale, self.hard_weight * scale
         self.labels = None if labels is None else labels.clamp(min=0).unsqueeze(1)
         # Σ 2^y, which is Σ e^(logits / T) of logits less their maximum; the same at T = 1; and y of the labels.
@@ -236,22 +238,19 @@ class _Sweep:
             self.rooms[number] = self.share.new_empty(self.size)
         return self.rooms[number][:rows]
 
-    def losses(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def losses(self) -> tuple[Tensor, ...]:
         """Total, soft, hard and KL, after the last chunk."""
         self.soft.finish()
         log2 = math.log(2)
-        cross_entropy = self._mean(self.soft.mass * self.total.log() - log2 * self.soft.dot)
-        entropy = self._mean(self.soft.entropy)
-        soft = self.temperature**2 * cross_entropy
-        hard = torch.zeros_like(soft)
-        if self.labels is not None:
-            hard = self._mean(self.hard_total.log() - log2 * self.temperature * self.label_y)
-        total = (1 - self.hard_weight) * soft + self.hard_weight * hard
-        kl = cross_entropy - entropy  # in float64: their difference may be small
-        return total.to(self.dtype), soft.to(self.dtype), hard.to(self.dtype), kl.to(self.dtype)
-
-    def _mean(self, values: Tensor) -> Tensor:
-        return torch.where(self.nothing, 0.0, values).double() @ self.share.double()
+        cross_entropy = self.soft.mass * self.total.log() - log2 * self.soft.dot
+        hard = self.hard_total.log() - log2 * self.temperature * self.label_y
+        values = torch.stack([cross_entropy, self.soft.entropy, hard])
+        if self.padded:
+            values.masked_fill_(self.nothing, 0)
+        means = values.double() @ self.share.double()  # in float64: the difference of the first two may be small
+        of_soft, of_hard = (1 - self.hard_weight) * self.temperature**2, self.hard_weight
+        mix = [[of_soft, 0, of_hard], [self.temperature**2, 0, 0], [0, 0, float(self.labels is not None)], [1, -1, 0]]
+        return (means.new_tensor(mix) @ means).to(self.dtype).unbind()
 
     def __call__(self, logits: Tensor, part: slice, room: Tensor, out: Tensor | None) -> Tensor:
         """Add a chunk's losses.
@@ -307,11 +306,13 @@ class _Sweep:
 
 
 def _chunk_rows(shape: torch.Size, device: torch.device) -> int:
-    """Frames a chunk: on a CPU few enough for its caches, on a GPU a sixteenth of all."""
+    """Frames a chunk: on a CPU few enough for its caches, on a GPU a sixteenth of all; about the same in each."""
     frames, classes = shape
     if device.type == "cpu":
-        return max(1, CPU_CHUNK * torch.get_num_threads() // classes)
-    return max(1, GPU_CHUNK // classes, -(-frames // 16))
+        most = max(1, CPU_CHUNK * torch.get_num_threads() // classes)
+    else:
+        most = max(1, GPU_CHUNK // classes, -(-frames // 16))
+    return -(-frames // max(1, -(-frames // most)))
 
 
 def _scaled(gradient: Tensor, factor: Tensor) -> Tensor:

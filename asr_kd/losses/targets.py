@@ -69,13 +69,14 @@ class CompactTargets:
         """What the losses compute with."""
         kept = self.probabilities.to(dtype)
         base = torch.ones(num_classes, dtype=dtype, device=kept.device) if self.prior is None else self.prior.to(dtype)
+        if self.tail == "none":
+            nothing = torch.zeros_like(kept[..., 0])
+            return Parts(kept, nothing, nothing, base, kept)
         base_kept = torch.where(kept > 0, base[self.classes.long()], 0.0)
         others = base.sum() - base_kept.sum(-1)
         some = (kept > 0).sum(-1) < num_classes
         # With all classes kept, what one minus their sum leaves is rounding.
         tail = torch.where(some, (1 - kept.sum(-1)).clamp(min=0), 0.0)
-        if self.tail == "none":
-            tail = torch.zeros_like(tail)
         share = torch.where(some, tail / others.clamp(min=torch.finfo(dtype).tiny), 0.0)
         if self.tail == "bucket":  # spread over no class
             share = torch.zeros_like(share)
@@ -84,6 +85,8 @@ class CompactTargets:
     def entropy(self, parts: Parts) -> Tensor:
         """(...) entropy in nats of each frame's distribution, of which ``parts`` are the parts."""
         entropy = torch.special.entr(parts.kept).sum(-1)
+        if self.tail == "none":
+            return entropy
         if self.tail == "bucket":
             return entropy + torch.special.entr(parts.tail)
         entropy = entropy - torch.xlogy(parts.tail, parts.share)
