@@ -3,7 +3,11 @@
     python tools/bench_loss.py --out loss.json
 
 Every figure is a ratio against something measured in the same run: the usual formula, and a copy of the logits
-(each read and written once), which bounds any loss that returns a gradient.
+(each read and written once), which bounds any loss that returns a gradient.  The copy goes to memory in use; "fresh
+copy" asks for its memory as a gradient does.  On a CPU that can take most of the time, because the kernel clears large
+pieces before it lends them; to keep them instead:
+
+    MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 python tools/bench_loss.py
 """
 
 from __future__ import annotations
@@ -40,6 +44,8 @@ class Config:
     """Of the logits: float32 or bfloat16."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """cpu or cuda."""
+    profile: bool = False
+    """Show where the loss with compact targets spends its time."""
     out: Path | None = None
     """Also write the figures as JSON."""
 
@@ -63,6 +69,7 @@ def measure(config: Config, classes: int) -> Iterator[dict[str, Any]]:
     size = logits.numel() * logits.element_size()
     room = torch.empty_like(logits)
     floor = bench.seconds(lambda: torch.Tensor.copy_(room, logits), device)
+    fresh = bench.seconds(logits.clone, device)
     keywords: dict[str, Any] = {"temperature": temperature, "hard_weight": 0.5}
 
     def on_logits(loss: Callable[[Tensor], Tensor]) -> Callable[[], object]:
@@ -100,6 +107,8 @@ def measure(config: Config, classes: int) -> Iterator[dict[str, Any]]:
     forms["ours, fused with the output layer"] = with_layer(
         lambda x, w, b: linear_kd_loss(x, w, b, compact, labels, **keywords).total
     )
+    if config.profile:
+        profile(forms["ours, compact targets"])
     times: dict[str, float] = {}
     for name, call in forms.items():
         times[name] = bench.seconds(call, device)
@@ -111,8 +120,17 @@ def measure(config: Config, classes: int) -> Iterator[dict[str, Any]]:
             "ms": 1e3 * times[name],
             "times as fast as the usual": base / times[name],
             "times a copy of the logits": times[name] / floor,
+            "times a fresh copy": times[name] / fresh,
             "extra memory / logits": bench.extra_bytes(call, device) / size,
         }
+
+
+def profile(call: Callable[[], object]) -> None:
+    """Print the operations that take longest."""
+    call()
+    with torch.profiler.profile() as found:
+        call()
+    print(found.key_averages().table(sort_by="self_cpu_time_total", row_limit=12, max_name_column_width=30))
 
 
 def kept_classes(posteriors: Tensor, kept: int) -> CompactTargets:

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from asr_kd.losses.targets import CompactTargets, Dense, Targets
 
@@ -64,10 +63,15 @@ class LeanLinearLoss(torch.autograd.Function):
         of_inputs = torch.empty_like(inputs) if wanted[0] else None
         of_weight = torch.zeros_like(weight) if wanted[1] else None
         of_bias = torch.zeros_like(bias) if bias is not None and wanted[2] else None
+        products = inputs.new_empty(min(rows, len(inputs)), classes, dtype=dtype)
         for start in range(0, len(inputs), rows):
             part = slice(start, start + rows)
             chunk = inputs[part].to(dtype)
-            logits = F.linear(chunk, narrow_weight, narrow_bias)
+            logits = products[: len(chunk)]
+            if narrow_bias is None:
+                torch.mm(chunk, narrow_weight.T, out=logits)
+            else:
+                torch.addmm(narrow_bias, chunk, narrow_weight.T, out=logits)
             room = logits if dtype == sweep.dtype else sweep.room(0, len(chunk))
             gradient = sweep(logits, part, room, sweep.room(1, len(chunk)) if any(wanted) else room)
             if of_bias is not None:
