@@ -6,6 +6,8 @@ the same weights as one that was not.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
 import math
 import os
@@ -31,6 +33,8 @@ from asr_kd.soft_targets.online import OnlineTargets
 from asr_kd.soft_targets.store import SoftTargets
 from asr_kd.storage import atomic_open, atomic_path, read_json, save_array, stage_fingerprint, write_json
 from asr_kd.train import Config
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 
 
 def train_network(job: tuple[Config, int]) -> dict[str, Any]:
@@ -68,6 +72,8 @@ class Step:
     ) -> None:
         self.model, self.temperature, self.hard_weight, self.dtype = model, temperature, hard_weight, dtype
         self.optimizer = torch.optim.AdamW(model.parameters(), weight_decay=weight_decay, fused=True)
+        if next(model.parameters()).device.type == "cpu":
+            _keep_freed_memory()
 
     def __call__(self, batch: Batch, learning_rate: float) -> dict[str, Tensor]:
         """Update the weights.
@@ -93,6 +99,18 @@ class Step:
             return {"loss": F.cross_entropy(logits, batch.labels)}
         kd = frame_kd_loss(logits, batch.soft, batch.labels, temperature=self.temperature, hard_weight=self.hard_weight)
         return {"loss": kd.total, "soft": kd.soft, "hard": kd.hard, "kl": kd.kl}
+
+
+def _keep_freed_memory() -> None:
+    """Let the C library keep what an update frees for the next one.
+
+    It hands large pieces back to the kernel, which clears their pages before it lends them again: a fifth of an update
+    of the paper's network.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
+        library = ctypes.CDLL(None)
+        library.mallopt(M_MMAP_MAX, 0)
+        library.mallopt(M_TRIM_THRESHOLD, -1)
 
 
 def one_cycle(done: float, warm: float = 0.1) -> float:
