@@ -93,5 +93,5 @@ class _LogitMatching(Step):
     def loss(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
         assert isinstance(batch.soft, Tensor)
         soft = logit_matching_loss(logits, batch.soft)
-        hard = F.cross_entropy(logits.float(), batch.labels)
+        hard = F.cross_entropy(logits, batch.labels)
         return {"loss": (1 - self.hard_weight) * soft + self.hard_weight * hard, "soft": soft, "hard": hard}
