@@ -1,4 +1,5 @@
-"""Fan-out over a ``concurrent.futures`` Executor: local processes, one thread each, with a progress bar."""
+"""Fan-out over a ``concurrent.futures`` Executor, with a progress bar: local processes, one thread each, or the workers
+of a Dask cluster."""
 
 from __future__ import annotations
 
@@ -43,6 +44,30 @@ def make_executor(jobs: int = 0, tasks: int | None = None) -> ProcessPoolExecuto
         initializer=_start_worker,
         initargs=(threads,),
     )
+
+
+def connect(scheduler: str) -> Executor:
+    """The workers of a Dask cluster, which must see the same folders as this process.
+
+    Args:
+        scheduler: its address, as tcp://HOST:8786.
+
+    Raises:
+        UserError: Dask is not installed, or nothing answers there.
+    """
+    from asr_kd.storage import UserError
+
+    try:
+        from distributed import Client
+    except ImportError:
+        raise UserError("--scheduler needs Dask: pip install 'asr_kd[cluster]'") from None
+    try:
+        return Client(scheduler, timeout=10, set_as_default=False).get_executor()
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"no Dask scheduler answers at {scheduler} ({error}): start one (dask scheduler) and its workers "
+            "(dask worker ADDRESS --nthreads 1), or leave out --scheduler"
+        ) from None
 
 
 def _start_worker(threads: int) -> None:

@@ -40,6 +40,9 @@ class Config(source.Config):
     """Of the order of examples, dropout, and which of the other classes' examples are seen."""
     jobs: int = 0
     """Specialists trained at once, a process each; 0: one a core."""
+    scheduler: str = ""
+    """Instead of processes here, the workers of a Dask cluster, which must see the same folders: its address, as
+    tcp://HOST:8786."""
 
 
 def main(config: Config) -> None:
@@ -59,10 +62,10 @@ def main(config: Config) -> None:
     todo = [item for item in stages if item[0].begin()]
     if not todo:
         return
-    from asr_kd.parallel import make_executor, run_stages
+    from asr_kd.parallel import connect, make_executor, run_stages
     from asr_kd.specialists.train import train_specialist  # not from __main__, which workers cannot import
 
-    with make_executor(config.jobs, tasks=len(stages)) as executor:
+    with connect(config.scheduler) if config.scheduler else make_executor(config.jobs, tasks=len(stages)) as executor:
         run_stages(executor, train_specialist, todo, "specialists", "specialist")
 
 
