@@ -113,8 +113,7 @@ def settings_of(name: str) -> dict[str, Any]:
         return {**settings_of(name.removeprefix(HELD_OUT)), "held_out": 10_000}
     if name == "large":
         return {
-            "width": 1200, "epochs": 100, "dropout": 0.5, "input_dropout": 0.2, "max_norm": 3.0, "jitter": 2,
-            "learning_rate": 2e-3,
+            "width": 1200, "epochs": 100, "dropout": 0.4, "max_norm": 2.0, "jitter": 2, "learning_rate": 2e-3,
         }  # fmt: skip
     if name == "small":
         return {"width": 800, "epochs": 20}
