@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from asr_kd.report.figures import styled
 from asr_kd.report.svg import INK, MUTED, PAGE, SERIES
@@ -135,8 +136,11 @@ def sweep_plot(sweeps: Sequence[Sweep]) -> Figure:
         axes.plot(sweep.offsets, sweep.test, color=SERIES[3], linewidth=1.4)
         axes.axvline(sweep.chosen, color=MUTED, linewidth=0.9, linestyle=(0, (3, 2)))
         for place, (name, colour) in enumerate((("training digits", SERIES[1]), ("test digits", SERIES[3]))):
-            axes.annotate(name, (0.98, 0.95 - 0.09 * place), xycoords="axes fraction", ha="right", color=colour)
+            axes.annotate(name, (0.02, 0.93 - 0.09 * place), xycoords="axes fraction", color=colour)
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.minorticks_off()
         axes.set_title(sweep.label)
         axes.set_xlabel("offset of the biases (dashed: chosen)")
     figure.axes[0].set_ylabel("errors, %")
