@@ -73,7 +73,7 @@ class LeanLinearLoss(torch.autograd.Function):
             else:
                 torch.addmm(narrow_bias, chunk, narrow_weight.T, out=logits)
             room = logits if dtype == sweep.dtype else sweep.room(0, len(chunk))
-            gradient = sweep(logits, part, room, sweep.room(1, len(chunk)) if any(wanted) else room)
+            gradient = sweep(logits, part, room, sweep.room(1, len(chunk)) if any(wanted) else None)
             if of_bias is not None:
                 of_bias += gradient.sum(0)
             gradient = gradient.to(dtype)
