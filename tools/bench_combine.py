@@ -1,0 +1,81 @@
+"""Speed of combining a generalist with specialists (section 5.4 of the paper), beside a copy of the probabilities.
+
+    python tools/bench_combine.py --out combine.json
+
+The probabilities are random; the gap is the proved bound on how far the sum of divergences is above its minimum.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import bench
+import torch
+import tyro
+from torch import Tensor
+
+from asr_kd.specialists.combine import Opinion, active, combine, membership
+
+
+@dataclasses.dataclass
+class Config:
+    """Benchmark the combined distribution q."""
+
+    classes: int = 1000
+    """Classes of the generalist."""
+    specialists: int = 10
+    """Specialists."""
+    special: int = 50
+    """Classes of each."""
+    examples: int = 8192
+    """Examples at once."""
+    peak: float = 3.0
+    """Standard deviation of the random logits: at 3, a class in a thousand gets a tenth of the mass or more."""
+    out: Path | None = None
+    """Also write the figures as JSON."""
+
+
+def main(config: Config) -> None:
+    torch.manual_seed(0)
+    rows = [
+        measure(config, overlap, likeliest) for overlap in (False, True) for likeliest in (1, 5, config.classes)
+    ]  # fmt: skip
+    print(f"{bench.machine('cpu')}; {config.classes} classes, {config.specialists} specialists of {config.special}\n")
+    print(bench.table(rows))
+    bench.write(config.out, {"machine": bench.machine("cpu"), "settings": vars(config) | {"out": None}, "rows": rows})
+
+
+def measure(config: Config, overlap: bool, likeliest: int) -> dict[str, Any]:
+    """Examples a second, with specialists that share classes or do not."""
+    if overlap:
+        groups = [torch.randperm(config.classes)[: config.special] for _ in range(config.specialists)]
+    else:
+        groups = list(torch.randperm(config.classes)[: config.special * config.specialists].split(config.special))
+    logits = config.peak * torch.randn(config.examples, config.classes)
+    general = logits.softmax(1)
+    say = active(general, membership(groups, config.classes), likeliest)
+    opinions = [Opinion(group, opinion(logits[here], group)) for group, here in zip(groups, say.T, strict=True)]
+    found = combine(general, opinions, say)
+    seconds = bench.seconds(lambda: combine(general, opinions, say), "cpu")
+    return {
+        "specialists share classes": "yes" if overlap else "no",
+        "with a say": say.sum(1).float().mean().item(),
+        "examples/s": round(config.examples / seconds),
+        "times a copy": seconds / bench.seconds(general.clone, "cpu"),
+        "steps": found.steps,
+        "largest gap, nats": found.gap.max().item(),
+    }
+
+
+def opinion(logits: Tensor, group: Tensor) -> Tensor:
+    """What a specialist might say: the generalist's logits with noise, all other classes in one."""
+    noisy = logits + torch.randn_like(logits)
+    special = noisy[:, group]
+    noisy[:, group] = -torch.inf
+    return torch.cat([special, noisy.logsumexp(1, keepdim=True)], 1).softmax(1)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))
