@@ -73,7 +73,7 @@ def tables(results: Results) -> Iterator[Section]:
     yield Section("2. Temperature against width", note, Table(by_width, rows))
     yield Section("3 and 4. Digits that were never shown", BIAS_NOTE, Table(BIAS_HEADER, _bias_rows(results)))
     best = results.best_past
-    header = ["2×800, T = 20, hard weight 0.1 unless said otherwise", *header[1:5], "errors on 10,000 held out"]
+    header = ["2×800, T = 20, hard weight 0.5 unless said otherwise", *header[1:5], "errors on 10,000 held out"]
     note = "" if best is None else (
         f"Chosen by the digits held out (seed 0, trained on the other 50,000): {_label(best)}, with a median of "
         f"{networks[best].median:g} test errors."
