@@ -13,7 +13,8 @@ from asr_kd.losses import average_distributions
 from asr_kd.mnist import figures
 from asr_kd.mnist.biases import OFFSETS
 from asr_kd.mnist.digits import Digits
-from asr_kd.mnist.results import CORRECTED, Results, finished
+from asr_kd.mnist.network import finished
+from asr_kd.mnist.results import CORRECTED, Results
 from asr_kd.mnist.study import LABELS
 from asr_kd.mnist.training import TEST_LOGITS, load_logits
 from asr_kd.report.svg import SERIES
@@ -54,7 +55,7 @@ def _temperatures(results: Results) -> list[figures.Line]:
     for place, (width, found) in enumerate(results.by_width().items()):
         temperatures = sorted(t for t in found if t is not None)
         if temperatures:
-            errors = np.array([found[t].test for t in temperatures])
+            errors = [found[t].test for t in temperatures]
             middle = found[None].median if None in found else None
             lines.append(figures.Line(f"2×{width}", SERIES[1 + place], temperatures, errors, middle))
     return lines

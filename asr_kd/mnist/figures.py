@@ -25,14 +25,14 @@ class Line:
     Attributes:
         label, colour: of the line.
         temperatures: x.
-        errors: (x, seeds) test errors.
+        errors: for each x the test errors of the seeds.
         hard: median errors of the same network on labels alone, or None.
     """
 
     label: str
     colour: str
     temperatures: Sequence[float]
-    errors: np.ndarray
+    errors: Sequence[Sequence[int]]
     hard: float | None
 
 
@@ -41,7 +41,7 @@ def temperature_plot(lines: Sequence[Line]) -> Figure:
     """A panel a width: median test errors against T, seeds as small ticks, labels alone as a dashed line."""
     figure = Figure(figsize=(9.0, 3.0))
     for axes, line in zip(np.atleast_1d(figure.subplots(1, len(lines))), lines, strict=True):
-        middle = np.median(line.errors, axis=1)
+        middle = [np.median(seeds) for seeds in line.errors]
         for x, seeds in zip(line.temperatures, line.errors, strict=True):
             axes.plot([x] * len(seeds), seeds, "_", color=line.colour, markersize=7, alpha=0.6)
         axes.plot(line.temperatures, middle, color=line.colour, linewidth=1.4, marker="o", markersize=4)

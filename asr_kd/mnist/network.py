@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from asr_kd.storage import Stage, UserError
+from asr_kd.storage import MARK, Stage, UserError, read_json
 
 
 @dataclasses.dataclass
@@ -81,3 +81,9 @@ def stage_of(config: Config) -> Stage:
     if not config.digits or not set(config.digits) <= set(range(10)):
         raise UserError("--digits must be some of 0 to 9: correct the flag")
     return Stage("mnist", config.out, config, config.teachers)
+
+
+def finished(kind: Path) -> list[Path]:
+    """Folders of the seeds that are trained."""
+    marks = sorted(kind.glob(f"seed-*/{MARK}"), key=lambda path: int(path.parent.name.removeprefix("seed-")))
+    return [path.parent for path in marks if read_json(path)["status"] == "done"]

@@ -9,6 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from asr_kd.cli import run
+from asr_kd.mnist.network import finished
 from asr_kd.mnist.study import LABELS, PAST
 from asr_kd.storage import Stage, write_json
 
@@ -35,8 +36,11 @@ class Config:
 
 
 def main(config: Config) -> None:
-    marks = sorted(config.networks.glob("*/seed-*"))
-    stage = Stage("mnist report", config.out, {"command": config.command}, marks)
+    trained = [seed for kind in sorted(config.networks.iterdir()) for seed in finished(kind)]
+    unfinished = len(list(config.networks.glob("*/seed-*"))) - len(trained)
+    if unfinished:
+        print(f"{unfinished} networks are unfinished, and left out: run the study again for them")
+    stage = Stage("mnist report", config.out, {"command": config.command}, trained)
     if not stage.begin():
         return
     from asr_kd.mnist.digits import load_digits

@@ -11,6 +11,7 @@ import numpy as np
 
 from asr_kd.mnist.biases import Correction, correct
 from asr_kd.mnist.digits import Digits
+from asr_kd.mnist.network import finished
 from asr_kd.mnist.study import HELD_OUT
 from asr_kd.mnist.training import TEST_LOGITS, load_logits
 from asr_kd.storage import MARK, UserError, read_json
@@ -101,12 +102,6 @@ def collect(folder: Path, train: Digits, test: Digits) -> Results:
     for name in held_out.keys() & networks.keys():
         networks[name] = dataclasses.replace(networks[name], held_out=held_out[name])
     return Results(networks, corrections)
-
-
-def finished(kind: Path) -> list[Path]:
-    """Folders of the seeds that are trained."""
-    marks = sorted(kind.glob(f"seed-*/{MARK}"), key=lambda path: int(path.parent.name.removeprefix("seed-")))
-    return [path.parent for path in marks if read_json(path)["status"] == "done"]
 
 
 def _correct(folder: Path, digits: Sequence[int], train: Digits, test: Digits) -> Correction:
