@@ -351,6 +351,25 @@ def test_linear_in_batches_of_sequences_under_autocast():
         assert (a - b).norm() < 0.03 * b.norm()
 
 
+@both_forms
+def test_no_frames_at_all(form):
+    logits = torch.randn(0, 9, requires_grad=True)
+    parts = frame_kd_loss(logits, torch.zeros(0, 9), torch.zeros(0, dtype=torch.int64), temperature=2.0, lean=form)
+    assert [part.item() for part in parts] == [0, 0, 0, 0]
+    parts.total.backward()
+    assert logits.grad.shape == (0, 9)
+
+
+def test_an_infinite_hard_part_stays_there():
+    logits = torch.randn(2, 5)
+    logits[0, 1] = -torch.inf
+    soft_targets = CompactTargets(torch.tensor([[0], [2]]), torch.ones(2, 1), "none")
+    parts = frame_kd_loss(logits, soft_targets, torch.tensor([1, 2]))
+    assert parts.hard.item() == torch.inf
+    expected = -logits.log_softmax(1)[[0, 1], [0, 2]].mean().item()
+    assert parts.soft.item() == pytest.approx(expected) and parts.kl.item() == pytest.approx(expected)
+
+
 class Largest(TorchDispatchMode):
     """Elements of the largest tensor made."""
 

@@ -27,13 +27,14 @@ class LeanLoss(torch.autograd.Function):
         gradient = torch.empty_like(logits) if wanted else None
         for start in range(0, len(logits), rows):
             part = slice(start, start + rows)
-            room = sweep.room(0, len(logits[part]))
+            chunk = logits[part]
+            room = sweep.room(0, len(chunk))
             if gradient is None:
-                sweep(logits[part], part, room, None)
+                sweep(chunk, part, room, None)
             elif gradient.dtype == sweep.dtype:
-                sweep(logits[part], part, room, gradient[part])
+                sweep(chunk, part, room, gradient[part])
             else:
-                gradient[part] = sweep(logits[part], part, room, sweep.room(1, len(room)))
+                gradient[part] = sweep(chunk, part, room, sweep.room(1, len(chunk)))
         ctx.save_for_backward(gradient, sweep.unit)
         losses = sweep.losses()
         ctx.mark_non_differentiable(*losses[1:])
@@ -218,15 +219,15 @@ class _Sweep:
         self.share = share.to(self.dtype)
         # Gradients in float16 are kept per frame, and divided by the number of frames on the way back, after
         # whatever scale the caller applies against underflow.
-        self.unit = share.new_ones(())
+        self.unit, scale = share.new_ones(()), self.share
         if dtype == torch.float16 and len(share):
             self.unit = torch.where(share.max() > 0, share.max(), self.unit)
+            scale = self.share / self.unit.to(self.dtype)
         self.soft = (
             _CompactRows(targets, classes, self.dtype)
             if isinstance(targets, CompactTargets)
             else _DenseRows(targets, temperature, self.dtype)
         )
-        scale = self.share / self.unit.to(self.dtype) if dtype == torch.float16 else self.share
         self.soft_scale, self.hard_scale = (1 - self.hard_weight) * temperature * scale, self.hard_weight * scale
         self.labels = None if labels is None else labels.clamp(min=0).unsqueeze(1)
         # Σ 2^y, which is Σ e^(logits / T) of logits less their maximum; the same at T = 1; and y of the labels.
@@ -252,9 +253,10 @@ class _Sweep:
         if self.padded:
             values.masked_fill_(self.nothing, 0)
         means = values.double() @ self.share.double()  # in float64: the difference of the first two may be small
-        of_soft, of_hard = (1 - self.hard_weight) * self.temperature**2, self.hard_weight
-        mix = [[of_soft, 0, of_hard], [self.temperature**2, 0, 0], [0, 0, float(self.labels is not None)], [1, -1, 0]]
-        return (means.new_tensor(mix) @ means).to(self.dtype).unbind()
+        soft, kl = self.temperature**2 * means[0], means[0] - means[1]
+        hard = means[2] if self.labels is not None else torch.zeros_like(soft)
+        total = (1 - self.hard_weight) * soft + self.hard_weight * hard
+        return torch.stack([total, soft, hard, kl]).to(self.dtype).unbind()
 
     def __call__(self, logits: Tensor, part: slice, room: Tensor, out: Tensor | None) -> Tensor:
         """Add a chunk's losses.
@@ -316,7 +318,7 @@ def _chunk_rows(shape: torch.Size, device: torch.device) -> int:
         most = max(1, CPU_CHUNK * torch.get_num_threads() // classes)
     else:
         most = max(1, GPU_CHUNK // classes, -(-frames // 16))
-    return -(-frames // max(1, -(-frames // most)))
+    return max(1, -(-frames // max(1, -(-frames // most))))
 
 
 def _scaled(gradient: Tensor, factor: Tensor) -> Tensor:
