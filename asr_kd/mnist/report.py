@@ -36,7 +36,7 @@ class Config:
 
 
 def main(config: Config) -> None:
-    trained = [seed for kind in sorted(config.networks.iterdir()) for seed in finished(kind)]
+    trained = [seed for kind in sorted(config.networks.glob("*")) for seed in finished(kind)]
     unfinished = len(list(config.networks.glob("*/seed-*"))) - len(trained)
     if unfinished:
         print(f"{unfinished} networks are unfinished, and left out: run the study again for them")

@@ -84,7 +84,7 @@ def collect(folder: Path, train: Digits, test: Digits) -> Results:
         UserError: there is none.
     """
     networks, corrections, held_out = {}, {}, {}
-    for kind in sorted(path for path in folder.iterdir() if path.is_dir()):
+    for kind in sorted(folder.glob("*")):
         seeds = finished(kind)
         if not seeds:
             continue
