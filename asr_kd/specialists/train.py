@@ -41,8 +41,8 @@ class Config(source.Config):
     jobs: int = 0
     """Specialists trained at once, a process each; 0: one a core."""
     scheduler: str = ""
-    """Instead of processes here, the workers of a Dask cluster, which must see the same folders: its address, as
-    tcp://HOST:8786."""
+    """Instead of processes here, the workers of a Dask cluster: its address, as tcp://HOST:8786.  They must see the
+    same folders by the same names: give whole paths."""
 
 
 def main(config: Config) -> None:
