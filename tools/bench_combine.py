@@ -32,16 +32,14 @@ class Config:
     examples: int = 8192
     """Examples at once."""
     peak: float = 3.0
-    """Standard deviation of the random logits: at 3, a class in a thousand gets a tenth of the mass or more."""
+    """Standard deviation of the random logits: the larger, the more peaked the probabilities."""
     out: Path | None = None
     """Also write the figures as JSON."""
 
 
 def main(config: Config) -> None:
     torch.manual_seed(0)
-    rows = [
-        measure(config, overlap, likeliest) for overlap in (False, True) for likeliest in (1, 5, config.classes)
-    ]  # fmt: skip
+    rows = [measure(config, overlap, likeliest) for overlap in (False, True) for likeliest in (1, 5, config.classes)]
     print(f"{bench.machine('cpu')}; {config.classes} classes, {config.specialists} specialists of {config.special}\n")
     print(bench.table(rows))
     bench.write(config.out, {"machine": bench.machine("cpu"), "settings": vars(config) | {"out": None}, "rows": rows})
