@@ -39,6 +39,8 @@ class Config:
     """Greatest length of the weights that enter a hidden unit; 0: no limit."""
     jitter: int = 0
     """Training images are moved by up to so many pixels either way, anew in each epoch."""
+    bend: float = 0.0
+    """Training images are bent, anew in each epoch: how far, in pixels (standard deviation at 4×4 points)."""
     held_out: int = 0
     """So many of the training images, the last ones, are not learnt from but tested on."""
     digits: tuple[int, ...] = tuple(range(10))
@@ -74,8 +76,10 @@ def stage_of(config: Config) -> Stage:
         raise UserError("--epochs, --batch-size, --width and --layers must be positive: correct the flag")
     if not (0 <= config.dropout < 1 and 0 <= config.input_dropout < 1 and 0 <= config.hard_weight <= 1):
         raise UserError("--dropout and --input-dropout must lie in [0, 1), --hard-weight in [0, 1]: correct the flag")
-    if not config.temperature > 0 or not 0 <= config.jitter <= 28 or config.max_norm < 0:
-        raise UserError("--temperature must be positive, --jitter 0 to 28, --max-norm 0 or more: correct the flag")
+    if not config.temperature > 0 or not 0 <= config.jitter <= 28:
+        raise UserError("--temperature must be positive, --jitter 0 to 28: correct the flag")
+    if not (config.max_norm >= 0 and 0 <= config.bend < 28):
+        raise UserError("--max-norm must be 0 or more, --bend 0 to less than 28: correct the flag")
     if not 0 <= config.held_out < 60_000:
         raise UserError("--held-out must be 0 or more, and leave some of the 60,000 images: correct the flag")
     if not config.digits or not set(config.digits) <= set(range(10)):

@@ -36,7 +36,8 @@ def train_network(config: Config) -> dict[str, Any]:
     teachers = Teachers(config.teachers, config.temperature, dtype, device) if config.teachers else None
     seen, held_out = train.split(config.held_out)
     chosen = seen.only(config.digits)
-    images = ImageLoader(chosen, config.batch_size, config.jitter, config.input_dropout, teachers, dtype, device)
+    distortion = (config.jitter, config.bend, config.input_dropout)
+    images = ImageLoader(chosen, config.batch_size, *distortion, teachers, dtype, device)
     torch.manual_seed(config.seed)
     shape = Shape(config.layers, config.width, 10, left=0, right=0, feature_dim=SIZE * SIZE, dropout=config.dropout)
     model = AcousticModel(shape).to(device)
