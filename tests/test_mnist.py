@@ -14,7 +14,7 @@ from asr_kd.mnist import biases, study
 from asr_kd.mnist.digits import FILES, Digits, _ArraysOnly, as_idx, load_digits, parse_idx, read_package
 from asr_kd.mnist.digits import Config as DigitsConfig
 from asr_kd.mnist.digits import main as write_digits
-from asr_kd.mnist.images import ImageLoader
+from asr_kd.mnist.images import ImageLoader, Teachers, bent
 from asr_kd.mnist.network import Config, main, stage_of
 from asr_kd.mnist.training import TEST_LOGITS, errors, limit_norms, load_logits
 from asr_kd.models import AcousticModel, Shape
@@ -107,6 +107,28 @@ def test_jitter_moves_images(data: Path) -> None:
     assert torch.equal(still.sort(0).values, torch.from_numpy(few.images).flatten(1).div(255).sort(0).values)
 
 
+def test_bending_displaces_points() -> None:
+    """In an image that says where each pixel is: as far as asked at the points, and smoothly in between."""
+    ramp = torch.linspace(0, 1, 28).expand(28, 28).reshape(1, 784)
+    images = ramp.expand(3000, -1)
+    assert torch.allclose(bent(images[:2], 0.0, torch.Generator()), images[:2], atol=1e-5)
+    found = bent(images, 1.5, torch.Generator().manual_seed(0))
+    assert torch.equal(found, bent(images, 1.5, torch.Generator().manual_seed(0)))
+    moved = 27 * (found - ramp).view(-1, 28, 28)
+    assert moved[:, [9, 9, 18, 18], [9, 18, 9, 18]].std(0).tolist() == pytest.approx([1.5] * 4, rel=0.05)
+    assert moved[:, 9:19, 9:19].diff(dim=1).abs().max() < 1.5
+
+
+@pytest.mark.parametrize("bend", [0.0, 1.0])
+def test_soft_targets_are_those_of_the_image_as_it_is(data: Path, teacher: Path, bend: float) -> None:
+    _, test = load_digits(data)
+    teachers = Teachers([teacher], 4.0, torch.float32, "cpu")
+    loader = ImageLoader(Digits(test.images[:60], test.labels[:60]), 25, jitter=1, bend=bend, teachers=teachers)
+    for epoch in range(6):  # 9 places: by then most are known, and some not
+        for batch in loader.epoch(epoch):
+            torch.testing.assert_close(batch.soft, teachers(batch.windows))
+
+
 def test_offsets_count_errors() -> None:
     random = np.random.default_rng(0)
     logits, labels = random.normal(size=(200, 10)), random.integers(0, 10, 200)
@@ -168,7 +190,15 @@ def test_a_digit_that_was_never_seen(data: Path, teacher: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"epochs": 0}, {"dropout": 1.0}, {"temperature": 0.0}, {"jitter": 29}, {"digits": (10,)}, {"digits": ()}],
+    [
+        {"epochs": 0},
+        {"dropout": 1.0},
+        {"temperature": 0.0},
+        {"jitter": 29},
+        {"bend": -1.0},
+        {"digits": (10,)},
+        {"digits": ()},
+    ],
 )
 def test_impossible_settings_are_refused(changes: dict[str, object]) -> None:
     with pytest.raises(UserError, match="correct the flag"):
@@ -177,10 +207,11 @@ def test_impossible_settings_are_refused(changes: dict[str, object]) -> None:
 
 def test_the_study_names_every_network() -> None:
     names = list(study.students_of((1, 2, 3, 4, 5), quick=False))
-    assert len(names) == len(set(names)) == 1 + 3 * 11 + 1 + 1 + 2 * 8
+    assert len(names) == len(set(names)) == 1 + 3 * 11 + 1 + 1 + 6 + 5 + 5
     assert (
         study.settings_of("width-30-t-2.5")["temperature"] == 2.5 and study.settings_of("width-30-t-2.5")["width"] == 30
     )
-    assert study.settings_of("unlabelled-t-inf")["temperature"] == np.inf
+    assert study.settings_of("matched-t-inf")["temperature"] == np.inf
+    assert set(names) - set(study.LABELS) == {name for name in names if name.startswith(("width-", study.HELD_OUT))}
     assert study.settings_of("held-out-jittered") == {**study.settings_of("jittered"), "held_out": 10_000}
     assert study.settings_of("ensemble-jittered")["jitter"] == 2 and study.settings_of("only-7-8")["digits"] == (7, 8)

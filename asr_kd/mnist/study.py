@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from asr_kd.storage import UserError
 
 WIDTHS = (300, 100, 30)
 TEMPERATURES = (1.0, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0, 40.0)
+#: Of networks on soft targets alone, from low to the limit of high temperatures, where logits are matched.
+MATCHED = (1.0, 4.0, 20.0, 100.0, math.inf)
 ALL = tuple(range(10))
 #: Names of networks in words.
 LABELS = {
@@ -25,13 +28,15 @@ LABELS = {
     "unlabelled": "no labels",
     "jittered": "transfer set moved by up to two pixels",
     "ensemble": "all large networks as teachers",
-    "ensemble-jittered": "all large networks, transfer set moved",
+    "ensemble-jittered": "all large networks, transfer set moved by up to two pixels",
+    "ensemble-bent": "all large networks, transfer set moved by up to a pixel and bent",
+    "bent-hard": "no teacher: labels alone, images moved by up to a pixel and bent",
+    **{f"matched-t-{t:g}": f"T = {t:g}" for t in MATCHED if t < math.inf},
+    "matched-t-inf": "logits matched",
 }
 #: What part 5 tries beside labels and one teacher's soft targets at T = 20.
-PAST = (
-    "unlabelled", "jittered", "ensemble", "ensemble-jittered", *(f"unlabelled-t-{t}" for t in ("1", "4", "100", "inf"))
-)  # fmt: skip
-#: Before the name of a network that learns from the first 50,000 images alone, to choose among those of part 5.
+PAST = ("unlabelled", "jittered", "ensemble", "ensemble-jittered", "ensemble-bent", "bent-hard")
+#: Before the name of a student that learns from the first 50,000 images alone, to choose among those of part 5.
 HELD_OUT = "held-out-"
 
 
@@ -79,7 +84,12 @@ def waves(config: Config) -> Iterator[tuple[str, list[Network]]]:
         for seed in seeds[:1] if name.startswith(HELD_OUT) else seeds:
             own = tuple(t.out for t in teachers) if "ensemble" in name else (teachers[seed].out,)
             students.append(_network(config, name, seed, () if name.endswith("-hard") else own))
-    yield "students", sorted(students, key=lambda n: -n.width * n.epochs * len(n.digits))
+    yield "students", sorted(students, key=_work, reverse=True)
+
+
+def _work(network: Network) -> float:
+    """Roughly how long a student takes, to have no core wait for the last one."""
+    return network.width * network.epochs * len(network.digits) * (1 + len(network.teachers) * (network.bend > 0))
 
 
 def _network(config: Config, name: str, seed: int, teachers: Sequence[Path] = ()) -> Network:
@@ -104,7 +114,8 @@ def students_of(parts: Sequence[int], quick: bool) -> Iterator[str]:
         yield "only-7-8"
     if 5 in parts:
         yield from PAST
-        yield from (HELD_OUT + name for name in PAST)
+        yield from (HELD_OUT + name for name in PAST if not name.endswith("-hard"))
+        yield from (f"matched-t-{temperature:g}" for temperature in MATCHED)
 
 
 def settings_of(name: str) -> dict[str, Any]:
@@ -124,12 +135,16 @@ def settings_of(name: str) -> dict[str, Any]:
     parts = name.split("-")
     if parts[0] == "width":
         settings |= {"width": int(parts[1]), "epochs": 40}
+    if parts[0] == "matched":
+        settings |= {"width": 300, "epochs": 40, "hard_weight": 0.0}
     if "t" in parts:
         settings["temperature"] = float(parts[-1])
     if "unlabelled" in parts:
         settings["hard_weight"] = 0.0
     if "jittered" in parts:
         settings["jitter"] = 2
+    if "bent" in parts:
+        settings |= {"jitter": 1, "bend": 1.0}
     if name == "without-3":
         settings["digits"] = tuple(digit for digit in ALL if digit != 3)
     if name == "only-7-8":
