@@ -7,7 +7,7 @@
 # --help lists the options.  Every stage keeps a completion mark with the fingerprint of its inputs: the same
 # command run again skips what is done, redoes what changed, and goes on where it was killed.
 set -euo pipefail
-command="bash recipes/librispeech/run.sh${*:+ $*}"
+command="bash recipes/librispeech/run.sh${*:+$(printf ' %q' "$@")}"
 recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 conf=embedded exp="" stage=0 stop_stage=99 teachers=3 seeds=1 corpus=() also=() lm_text=()

@@ -6,7 +6,7 @@
 #
 # What is trained already is skipped, so the same command goes on where it was killed.
 set -euo pipefail
-command="bash recipes/mnist/run.sh${*:+ $*}"
+command="bash recipes/mnist/run.sh${*:+$(printf ' %q' "$@")}"
 recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 exp="" data=() study=()

@@ -8,7 +8,7 @@
 #
 # What is finished already is skipped, so the same command goes on where it was killed.
 set -euo pipefail
-command="bash recipes/specialists/run.sh${*:+ $*}"
+command="bash recipes/specialists/run.sh${*:+$(printf ' %q' "$@")}"
 recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 exp="" data=() folders=() speech="" conf=""
