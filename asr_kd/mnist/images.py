@@ -17,7 +17,6 @@ from asr_kd.losses import average_distributions
 from asr_kd.mnist.digits import SIZE, Digits
 from asr_kd.models import MaskPool, load_model, scores
 
-BLOCK = 5000  # images scored at once
 POINTS = 4  # a side of the grid of points that bending displaces
 KEPT = 1 << 28  # bytes of soft targets that may be kept: enough for five by five places of all images
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,11 @@ from asr_kd.storage import UserError
 
 WIDTHS = (300, 100, 30)
 TEMPERATURES = (1.0, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0, 40.0)
-#: Of networks on soft targets alone, from low to the limit of high temperatures, where logits are matched.
-MATCHED = (1.0, 4.0, 20.0, 100.0, math.inf)
+#: Networks on soft targets alone, from low to the limit of high temperatures, in words.
+MATCHED = {
+    "matched-t-1": "T = 1", "matched-t-4": "T = 4", "matched-t-20": "T = 20", "matched-t-100": "T = 100",
+    "matched-t-inf": "logits matched",
+}  # fmt: skip
 ALL = tuple(range(10))
 #: Names of networks in words.
 LABELS = {
@@ -31,8 +33,7 @@ LABELS = {
     "ensemble-jittered": "all large networks, transfer set moved by up to two pixels",
     "ensemble-bent": "all large networks, transfer set moved by up to a pixel and bent",
     "bent-hard": "no teacher: labels alone, images moved by up to a pixel and bent",
-    **{f"matched-t-{t:g}": f"T = {t:g}" for t in MATCHED if t < math.inf},
-    "matched-t-inf": "logits matched",
+    **MATCHED,
 }
 #: What part 5 tries beside labels and one teacher's soft targets at T = 20.
 PAST = ("unlabelled", "jittered", "ensemble", "ensemble-jittered", "ensemble-bent", "bent-hard")
@@ -116,7 +117,7 @@ def students_of(parts: Sequence[int], quick: bool) -> Iterator[str]:
         yield from PAST
         if not quick:
             yield from (HELD_OUT + name for name in PAST if not name.endswith("-hard"))
-        yield from (f"matched-t-{temperature:g}" for temperature in (MATCHED[::4] if quick else MATCHED))
+        yield from list(MATCHED)[:: 4 if quick else 1]
 
 
 def settings_of(name: str) -> dict[str, Any]:

@@ -15,13 +15,14 @@ from torch.nn import functional as F
 from asr_kd.frames import Batch
 from asr_kd.losses import logit_matching_loss
 from asr_kd.mnist.digits import SIZE, Digits, load_digits
-from asr_kd.mnist.images import BLOCK, ImageLoader, Teachers, as_inputs
+from asr_kd.mnist.images import ImageLoader, Teachers, as_inputs
 from asr_kd.mnist.network import Config
 from asr_kd.models import AcousticModel, Shape, device_and_dtype, load_model
 from asr_kd.storage import save_array, write_json
 from asr_kd.trainer import Step, fit, save_tensors, weights_of
 
 TEST_LOGITS = "test_logits.npy"
+BLOCK = 5000  # images scored at once
 
 
 def train_network(config: Config) -> dict[str, Any]:
