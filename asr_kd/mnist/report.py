@@ -46,13 +46,14 @@ def main(config: Config) -> None:
     from asr_kd.mnist.digits import load_digits
     from asr_kd.mnist.drawings import drawings
     from asr_kd.mnist.results import collect
-    from asr_kd.report.study import Picture, write_report
+    from asr_kd.report.draw import Drawing
+    from asr_kd.report.study import write_report
 
     train, test = load_digits(config.data)
     results = collect(config.networks, train, test)
     write_json(config.out / "results.json", dataclasses.asdict(results) | {"gap_closed": results.gap_closed})
     sections = [section for section in tables(results) if section.table.rows]
-    pictures = (Picture(*drawn, wide=True) for drawn in drawings(config.networks, results, train, test))
+    pictures = (Drawing(*drawn, wide=True) for drawn in drawings(config.networks, results, train, test))
     write_report(config.out, TITLE, sections, pictures, config.command)
     stage.finish(networks=len(results.networks))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,18 +23,30 @@ from asr_kd.storage import MARK, UserError, read_json
 
 @dataclass(frozen=True)
 class Drawing:
-    """One figure of the page.
+    """One figure of a page.
 
     Attributes:
-        name: of its file; drawings with the same ``group`` stand under one heading.
+        name: of its files.
+        caption: below it.
+        figure: Matplotlib's.
         wide: takes the whole width.
+        group: drawings of the same one stand under one heading.
     """
 
     name: str
-    group: str
     caption: str
-    svg: str
+    figure: Figure
     wide: bool = False
+    group: str = "Figures"
+
+    @functools.cached_property
+    def svg(self) -> str:
+        """For a page."""
+        return render(self.figure, self.name)
+
+    def named(self, name: str) -> Drawing:
+        """The same under another name."""
+        return dataclasses.replace(self, name=name)
 
 
 def draw(
@@ -40,8 +54,8 @@ def draw(
 ) -> Iterator[Drawing]:
     """All figures but the posteriorgram for which there is something to draw."""
     colours = colours_of(systems)
-    yield from _table_one(results, colours)
-    yield from _curves(curves, colours)
+    yield from table_drawings(results, colours)
+    yield from curve_drawings(curves, colours)
     yield from _sweeps(experiment.root, systems, colours)
     yield from _boundaries(experiment.boundaries)
 
@@ -53,17 +67,14 @@ def colours_of(systems: Sequence[System]) -> dict[str, str]:
     return {system.name: colours.get(system.name, SERIES[0]) for system in systems}
 
 
-def _drawing(name: str, group: str, caption: str, figure: Figure, wide: bool = False) -> Drawing:
-    return Drawing(name, group, caption, render(figure, name), wide)
-
-
-def _table_one(results: Results, colours: Mapping[str, str]) -> Iterator[Drawing]:
+def table_drawings(results: Results, colours: Mapping[str, str]) -> Iterator[Drawing]:
+    """Frame accuracies, and word error rates of each test set."""
     group = "Table 1 as a picture"
     accuracies = [dots for row in results.rows if (dots := _accuracy_dots(row, colours[row.name])) is not None]
     if accuracies:
         caption = "Senones right, of all test frames. Dots: means over seeds; ticks: seeds."
         figure = figures.dot_plot(accuracies, "Test frame accuracy", "frames right, %")
-        yield _drawing("frame-accuracy", group, caption, figure)
+        yield Drawing("frame-accuracy", caption, figure, group=group)
     for role in results.roles:
         rows = [
             figures.Dots(row.label, colours[row.name], words.wer, list(words.seeds.values()), words.low, words.high)
@@ -72,7 +83,8 @@ def _table_one(results: Results, colours: Mapping[str, str]) -> Iterator[Drawing
         ]
         if rows and role != "dev":
             caption = f"Word error rate on {role}. Bars: 95 % bootstrap intervals, seeds pooled; ticks: seeds."
-            yield _drawing(f"wer-{role}", group, caption, figures.dot_plot(rows, f"WER, {role}", "words wrong, %"))
+            figure = figures.dot_plot(rows, f"WER, {role}", "words wrong, %")
+            yield Drawing(f"wer-{role}", caption, figure, group=group)
 
 
 def _accuracy_dots(row: Row, colour: str) -> figures.Dots | None:
@@ -80,7 +92,8 @@ def _accuracy_dots(row: Row, colour: str) -> figures.Dots | None:
     return figures.Dots(row.label, colour, fmean(seeds), seeds) if seeds else None
 
 
-def _curves(curves: Sequence[Curve], colours: Mapping[str, str]) -> Iterator[Drawing]:
+def curve_drawings(curves: Sequence[Curve], colours: Mapping[str, str]) -> Iterator[Drawing]:
+    """Accuracy and loss by update."""
     for key, title, unit, caption in (
         ("dev_accuracy", "Dev frame accuracy", "%", "after each epoch"),
         ("dev_loss", "Dev cross-entropy", "nats a frame", "against the aligned senones, at temperature 1"),
@@ -91,7 +104,7 @@ def _curves(curves: Sequence[Curve], colours: Mapping[str, str]) -> Iterator[Dra
             labelled = _means(curves, key, colours)
             figure = figures.line_plot([*series, *labelled], title, "updates", unit)
             caption = f"{title}, {caption}. Thin: seeds; thick: mean."
-            yield _drawing(key.replace("_", "-"), "Learning curves", caption, figure)
+            yield Drawing(key.replace("_", "-"), caption, figure, group="Learning curves")
 
 
 def _line(curve: Curve, key: str, colour: str) -> figures.Series | None:
@@ -131,7 +144,7 @@ def _sweeps(exp: Path, systems: Sequence[System], colours: Mapping[str, str]) ->
     if sweeps:
         caption = "Word error rate on dev against acoustic scale, at the best word insertion penalty for each."
         figure = figures.sweep_plot(sweeps, "WER against acoustic scale, dev")
-        yield _drawing("acoustic-scale", "Tuning and alignment", caption, figure)
+        yield Drawing("acoustic-scale", caption, figure, group="Tuning and alignment")
 
 
 def _boundaries(folder: Path) -> Iterator[Drawing]:
@@ -151,7 +164,7 @@ def _boundaries(folder: Path) -> Iterator[Drawing]:
         "The outermost bars hold all that is further away."
     )
     figure = figures.histogram(edges.tolist(), counts.tolist(), "Alignment against truth", "error, ms", (-30, 30))
-    yield _drawing("boundaries", "Tuning and alignment", caption, figure)
+    yield Drawing("boundaries", caption, figure, group="Tuning and alignment")
 
 
 def draw_utterance(experiment: Experiment, systems: Sequence[System], results: Results, wanted: str) -> Drawing | None:
@@ -192,4 +205,4 @@ def draw_utterance(experiment: Experiment, systems: Sequence[System], results: R
         "posteriors summed into phones, in the order in which they are spoken; opacity is the square root of the "
         "probability; boxes are the alignment."
     )
-    return _drawing("posteriorgram", "Posteriorgrams", caption, figures.posteriorgram(utterance), wide=True)
+    return Drawing("posteriorgram", caption, figures.posteriorgram(utterance), wide=True, group="Posteriorgrams")

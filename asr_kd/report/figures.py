@@ -49,7 +49,7 @@ class Dots:
 @styled
 def dot_plot(rows: Sequence[Dots], title: str, unit: str) -> Figure:
     """A line a system: mean as a dot, seeds as small rings, interval as a bar; labels above the lines."""
-    figure, axes = _panel(title, "", (PANEL[0], 0.85 + 0.52 * len(rows)))
+    figure, axes = panel(title, "", (PANEL[0], 0.85 + 0.52 * len(rows)))
     for place, row in enumerate(rows):
         height = -place
         axes.axhline(height, color=HAIR, linewidth=0.7, zorder=0)
@@ -74,7 +74,7 @@ def dot_plot(rows: Sequence[Dots], title: str, unit: str) -> Figure:
     return figure
 
 
-def _panel(title: str, y_unit: str, size: tuple[float, float] = PANEL) -> tuple[Figure, Axes]:
+def panel(title: str, y_unit: str, size: tuple[float, float] = PANEL) -> tuple[Figure, Axes]:
     """One figure with its title at the left edge and the unit of y above the axis."""
     figure = Figure(figsize=size)
     figure.suptitle(title, x=0.01, ha="left", fontsize=10.5, fontweight="bold")
@@ -96,7 +96,7 @@ class Series:
 @styled
 def line_plot(series: Sequence[Series], title: str, x_unit: str, y_unit: str) -> Figure:
     """Lines with labels at their ends, pushed apart where they would overlap."""
-    figure, axes = _panel(title, y_unit)
+    figure, axes = panel(title, y_unit)
     for line in series:
         width, alpha = (1.4, 1.0) if line.label else (0.9, 0.45)
         axes.plot(line.x, line.y, color=line.colour, linewidth=width, alpha=alpha)
@@ -104,11 +104,11 @@ def line_plot(series: Sequence[Series], title: str, x_unit: str, y_unit: str) ->
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(FuncFormatter(thousands))
     axes.yaxis.set_major_locator(MaxNLocator(6))
-    _label_ends(axes, [line for line in series if line.label])
+    label_ends(axes, [line for line in series if line.label])
     return figure
 
 
-def _label_ends(axes: Axes, series: Sequence[Series]) -> None:
+def label_ends(axes: Axes, series: Sequence[Series]) -> None:
     low, high = axes.get_ylim()
     gap = 0.075 * (high - low)
     heights = spread_out([line.y[-1] for line in series], gap, low + gap / 2, high - gap / 2)
@@ -169,7 +169,7 @@ def sweep_plot(sweeps: Sequence[Sweep], title: str) -> Figure:
 @styled
 def histogram(edges: Sequence[float], counts: Sequence[int], title: str, unit: str, marks: Sequence[float]) -> Figure:
     """Bars between ``edges`` (one more than ``counts``), in per cent of all; dashed lines at ``marks``."""
-    figure, axes = _panel(title, "boundaries, %")
+    figure, axes = panel(title, "boundaries, %")
     shares = 100 * np.asarray(counts) / max(1, sum(counts))
     axes.bar(edges[:-1], shares, np.diff(edges), align="edge", color=SERIES[1], edgecolor=PAGE, linewidth=0.5)
     axes.set_xlabel(unit)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from asr_kd.report import tables
@@ -59,8 +59,7 @@ def page(title: str, results: Results, drawings: Sequence[Drawing]) -> str:
         table_html(tables.table_one(results), "first"),
         note_html(tables.NOTES),
     ]
-    for group, members in groupby(drawings, key=lambda drawing: drawing.group):
-        parts += [f"<h2>{html.escape(group)}</h2>", figures_html(members)]
+    parts += figure_parts(drawings)
     if results.comparisons:
         parts += ["<h2>Paired comparisons</h2>", table_html(tables.compared(results), "first")]
         parts.append(note_html(tables.COMPARISON_NOTES))
@@ -103,7 +102,14 @@ def table_html(table: tables.Table, kind: str = "") -> str:
     return f'<div class="scroll"><table class="{kind}"><thead>{head}</thead>\n<tbody>{body}</tbody></table></div>'
 
 
-def figures_html(drawings: Iterable[Drawing]) -> str:
+def figure_parts(drawings: Iterable[Drawing]) -> Iterator[str]:
+    """Each group's heading and its figures."""
+    for group, members in groupby(drawings, key=lambda drawing: drawing.group):
+        yield f"<h2>{html.escape(group)}</h2>"
+        yield _figures_html(members)
+
+
+def _figures_html(drawings: Iterable[Drawing]) -> str:
     """Figures side by side, as many as fit."""
     shown = []
     for drawing in drawings:
