@@ -8,7 +8,7 @@ consecutive rows of it, so a batch of windows is read from overlapping runs of i
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from asr_kd.copies import clean_id
+from asr_kd.losses.targets import IGNORED
 from asr_kd.parallel import ahead
 from asr_kd.soft_targets.rows import TargetRows
 from asr_kd.storage import UserError
@@ -34,13 +36,15 @@ class Batch:
 
     Attributes:
         windows: (B, window × D) normalised log-mels, in the loader's dtype.
-        labels: (B,) int64 senones.
+        labels: (B,) int64 senones; ``IGNORED`` where nobody transcribed.
         soft: soft targets, compact from a store or dense (B, C) float32 from teachers online; or None.
+        some_unlabelled: there may be labels that are ``IGNORED``.
     """
 
     windows: Tensor
     labels: Tensor
     soft: CompactTargets | Tensor | None
+    some_unlabelled: bool = False
 
 
 @dataclasses.dataclass
@@ -73,19 +77,20 @@ class FrameLoader:
     """Batches of context windows over the cuts of one role.
 
     Args:
-        cuts: Lhotse cut manifest whose cuts carry ``senones``.
+        cuts: Lhotse cut manifests whose cuts carry ``senones``, or else learn from soft targets alone.
         normaliser: reads the features of a cut, (T, D) (asr_kd.features.Normaliser).
         left, right: context frames around the labelled one.
         batch_size: windows a batch; the last one of an epoch may be smaller.
         soft_targets: adds each frame's soft target to the batches; a store, or teachers beside the student.
         select: chooses and shuffles some frames of a pool by their labels (asr_kd.specialists.special); None: all.
+        bootstrap: of a draw of the cuts with replacement, as many as there are; None: all of them once.
         pool_frames: frames held at once.  A corpus that fits into one pool is read only once.
         dtype: of the windows; bfloat16 halves memory traffic where training computes in it.
     """
 
     def __init__(
         self,
-        cuts: Path,
+        cuts: Path | Sequence[Path],
         normaliser: Callable[[MonoCut], np.ndarray],
         left: int = 20,
         right: int = 5,
@@ -95,12 +100,20 @@ class FrameLoader:
         dtype: torch.dtype = torch.float32,
         device: str = "cpu",
         select: Selection | None = None,
+        bootstrap: int | None = None,
     ) -> None:
-        self.cuts, self.normaliser, self.select = cuts, normaliser, select
+        self.normaliser, self.select = normaliser, select
         self.left, self.right, self.batch_size = left, right, batch_size
         self.soft_targets, self.pool_frames, self.dtype, self.device = soft_targets, pool_frames, dtype, device
-        self.manifest = _manifest(cuts)
-        self.frames = sum(cut.senones.shape[0] for cut in self.manifest)
+        self.manifest = [cut for path in ([cuts] if isinstance(cuts, Path) else cuts) for cut in _manifest(path)]
+        if bootstrap is not None:
+            drawn = np.random.default_rng([bootstrap, 2]).integers(len(self.manifest), size=len(self.manifest))
+            self.manifest = [self.manifest[index] for index in sorted(drawn)]
+        unlabelled = next((cut for cut in self.manifest if not cut.has_custom("senones")), None)
+        self.some_unlabelled = unlabelled is not None
+        if unlabelled is not None and soft_targets is None:
+            raise UserError(f"{unlabelled.id} has no senones: give soft targets to learn from, or aligned cuts")
+        self.frames = sum(map(_frames_of, self.manifest))
         self._kept: _Pool | None = None
 
     def __len__(self) -> int:
@@ -124,11 +137,11 @@ class FrameLoader:
         frames = 0
         for index in order.permutation(len(self.manifest)):
             cut = self.manifest[index]
-            if group and frames + cut.senones.shape[0] > self.pool_frames // 2:
+            if group and frames + _frames_of(cut) > self.pool_frames // 2:
                 yield self._read(group)
                 group, frames = [], 0
             group.append(cut)
-            frames += cut.senones.shape[0]
+            frames += _frames_of(cut)
         yield self._read(group)
 
     def _read(self, cuts: list[MonoCut]) -> _Pool:
@@ -136,7 +149,8 @@ class FrameLoader:
         row = 0
         for cut in cuts:
             features = self.normaliser(cut)
-            senones = cut.load_custom("senones")
+            known = cut.has_custom("senones")
+            senones = cut.load_custom("senones") if known else np.full(len(features), IGNORED)
             if len(senones) != len(features):
                 raise UserError(
                     f"{cut.id} has {len(features)} frames and {len(senones)} senones: run the alignment again"
@@ -145,8 +159,10 @@ class FrameLoader:
             starts.append(np.arange(row, row + len(features)))
             labels.append(senones)
             row += self.left + len(features) + self.right
-            if self.soft_targets is not None and (part := self.soft_targets.read(cut.id, len(features))) is not None:
-                soft.append(part)
+            if self.soft_targets is not None:
+                # A noisy copy learns what teachers heard in the clean recording.
+                part = self.soft_targets.read(clean_id(cut.id), len(features))
+                soft += [] if part is None else [part]
         return _Pool(
             torch.from_numpy(np.concatenate(rows)).to(self.dtype),
             np.concatenate(starts),
@@ -162,7 +178,8 @@ class FrameLoader:
             chosen = windows(pool.starts[index]).to(self.device)
             labels = pool.labels[torch.from_numpy(index)].to(self.device)
             targets = self.soft_targets
-            yield Batch(chosen, labels, None if targets is None else targets.batch(pool.soft, index, chosen))
+            soft = None if targets is None else targets.batch(pool.soft, index, chosen)
+            yield Batch(chosen, labels, soft, self.some_unlabelled)
 
 
 def _windows(rows: Tensor, width: int) -> Callable[[np.ndarray], Tensor]:
@@ -174,6 +191,10 @@ def _windows(rows: Tensor, width: int) -> Callable[[np.ndarray], Tensor]:
     row = rows.shape[1] * rows.element_size()
     runs = np.ndarray(len(rows) - width + 1, f"V{width * row}", rows.view(torch.uint8).numpy(), strides=(row,))
     return lambda starts: torch.from_numpy(runs[starts].view(np.uint8).reshape(len(starts), -1)).view(rows.dtype)
+
+
+def _frames_of(cut: MonoCut) -> int:
+    return int(cut.senones.shape[0] if cut.has_custom("senones") else cut.num_frames)
 
 
 def _manifest(path: Path) -> list[MonoCut]:

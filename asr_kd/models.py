@@ -188,6 +188,18 @@ def load_model(folder: Path | str, device: str = "cpu") -> AcousticModel:
     return model.to(device).eval()
 
 
+def start(model: AcousticModel, folder: Path) -> None:
+    """Give a network the weights of another one of its size.
+
+    Raises:
+        UserError: the other network is missing, damaged, or of another size.
+    """
+    other = load_model(folder)
+    if dataclasses.replace(other.shape, dropout=model.shape.dropout) != model.shape:
+        raise UserError(f"the network in {folder} is of another size: give --start-from one of {model.shape}")
+    model.load_state_dict(other.state_dict())
+
+
 def load_tensors(path: Path, shapes: dict[str, torch.Size] | None = None) -> dict[str, Tensor]:
     """Read safetensors; with ``shapes``, names and shapes must be exactly these.
 

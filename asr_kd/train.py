@@ -26,9 +26,19 @@ class Config:
     """Each network goes to OUT/seed-N."""
     seeds: tuple[int, ...] = (0,)
     """One network for each seed (initial weights, order of frames, dropout)."""
+    same_order: bool = False
+    """All seeds see the frames in the order of seed 0."""
+    bootstrap: bool = False
+    """Each seed trains on as many cuts as there are, drawn from them with replacement."""
+    train_cuts: tuple[Path, ...] = ()
+    """Cuts to train on, instead of cuts_train of --cuts; those without senones learn from soft targets alone."""
     preset: Literal["tiny", "quarter", "small", "medium", "large", "paper"] = "medium"
     """Hidden layers and units: tiny 2×128, quarter 4×192 (a quarter of medium), small 4×256, medium 4×512,
     large 6×1024, paper 8×2560."""
+    layers: int = 0
+    """Hidden layers; 0: the preset's."""
+    width: int = 0
+    """Units in each hidden layer; 0: the preset's."""
     left: int = 20
     """Context frames (10 ms each) before the labelled one."""
     right: int = 5
@@ -37,6 +47,8 @@ class Config:
     """Share of hidden units dropped in training."""
     batch_norm: bool = False
     """Normalise the input of every ReLU over the batch: on little speech, more frames right for a tenth more time."""
+    start_from: Path | None = None
+    """Network of the same size whose weights it begins with; none: random ones."""
     soft_targets: Path | None = None
     """Store of soft targets (made by asr_kd.soft_targets); none: hard targets alone."""
     teachers: tuple[Path, ...] = ()
@@ -70,9 +82,8 @@ def main(*configs: Config) -> None:
     stages: list[tuple[Stage, tuple[Config, int]]] = []
     for config in configs:
         check(config)
-        inputs = [config.features, config.cuts / "cuts_train.jsonl.gz", config.cuts / "cuts_dev.jsonl.gz"]
-        if config.soft_targets is not None:
-            inputs.append(config.soft_targets)
+        inputs = [config.features, *training_cuts(config), config.cuts / "cuts_dev.jsonl.gz"]
+        inputs += [path for path in (config.start_from, config.soft_targets) if path is not None]
         inputs += config.teachers
         for seed in config.seeds:
             settings = {**vars(config), "seeds": seed}
@@ -88,12 +99,19 @@ def main(*configs: Config) -> None:
         run_stages(executor, train_network, todo, "training", "network")
 
 
+def training_cuts(config: Config) -> tuple[Path, ...]:
+    """Manifests of the cuts to train on."""
+    return config.train_cuts or (config.cuts / "cuts_train.jsonl.gz",)
+
+
 def check(config: Config) -> None:
     """Refuse settings that cannot work, before anything is read."""
     if not config.seeds or len(set(config.seeds)) != len(config.seeds):
         raise UserError("--seeds must name different seeds, at least one: correct the flag")
     if config.epochs < 1 or config.batch_size < 1 or not 0 <= config.dropout < 1:
         raise UserError("--epochs and --batch-size must be positive, --dropout in [0, 1): correct the flag")
+    if config.layers < 0 or config.width < 0:
+        raise UserError("--layers and --width must be positive, or 0 for the preset's: correct the flag")
     if config.soft_targets is not None and config.teachers:
         raise UserError("--soft-targets and --teachers are two ways to the same: leave one out")
     if config.temperature < 0:

@@ -12,7 +12,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,12 +27,13 @@ from torch.utils.tensorboard import SummaryWriter
 from asr_kd.features import Normaliser
 from asr_kd.frames import Batch, FrameLoader
 from asr_kd.losses import frame_kd_loss
-from asr_kd.models import PRESETS, AcousticModel, Shape, device_and_dtype, load_tensors, scores
+from asr_kd.losses.targets import IGNORED
+from asr_kd.models import PRESETS, AcousticModel, Shape, device_and_dtype, load_tensors, scores, start
 from asr_kd.parallel import progress
 from asr_kd.soft_targets.online import OnlineTargets
 from asr_kd.soft_targets.store import SoftTargets
 from asr_kd.storage import atomic_open, atomic_path, read_json, save_array, stage_fingerprint, write_json
-from asr_kd.train import Config
+from asr_kd.train import Config, training_cuts
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 
@@ -79,7 +80,7 @@ class Step:
         """Update the weights.
 
         Returns:
-            loss, correct (share of frames), and with soft targets soft, hard and kl: means over the batch.
+            loss; correct and labelled, shares of frames; with soft targets soft, hard and kl, means over the batch.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
@@ -90,7 +91,7 @@ class Step:
         self.optimizer.zero_grad(set_to_none=True)
         parts["loss"].backward()
         self.optimizer.step()
-        parts["correct"] = _correct(logits.detach(), batch.labels)
+        parts["correct"], parts["labelled"] = _correct(logits.detach(), batch.labels)
         return {name: value.detach() for name, value in parts.items()}
 
     def loss(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
@@ -98,7 +99,14 @@ class Step:
         if batch.soft is None:
             return {"loss": F.cross_entropy(logits, batch.labels)}
         kd = frame_kd_loss(logits, batch.soft, batch.labels, temperature=self.temperature, hard_weight=self.hard_weight)
-        return {"loss": kd.total, "soft": kd.soft, "hard": kd.hard, "kl": kd.kl}
+        parts = {"loss": kd.total, "soft": kd.soft, "hard": kd.hard, "kl": kd.kl}
+        if batch.some_unlabelled:  # such frames count in neither part above: the soft one alone is theirs
+            without = batch.labels == IGNORED
+            alone = frame_kd_loss(logits, batch.soft, temperature=self.temperature, mask=without)
+            share = without.float().mean()
+            others = {"loss": alone.total, "soft": alone.soft, "hard": kd.hard, "kl": alone.kl}
+            parts = {name: (1 - share) * value + share * others[name] for name, value in parts.items()}
+        return parts
 
 
 def _keep_freed_memory() -> None:
@@ -145,9 +153,9 @@ def fit(
         after: called after each update.
 
     Returns:
-        updates, and loss, the last epoch's mean.
+        updates; and of the last epoch examples and loss, their mean.
     """
-    updates, loss = 0, 0.0
+    updates, examples, loss = 0, 0, 0.0
     for epoch in progress(range(epochs), title, unit="epoch"):
         step.model.train()
         step.model.masks.reseed(1000 * seed + epoch)
@@ -160,7 +168,7 @@ def fit(
                 after()
             updates, examples = updates + 1, examples + len(batch.labels)
         loss = float(total) / max(examples, 1)
-    return {"updates": updates, "loss": loss}
+    return {"updates": updates, "examples": examples, "loss": loss}
 
 
 class Trainer:
@@ -171,16 +179,20 @@ class Trainer:
         self.out = config.out / f"seed-{seed}"
         self.device, self.dtype = device_and_dtype(config.device, config.precision)
         self.soft_targets = self._soft_targets()
-        self.train_frames = self._loader("train", self.soft_targets)
-        self.dev_frames = self._loader("dev", None)
+        draw = seed if config.bootstrap else None
+        self.train_frames = self._loader(training_cuts(config), self.soft_targets, draw)
+        self.dev_frames = self._loader([config.cuts / "cuts_dev.jsonl.gz"], None)
         self.updates_planned = config.epochs * len(self.train_frames)
 
         torch.manual_seed(seed)
         num_pdfs = int(read_json(config.cuts / "hmm.json")["num_pdfs"])
         layers, width = PRESETS[config.preset]
+        layers, width = config.layers or layers, config.width or width
         context = {"left": config.left, "right": config.right}
         shape = Shape(layers, width, num_pdfs, **context, dropout=config.dropout, batch_norm=config.batch_norm)
         self.model = AcousticModel(shape)
+        if config.start_from is not None:
+            start(self.model, config.start_from)
         self.model.to(self.device)
         temperature = self.soft_targets.temperature if self.soft_targets is not None else 1.0
         self.step = Step(self.model, temperature, config.hard_weight, self.dtype, config.weight_decay)
@@ -197,10 +209,12 @@ class Trainer:
             return SoftTargets(config.soft_targets, config.features, config.temperature or None)
         return None
 
-    def _loader(self, role: str, soft_targets: SoftTargets | OnlineTargets | None) -> FrameLoader:
+    def _loader(
+        self, cuts: Sequence[Path], soft_targets: SoftTargets | OnlineTargets | None, bootstrap: int | None = None
+    ) -> FrameLoader:
         config = self.config
         return FrameLoader(
-            config.cuts / f"cuts_{role}.jsonl.gz",
+            cuts,
             Normaliser.load(config.features),
             config.left,
             config.right,
@@ -209,6 +223,7 @@ class Trainer:
             config.pool_frames,
             self.dtype,
             self.device,
+            bootstrap=bootstrap,
         )
 
     def train_epoch(self) -> None:
@@ -218,7 +233,7 @@ class Trainer:
         sums: dict[str, Tensor] = {}
         frames = 0
         started = time.time()
-        batches = self.train_frames.epoch(self.seed * 1000 + self.epoch)
+        batches = self.train_frames.epoch((0 if self.config.same_order else self.seed) * 1000 + self.epoch)
         title = f"{self.config.out.name} seed {self.seed} epoch {self.epoch + 1}/{self.config.epochs}"
         for batch in progress(batches, title, len(self.train_frames), "batch"):
             # Sums stay on the device, so that nothing waits for them.
@@ -236,7 +251,8 @@ class Trainer:
             **{f"train_{name}": value.item() / frames for name, value in sums.items()},
             **self.evaluate(),
         }
-        entry["train_accuracy"] = 100 * entry.pop("train_correct")
+        correct, labelled = entry.pop("train_correct"), entry.pop("train_labelled")
+        entry["train_accuracy"] = 100 * correct / labelled if labelled else 0.0
         self._save(entry)
         left = seconds * (self.config.epochs - self.epoch)
         print(
@@ -316,9 +332,11 @@ class Trainer:
         print(f"{self.out}: going on after epoch {self.epoch}", flush=True)
 
 
-def _correct(logits: Tensor, labels: Tensor) -> Tensor:
-    """Share of frames whose label has the highest logit, ties included.  Argmax is slow on a CPU."""
-    return (logits.gather(1, labels.unsqueeze(1)).squeeze(1) >= logits.amax(1)).float().mean()
+def _correct(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Share of frames whose label has the highest logit, ties included, and of those with a label at all."""
+    known = labels != IGNORED
+    own = logits.gather(1, labels.clamp(min=0).unsqueeze(1)).squeeze(1)  # argmax is slow on a CPU
+    return ((own >= logits.amax(1)) & known).float().mean(), known.float().mean()
 
 
 def weights_of(model: AcousticModel) -> dict[str, Tensor]:
