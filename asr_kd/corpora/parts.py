@@ -9,6 +9,21 @@ from pathlib import Path
 from asr_kd.storage import UserError
 
 
+def read_group(text: str) -> tuple[int, int]:
+    """i and n of "i/n", the i-th of n groups.
+
+    Raises:
+        UserError: it is of another form, or i is not one of 1 to n.
+    """
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    group, groups = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= group <= groups:
+        raise UserError(
+            f"{text!r} is no group: write i/n, such as 1/2 for the first of two (NAME:1/2 for that of a part)"
+        )
+    return group, groups
+
+
 @dataclass(frozen=True)
 class Part:
     """A part of a corpus, or one of ``groups`` disjoint groups of its speakers (``group`` counts from 1)."""
@@ -25,12 +40,7 @@ class Part:
             UserError: no such folder, or i/n makes no sense.
         """
         name, _, share = spec.partition(":")
-        group, groups = 1, 1
-        if share:
-            match = re.fullmatch(r"(\d+)/(\d+)", share)
-            group, groups = (int(match[1]), int(match[2])) if match else (0, 0)
-            if not 1 <= group <= groups:
-                raise UserError(f"{spec!r} is no part: write NAME or NAME:i/n, such as dev-clean-2:1/2")
+        group, groups = read_group(share) if share else (1, 1)
         if not root.is_dir():
             raise UserError(f"{root} does not exist: check --corpus-dir (or --also)")
         if not name or not (root / name).is_dir():
