@@ -17,6 +17,8 @@ from lhotse import Fbank, FbankConfig, Features, NumpyFilesWriter, Recording, Su
 from lhotse.cut import MonoCut
 from lhotse.utils import compute_num_frames_from_samples, fastcopy
 
+from asr_kd.babble import noisy_copies, talkers, with_babble
+from asr_kd.copies import noisy_name
 from asr_kd.corpora.manifests import Skipped, jsonl_writer, read_jsonl, require_some, write_skipped
 from asr_kd.features import NUM_MELS, SAMPLING_RATE, Config, Over, frames_for, moments, sums
 from asr_kd.parallel import run_all
@@ -92,6 +94,8 @@ def _features_of(cut: MonoCut) -> np.ndarray | str:
     """Raw log-mels of a cut's recording, or why there are none."""
     try:
         samples = cut.load_audio()[0]
+        if cut.has_custom("babble") and np.any(samples):
+            samples = with_babble(samples, cut)
     except Exception as error:  # whatever a decoder may raise: one bad file must not end the stage
         return f"damaged recording ({type(error).__name__}: {str(error).splitlines()[0]})"
     if len(samples) != cut.num_samples:
@@ -162,20 +166,33 @@ def extract_corpus(config: Config, executor: Executor) -> dict[str, dict[str, in
         raise UserError(f"{data} has no recordings_train.jsonl.gz: run asr_kd.corpora first")
     statistics = _Moments()
     figures: dict[str, dict[str, int]] = {}
-    for role in roles:
-        results = _run_role(config, role, executor)
+    for role, cuts in _cuts_by_role(config, roles):
+        results = _run_role(config, role, cuts, executor)
         figures[role] = _merge_role(out, role, results, statistics, config.normalise == "speaker")
     _write_statistics(config, statistics)
     shutil.rmtree(out / "chunks")
     return figures
 
 
-def _run_role(config: Config, role: str, executor: Executor) -> list[Path]:
+def _cuts_by_role(config: Config, roles: Sequence[str]) -> Iterator[tuple[str, Iterator[MonoCut]]]:
+    def cuts(role: str) -> Iterator[MonoCut]:
+        return read_cuts(config.data, role, config.speed_perturb if role == "train" else ())
+
+    for role in roles:
+        yield role, cuts(role)
+    for role in ("train", "dev"):
+        if config.babble and role in roles:
+            yield f"{role}_noisy", noisy_copies(cuts(role), config.babble, talkers(config.data, role))
+    for snr in config.babble if "test" in roles else ():
+        # Voices of dev, which no network has heard.
+        yield noisy_name("test", snr), noisy_copies(cuts("test"), [snr], talkers(config.data, "dev"))
+
+
+def _run_role(config: Config, role: str, cuts_of_role: Iterator[MonoCut], executor: Executor) -> list[Path]:
     """Run the chunks that are not there yet; returns the chunks' result files in order."""
     todo: list[_Job] = []
     results: list[Path] = []
     out = config.out.resolve()
-    cuts_of_role = read_cuts(config.data, role, config.speed_perturb if role == "train" else ())
     for i, cuts in enumerate(_chunks(cuts_of_role)):
         results.append(out / "chunks" / role / f"{i:06d}.json")
         if not results[-1].exists():

@@ -45,6 +45,9 @@ class Config:
     how long somebody pauses does not move the features then."""
     speed_perturb: tuple[float, ...] = ()
     """Further copies of the training role at these speeds, such as 0.9 1.1."""
+    babble: tuple[float, ...] = ()
+    """Further roles with others speaking in the background, at these ratios of speech to noise in dB: train_noisy and
+    dev_noisy, each cut with one of them, and test_snrN for each."""
     jobs: int = 0
     """Processes (0: one a core)."""
 
