@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from asr_kd.cli import run
-from asr_kd.storage import Stage
+from asr_kd.storage import Stage, UserError
 
 if TYPE_CHECKING:
     from asr_kd.hmm.align import Scorer
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Config:
-    """Forced alignment with scores made elsewhere: the same senones, better placed.
+    """Forced alignment with a network's scores, or with scores made elsewhere: the same senones, better placed.
 
     The scores of an utterance are log-likelihoods (log posterior − log prior) of the senones of ``gmm``.
     The result has the form of the folder that python -m asr_kd.hmm makes, and takes its place.
@@ -23,24 +23,37 @@ class Config:
 
     gmm: Path
     """Folder that python -m asr_kd.hmm filled: the topology, tree and transition model to align with."""
-    scores: Path
-    """Folder with one (T, C) array per utterance, ID.npy."""
     lang: Path
     """Folder that python -m asr_kd.lang filled."""
     features: Path
     """Folder that python -m asr_kd.features filled: its cuts are aligned."""
     out: Path
     """Folder for the aligned cuts and copies of the models."""
+    model: tuple[Path, ...] = ()
+    """A network's folder, or several for an ensemble."""
+    mean: Literal["arithmetic", "geometric"] = "arithmetic"
+    """How an ensemble's posteriors are averaged."""
+    scores: Path | None = None
+    """Instead of --model, a folder with one (T, C) array per utterance, ID.npy."""
     jobs: int = 0
     """Processes (0: one a core)."""
 
 
 def main(config: Config) -> None:
-    stage = Stage("realign", config.out, config, [config.gmm, config.scores, config.lang, config.features])
+    sources = config.model if config.scores is None else (config.scores,)
+    if not sources or (config.model and config.scores is not None):
+        raise UserError("give the scores to align with: either --model or --scores")
+    stage = Stage("realign", config.out, config, [config.gmm, *sources, config.lang, config.features])
     if stage.begin():
-        from asr_kd.hmm.scores import StoredScores
+        scorer: Scorer
+        if config.scores is None:
+            from asr_kd.hmm.scores import NetworkScores
 
-        scorer = StoredScores(config.scores.resolve())
+            scorer = NetworkScores(tuple(path.resolve() for path in config.model), config.features, config.mean)
+        else:
+            from asr_kd.hmm.scores import StoredScores
+
+            scorer = StoredScores(config.scores.resolve())
         stage.finish(**realign(config.gmm, scorer, config.lang, config.features, config.out, config.jobs))
 
 

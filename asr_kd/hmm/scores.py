@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from asr_kd.storage import UserError, read_json
 
 if TYPE_CHECKING:
     from lhotse.cut import MonoCut
+
+    from asr_kd.losses import Mean
 
 
 class GmmScorer:
@@ -38,6 +41,27 @@ class GmmScorer:
 
     def __call__(self, cut: MonoCut) -> np.ndarray:
         return self.gmms.scores(self.features(cut))
+
+
+class NetworkScores:
+    """Callable: cut -> (T, C) float32 of a network or an ensemble.  Pickles as the folders' names.
+
+    Raises:
+        UserError: a folder is missing or damaged.
+    """
+
+    def __init__(self, networks: Sequence[Path], features: Path, mean: Mean) -> None:
+        from asr_kd.decode.acoustics import load_scorer
+
+        self.made_of = networks, features, mean
+        num_pdfs = int(read_json(networks[0] / "model.json")["shape"]["num_pdfs"])
+        self.scorer = load_scorer(networks, features, num_pdfs, mean)
+
+    def __reduce__(self) -> tuple[type[NetworkScores], tuple[Sequence[Path], Path, Mean]]:
+        return NetworkScores, self.made_of
+
+    def __call__(self, cut: MonoCut) -> np.ndarray:
+        return self.scorer(cut)
 
 
 class StoredScores:
