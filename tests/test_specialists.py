@@ -163,6 +163,19 @@ def test_classes_that_are_confused_share_a_cluster(method, kind) -> None:
     assert sorted(tuple(g.tolist()) for g in groups) == [tuple(range(i, 30, 5)) for i in range(5)]
 
 
+def test_specialists_of_one_size_may_share_classes() -> None:
+    likeness = np.eye(12) + 0.5 * (np.arange(12)[:, None] // 4 == np.arange(12) // 4)
+    likeness[3, 4] = likeness[4, 3] = 0.4
+    assert [g.tolist() for g in cluster(likeness, 3, "agglomerative", size=4)] == [
+        [0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11],
+    ]  # fmt: skip
+    larger = cluster(likeness, 3, "agglomerative", size=5)
+    assert [len(group) for group in larger] == [5, 5, 5]
+    assert 4 in larger[0] and 3 in larger[1]
+    with pytest.raises(UserError, match="--size 1 to 11"):
+        cluster(likeness, 3, size=12)
+
+
 def test_impossible_numbers_of_clusters_are_refused() -> None:
     for count in (0, 1, 11):
         with pytest.raises(UserError, match="give 2 to 10"):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from distributed import LocalCluster
 from lhotse import CutSet
 from PIL import Image
@@ -13,9 +15,13 @@ from training import config
 
 from asr_kd import train as speech_train
 from asr_kd.decode.acoustics import load_scorer
-from asr_kd.models import load_log_prior
+from asr_kd.mnist.digits import Config as DigitsConfig
+from asr_kd.mnist.digits import load_digits
+from asr_kd.mnist.digits import main as write_digits
+from asr_kd.models import load_log_prior, load_model
 from asr_kd.specialists import assign, classify, evaluate, images, report, targets, train
-from asr_kd.specialists.special import folders
+from asr_kd.specialists.source import ImageSource
+from asr_kd.specialists.special import Special, folders
 from asr_kd.storage import UserError, read_json
 
 CLASSES, SIZE = 12, 8
@@ -116,6 +122,38 @@ def test_soft_targets_of_a_plain_ensemble(made: Path) -> None:
     targets.main(config)
     stored = targets.ImageTargets(made / "plain", made / "images").batch(np.arange(20)).dense(CLASSES)
     np.testing.assert_allclose(stored.sum(1), 1, atol=1e-3)
+
+
+def test_three_digits_in_many_handwritings(tmp_path: Path) -> None:
+    write_digits(DigitsConfig(tmp_path / "digits"))
+    flags = {"digits": tmp_path / "digits", "test_per_class": 2}
+    images.main(images.Config(tmp_path / "made", **flags, per_class=3, more_per_class=1, variants=2))
+    train, test = load_digits(tmp_path / "digits")
+    for role, digits, count in (("train", train, 3), ("test", test, 2), (images.MORE, train, 1)):
+        found = images.Images(tmp_path / "made", role)
+        assert np.bincount(found.labels).tolist() == [count] * 1000
+        chosen = np.load(tmp_path / "made" / f"{role}_digits.npy")
+        assert (digits.labels[chosen % len(digits)] @ [100, 10, 1] == found.labels).all()
+        pictures = found.inputs(torch.arange(50), torch.float32, "cpu").view(50, 3, 28, 28)
+        plain = torch.from_numpy(digits.images[chosen[:50] % len(digits)] / 255.0).float()
+        distance = (pictures - plain).abs().mean().item()
+        assert distance == 0 if role == "test" else 0.01 < distance < 0.15  # bent, but the same digits
+    source = ImageSource(tmp_path / "made")
+    assert len(source.loader(100, torch.float32, "cpu")) == 30
+    special = Special(np.arange(500), source.counts)
+    assert len(source.loader(100, torch.float32, "cpu", special)) == 10  # those for specialists
+    with pytest.raises(UserError, match="must not be negative"):
+        images.main(images.Config(tmp_path / "bad", **flags, variants=-1))
+
+
+def test_networks_may_go_on_from_another(made: Path, tmp_path: Path) -> None:
+    other = made / "generalist" / "seed-0"
+    options = {"epochs": 1, "learning_rate": 1e-9, "batch_norm": True}
+    classify.main(dataclasses.replace(small(made, "longer", start_from=other), **options))
+    before, after = load_model(other), load_model(made / "longer" / "seed-0")
+    assert all((a - b).abs().max() < 1e-5 for a, b in zip(before.parameters(), after.parameters(), strict=True))
+    with pytest.raises(UserError, match="of another size"):
+        classify.main(dataclasses.replace(small(made, "wider", start_from=other), width=33))
 
 
 def test_nonsense_is_refused(made: Path, tmp_path: Path) -> None:

@@ -25,6 +25,9 @@ class Config(source.Config):
     """Folder for clusters.json and likeness.npy."""
     count: int = 30
     """Clusters, and specialists, a round."""
+    size: int = 0
+    """Classes of each specialist, those most like its cluster, so that a class may have several specialists or none;
+    0: each class has the one of its cluster."""
     rounds: int = 1
     """Clusterings from different beginnings; with more than one, classes have several specialists."""
     method: Method = "kmeans"
@@ -53,7 +56,7 @@ def main(config: Config) -> None:
         counted.add(scores(model, block.inputs, dtype).softmax(1), block.labels)
     likeness = counted.matrix()
     seeds = range(config.seed, config.seed + config.rounds)
-    groups = [group for seed in seeds for group in cluster(likeness, config.count, config.method, seed)]
+    groups = [group for seed in seeds for group in cluster(likeness, config.count, config.method, seed, config.size)]
     save_array(config.out / "likeness.npy", likeness.astype("float32"))
     named = [[examples.names[c] for c in group] for group in groups]
     write_json(config.out / CLUSTERS, {"clusters": [group.tolist() for group in groups], "names": named})

@@ -28,6 +28,8 @@ class Config:
     """Share of hidden units dropped in training."""
     batch_norm: bool = True
     """Normalise the input of every ReLU over the batch."""
+    start_from: Path | None = None
+    """Network of the same size whose weights it begins with; none: random ones."""
     soft_targets: Path | None = None
     """Store of soft targets (made by asr_kd.specialists.targets); none: labels alone."""
     hard_weight: float = 0.1
@@ -49,7 +51,7 @@ class Config:
 def main(config: Config) -> None:
     if config.epochs < 1 or config.batch_size < 1 or config.layers < 1 or config.width < 1:
         raise UserError("--epochs, --batch-size, --layers and --width must be positive: correct the flag")
-    inputs = [config.images, *([config.soft_targets] if config.soft_targets is not None else [])]
+    inputs = [config.images, *(path for path in (config.start_from, config.soft_targets) if path is not None)]
     stages = [
         (Stage("classify", config.out / f"seed-{seed}", {**vars(config), "seeds": seed}, inputs), (config, seed))
         for seed in config.seeds
@@ -70,7 +72,7 @@ def train_network(job: tuple[Config, int]) -> dict[str, Any]:
 
     import torch
 
-    from asr_kd.models import AcousticModel, device_and_dtype
+    from asr_kd.models import AcousticModel, device_and_dtype, start
     from asr_kd.specialists.source import ImageSource
     from asr_kd.storage import write_json
     from asr_kd.trainer import Step, fit, save_tensors, weights_of
@@ -81,7 +83,10 @@ def train_network(job: tuple[Config, int]) -> dict[str, Any]:
     images = ImageSource(config.images)
     shape = images.shape(config.layers, config.width)
     shape = dataclasses.replace(shape, dropout=config.dropout, batch_norm=config.batch_norm)
-    model = AcousticModel(shape).to(device)
+    model = AcousticModel(shape)
+    if config.start_from is not None:
+        start(model, config.start_from)
+    model.to(device)
     soft, temperature = None, 1.0
     if config.soft_targets is not None:
         from asr_kd.specialists.targets import ImageTargets

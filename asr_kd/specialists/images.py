@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from asr_kd.storage import Stage, UserError, read_json, save_array, write_json
+from asr_kd.storage import Stage, UserError, atomic_path, read_json, save_array, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -22,10 +22,14 @@ if TYPE_CHECKING:
 
     from asr_kd.frames import Batch, Selection
     from asr_kd.losses import CompactTargets
+    from asr_kd.mnist.digits import Digits
 
 DESCRIPTION = "images.json"
 ROLES = ("train", "test")
+MORE = "more"  # a further role: what specialists are trained on
 DIGITS = 3  # side by side
+HANDWRITINGS = "train_handwritings.npy"
+BENT = 4096  # digits at once
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".pgm")
 
 
@@ -45,17 +49,25 @@ class Config:
     """Pixels that each side of --train and --test images is brought to; they become grey."""
     per_class: int = 300
     """Training images a class made of --digits."""
+    more_per_class: int = 0
+    """Further training images a class made of --digits, for specialists alone; 0: they see the generalist's again."""
     test_per_class: int = 50
     """Test images a class made of --digits."""
+    variants: int = 0
+    """Handwritings made of each training digit of --digits by bending it; 0: the digits as they are."""
+    bend: float = 1.0
+    """How far bending displaces a digit's parts: standard deviation in pixels."""
     seed: int = 0
-    """Of the choice of digits."""
+    """Of bending and of the choice of digits."""
 
 
 def main(config: Config) -> None:
     if (config.digits is None) == (config.train is None) or (config.train is None) != (config.test is None):
         raise UserError("give either --digits, or --train and --test")
-    if config.per_class < 1 or config.test_per_class < 1 or config.size < 1:
-        raise UserError("--per-class, --test-per-class and --size must be positive: correct the flag")
+    if min(config.per_class, config.test_per_class, config.size) < 1 or config.bend <= 0:
+        raise UserError("--per-class, --test-per-class, --size and --bend must be positive: correct the flag")
+    if min(config.variants, config.more_per_class) < 0:
+        raise UserError("--variants and --more-per-class must not be negative: correct the flag")
     inputs = [path for path in (config.digits, config.train, config.test) if path is not None]
     stage = Stage("images", config.out, config, inputs)
     if not stage.begin():
@@ -67,24 +79,48 @@ def main(config: Config) -> None:
 
 
 def _choose(config: Config) -> dict[str, Any]:
-    """Which digits stand side by side: ROLE_digits.npy (N, 3), indices among the digits of that role."""
+    """Which digits stand side by side: ROLE_digits.npy (N, 3), indices among the digits of that role, or among their
+    handwritings in train_handwritings.npy."""
     from asr_kd.mnist.digits import load_digits
 
     assert config.digits is not None
     order = np.random.default_rng(config.seed)
-    counts = {"train": config.per_class, "test": config.test_per_class}
-    for role, digits in zip(ROLES, load_digits(config.digits), strict=True):
-        labels = np.repeat(np.arange(10**DIGITS), counts[role])
+    train, test = load_digits(config.digits)
+    if config.variants:
+        _bend_all(train, config)
+    for role, count in (("train", config.per_class), ("test", config.test_per_class), (MORE, config.more_per_class)):
+        digits, variants = (test, 1) if role == "test" else (train, max(1, config.variants))
+        labels = np.repeat(np.arange(10**DIGITS), count)
         chosen = np.empty((len(labels), DIGITS), np.int32)
         for place in range(DIGITS):
             wanted = labels // 10 ** (DIGITS - 1 - place) % 10
             for digit in range(10):
                 here = wanted == digit
                 chosen[here, place] = order.choice(np.flatnonzero(digits.labels == digit), int(here.sum()))
-        save_array(config.out / f"{role}_digits.npy", chosen)
-        save_array(config.out / f"{role}_labels.npy", labels)
+        chosen += len(digits) * order.integers(variants, size=chosen.shape, dtype=np.int32)
+        if count:
+            save_array(config.out / f"{role}_digits.npy", chosen)
+            save_array(config.out / f"{role}_labels.npy", labels)
     names = [f"{label:0{DIGITS}d}" for label in range(10**DIGITS)]
     return {"names": names, "digits": os.path.relpath(config.digits, config.out), "pixels": DIGITS * 28 * 28}
+
+
+def _bend_all(digits: Digits, config: Config) -> None:
+    """train_handwritings.npy: (variants × N, 28, 28) uint8, all digits bent in one way, then all in another, …"""
+    import torch
+
+    from asr_kd.mnist.images import as_inputs, bent
+    from asr_kd.parallel import progress
+
+    random = torch.Generator().manual_seed(config.seed)
+    shape = (config.variants * len(digits), *digits.images.shape[1:])
+    with atomic_path(config.out / HANDWRITINGS) as temporary:
+        found = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
+        inputs = as_inputs(digits)
+        for at in progress(range(0, len(found), BENT), "handwritings", unit="block"):
+            index = torch.arange(at, min(at + BENT, len(found))) % len(digits)
+            found[at : at + BENT] = bent(inputs[index], config.bend, random).mul_(255).round_().view(-1, *shape[1:])
+        found.flush()
 
 
 def _read(config: Config) -> dict[str, Any]:
@@ -125,7 +161,7 @@ def _read(config: Config) -> dict[str, Any]:
 
 
 class Images:
-    """The images of one role.
+    """The images of one role: train, test or ``MORE``.
 
     Attributes:
         labels: (N,) int64.
@@ -149,9 +185,18 @@ class Images:
         else:
             from asr_kd.mnist.digits import load_digits
 
-            pictures = load_digits(folder / description["digits"])[ROLES.index(role)].images
+            if role != "test" and (folder / HANDWRITINGS).is_file():
+                pictures = np.load(folder / HANDWRITINGS, mmap_mode="c", allow_pickle=False)
+            else:
+                train, test = load_digits(folder / description["digits"])
+                pictures = (test if role == "test" else train).images
             chosen = np.load(folder / f"{role}_digits.npy", allow_pickle=False).astype(np.int64)
         self._pictures, self._chosen = torch.from_numpy(pictures), torch.from_numpy(chosen)
+
+    @staticmethod
+    def has(folder: Path, role: str) -> bool:
+        """Whether there are images of this role."""
+        return (folder / f"{role}_labels.npy").is_file()
 
     def __len__(self) -> int:
         return len(self.labels)

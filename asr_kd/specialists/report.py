@@ -16,7 +16,8 @@ from asr_kd.storage import MARK, Stage, read_json
 if TYPE_CHECKING:
     import numpy as np
 
-    from asr_kd.report.study import Picture, Section
+    from asr_kd.report.draw import Drawing
+    from asr_kd.report.study import Section
 
 TITLE = "Specialists, and one network distilled from them"
 
@@ -57,7 +58,16 @@ def tables(config: Config) -> Iterator[Section]:
     from asr_kd.report.tables import Table, signed
 
     results = [(_short(folder), load_results(folder)) for folder in config.results]
-    header = ["system", "right, %", "errors", "errors against the generalist", "points gained", "95 % interval", "p"]
+    header = [
+        "system",
+        "right, %",
+        "errors",
+        "errors against the generalist",
+        "points gained",
+        "95 % interval",
+        "p",
+        "gain kept",
+    ]
     yield Section("Right answers", NOTE, Table(header, list(_systems(config))))
     if config.words is not None:
         yield from _words(read_json(config.words / "score.json"))
@@ -90,7 +100,9 @@ def tables(config: Config) -> Iterator[Section]:
 
 NOTE = (
     "Points gained on the generalist, on the same examples: the interval and p (two-sided) are those of a normal "
-    "distribution with the variance between units, which are examples, or utterances where the examples are frames."
+    "distribution with the variance between units, which are examples, or utterances where the examples are frames. "
+    "Gain kept: of the errors that the specialists take away, the share that one network of the generalist's size "
+    "takes away too. Students and “longer” begin with the generalist's weights; longer learns from labels alone."
 )
 
 
@@ -127,11 +139,14 @@ def _systems(config: Config) -> Iterator[list[str]]:
             label = name if "+" not in name else f"generalist + {_short(folder)}"
             if label not in seen:
                 seen.add(label)
-                against = ["–"] * 4
+                against = ["–"] * 5
                 if label != "generalist":
                     gain, spread, p = paired(right[0], row, units)
                     interval = f"{signed(gain - spread)} to {signed(gain + spread)}"
                     against = [signed(100 * (wrong / errors[0] - 1)) + " %", signed(gain), interval, f"{p:.2g}"]
+                    taken = errors[0] - errors[1]
+                    single = name.startswith("student") or name == "longer"
+                    against.append(f"{100 * (errors[0] - wrong) / taken:.0f} %" if single and taken > 0 else "–")
                 yield [label, f"{100 * row.mean():.2f}", f"{wrong:,}", *against]
 
 
@@ -160,11 +175,11 @@ def paired(one: np.ndarray, other: np.ndarray, units: np.ndarray) -> tuple[float
     return 100 * gain, 100 * norm.ppf(0.975) * error, p
 
 
-def _pictures(config: Config) -> Iterator[Picture]:
+def _pictures(config: Config) -> Iterator[Drawing]:
     import numpy as np
 
+    from asr_kd.report.draw import Drawing
     from asr_kd.report.figures import Series, line_plot
-    from asr_kd.report.study import Picture
     from asr_kd.report.svg import SERIES
     from asr_kd.specialists.figures import likeness_plot
 
@@ -175,10 +190,10 @@ def _pictures(config: Config) -> Iterator[Picture]:
         numbers = [int(number) for number in found["curve"]]
         lines.append(Series(numbers, right, SERIES[1 + place], _short(folder)))
     plot = line_plot(lines, "Accuracy against specialists", "specialists", "right, %")
-    yield Picture("curve", "Right answers with the first so many specialists.", plot)
+    yield Drawing("curve", "Right answers with the first so many specialists.", plot)
     likeness = np.load(config.clusters / "likeness.npy", allow_pickle=False)
     caption = "How alike the generalist finds any two classes, as correlations, ordered by cluster."
-    yield Picture("likeness", caption, likeness_plot(likeness, load_clusters(config.clusters)))
+    yield Drawing("likeness", caption, likeness_plot(likeness, load_clusters(config.clusters)))
 
 
 if __name__ == "__main__":

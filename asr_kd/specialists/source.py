@@ -17,7 +17,7 @@ from asr_kd.features import Normaliser
 from asr_kd.frames import FrameLoader, Selection
 from asr_kd.losses import CompactTargets
 from asr_kd.models import Shape, context_windows
-from asr_kd.specialists.images import ImageBatches, Images
+from asr_kd.specialists.images import MORE, ImageBatches, Images
 from asr_kd.storage import UserError, read_json
 from asr_kd.trainer import Loader
 
@@ -113,8 +113,10 @@ class ImageSource:
         self, batch_size: int, dtype: torch.dtype, device: str, select: Selection | None = None,
         soft: Callable[[np.ndarray], CompactTargets] | None = None,
     ) -> Loader:  # fmt: skip
-        """``soft``: soft targets of training images by their index."""
-        return ImageBatches(self._images("train"), batch_size, dtype, device, select, soft)
+        """``soft``: soft targets of training images by their index.  A selection is of the images for specialists, if
+        there are such."""
+        role = MORE if select is not None and Images.has(self.folder, MORE) else "train"
+        return ImageBatches(self._images(role), batch_size, dtype, device, select, soft)
 
     def _images(self, role: str) -> Images:
         if role not in self._loaded:

@@ -96,10 +96,7 @@ def train_specialist(job: tuple[Config, int, list[int]]) -> dict[str, Any]:
     write_json(out / "model.json", {"shape": vars(model.shape), "correction": special.correction, "full": special.full})
     save_tensors(out / "model.safetensors", weights_of(model))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {
-        **figures, "examples": round(special.kept * int(examples.counts.sum())), "classes": len(special.classes),
-        "peak_mb": round(peak),
-    }  # fmt: skip
+    return {**figures, "classes": len(special.classes), "peak_mb": round(peak)}
 
 
 if __name__ == "__main__":

@@ -48,7 +48,8 @@ done
 conf=$(configuration "$conf")
 exp=${exp:-$recipe/exp/$(basename "$conf" .yaml)}
 
-# Where the examples are, two generalists, and how a student learns from a store of soft targets.
+# Where the examples are, generalists (together as much training as one with its specialists), and how a student learns from a store of
+# soft targets.
 if [ -n "$speech" ]; then
   examples=(--features "$speech/features" --cuts "$speech/gmm")
   generalists=("$speech/teachers/seed-0" "$speech/teachers/seed-1")
@@ -60,9 +61,9 @@ else
   fi
   run_stage images specialists.images images "${folders[@]}" --out "$exp/images"
   examples=(--images "$exp/images")
-  generalists=("$exp/generalist/seed-0" "$exp/generalist/seed-1")
+  generalists=("$exp"/generalist/seed-{0..4})
   student=specialists.classify
-  run_stage generalists "$student" generalist "${examples[@]}" --seeds 0 1 --out "$exp/generalist"
+  run_stage generalists "$student" generalist "${examples[@]}" --seeds {0..4} --out "$exp/generalist"
 fi
 common=("${examples[@]}" --generalist "${generalists[0]}")
 run_stage clusters specialists.assign assign "${common[@]}" --out "$exp/clusters"
@@ -71,20 +72,27 @@ for kind in "${kinds[@]}"; do
   run_stage "$kind" specialists.train "$kind" "${common[@]}" --clusters "$exp/clusters" --out "$exp/$kind"
 done
 
-distil() { # NAME TEACHER-FLAGS…: a store of soft targets, and a student of the generalist's size
+learn() { # NAME FLAGS…: a network that goes on from the generalist
+  local name=$1
+  shift
+  run_stage "$name" "$student" student "${examples[@]}" --start-from "${generalists[0]}" "$@" --seeds 0 --out "$exp/$name"
+}
+distil() { # NAME TEACHER-FLAGS…: a store of soft targets, and a student of them
   local name=$1
   shift
   run_stage "targets-$name" specialists.targets targets "${common[@]}" "$@" --out "$exp/targets-$name"
-  run_stage "student-$name" "$student" student "${examples[@]}" --soft-targets "$exp/targets-$name" --seeds 0 \
-    --out "$exp/student-$name"
+  learn "student-$name" --soft-targets "$exp/targets-$name"
 }
 distil generalist
 distil specialists --specialists "$exp/specialists"
-distil plain --more "${generalists[1]}" # an ensemble of two generalists, for comparison
+# For comparison: an ensemble of generalists, and the generalist trained on as long as students are, on labels alone.
+distil plain --more "${generalists[@]:1}"
+learn longer
 
 others=(--others "plain=$(IFS=,; echo "${generalists[*]}")")
-for name in generalist specialists plain; do
-  others+=("student-$name=$exp/student-$name/seed-0")
+students=(student-generalist student-specialists student-plain longer)
+for name in "${students[@]}"; do
+  others+=("$name=$exp/$name/seed-0")
 done
 for kind in "${kinds[@]}"; do
   run_stage "results-$kind" specialists.evaluate evaluate "${common[@]}" --specialists "$exp/$kind" "${others[@]}" \
@@ -108,8 +116,8 @@ if [ -n "$speech" ]; then
     decode "generalist+$kind" "${generalists[0]}" --specialists "$exp/$kind"
   done
   decode plain "${generalists[@]}"
-  for name in generalist specialists plain; do
-    decode "student-$name" "$exp/student-$name/seed-0"
+  for name in "${students[@]}"; do
+    decode "$name" "$exp/$name/seed-0"
   done
   run_stage words score score --hyp "${decoded[@]}" --cuts "$speech/features" --pairs "${pairs[@]}" --out "$exp/score"
   words=(--words "$exp/score")
