@@ -7,7 +7,7 @@ import errno
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -62,20 +62,29 @@ def parse(config_class: type[Config], argv: Sequence[str] | None = None, prog: s
             raise UserError("--config needs a file: --config FILE.yaml or --config FILE.yaml:SECTION")
         values.update(read_yaml(arguments[at + 1]))
         del arguments[at : at + 2]
+    default: Any = None
+    if values:
+        for field in dataclasses.fields(config_class):  # type: ignore[arg-type]
+            required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+            if required and field.name not in values:
+                values[field.name] = tyro.MISSING
+        default = configured(config_class, values)
+    footer = "--config FILE.yaml[:SECTION] takes defaults from a file; flags override it."
+    description = f"{(config_class.__doc__ or '').strip()}\n\n{footer}"
+    return tyro.cli(config_class, args=arguments, default=default, prog=prog, description=description)
+
+
+def configured(config_class: type[Config], values: Mapping[str, Any]) -> Config:
+    """A ``config_class`` from what YAML gives.
+
+    Raises:
+        UserError: there is a key that the stage does not know, or a value of a wrong kind.
+    """
     fields = {f.name: f for f in dataclasses.fields(config_class)}  # type: ignore[arg-type]
     unknown = sorted(set(values) - set(fields))
     if unknown:
         raise UserError(f"the configuration has unknown keys {unknown}: known ones are {sorted(fields)}")
-    default: Any = None
-    if values:
-        for field in fields.values():
-            required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-            if required and field.name not in values:
-                values[field.name] = tyro.MISSING
-        default = config_class(**{k: _typed(fields[k], v) for k, v in values.items()})
-    footer = "--config FILE.yaml[:SECTION] takes defaults from a file; flags override it."
-    description = f"{(config_class.__doc__ or '').strip()}\n\n{footer}"
-    return tyro.cli(config_class, args=arguments, default=default, prog=prog, description=description)
+    return config_class(**{key: _typed(fields[key], value) for key, value in values.items()})
 
 
 def named(text: str, flag: str) -> tuple[str, tuple[Path, ...]]:

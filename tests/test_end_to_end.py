@@ -61,6 +61,26 @@ def test_second_run_does_nothing(experiment):
     assert before == {path: path.stat().st_mtime_ns for path in experiment.rglob("*.json")}
 
 
+def test_study_runs_every_stage_it_may_call(experiment):
+    output = recipe(experiment, "--study", str(ROOT / "tests/small_study.yaml"))
+    assert "left in all" in output
+    report = experiment / "studies/small_study/report"
+    text = (report / "report.md").read_text()
+    for row in ("one network", "both", "aligned again", "half of the speakers"):
+        assert re.search(rf"^\| {row}", text, re.MULTILINE), row
+    assert "Frames right" in text
+    results = json.loads((report / "results.json").read_text())
+    assert not results["not_run"]
+    assert {row["name"]: bool(row["words"]) for row in results["rows"]}["half"]
+    assert {path.stem for path in (report / "figures").glob("*.png")} >= {
+        "small_study-lines-1",
+        "small_study-dev-accuracy",
+    }
+    assert "A small study" in (experiment / "studies/index.html").read_text()
+    again = recipe(experiment, "--study", str(ROOT / "tests/small_study.yaml"))
+    assert "epoch" not in again and again.count("up to date") > 15
+
+
 def test_audio_files_are_decoded(experiment):
     audio = sorted((experiment / "data").rglob("*.flac"))[:2]
     python = os.environ.get("ASR_KD_PYTHON", str(ROOT / ".venv/bin/python"))

@@ -95,8 +95,14 @@ class Results:
         return asdict(self)
 
 
-def collect(experiment: Experiment, systems: Sequence[System], bootstrap: Bootstrap) -> Results:
+def collect(
+    experiment: Experiment, systems: Sequence[System], bootstrap: Bootstrap, gain: tuple[str, str] | None = None
+) -> Results:
     """Read and score everything there is.
+
+    Args:
+        gain: names of the systems without and with the whole gain, of which students keep a share; default: the
+            ensemble's over its members.
 
     Raises:
         UserError: no system of the list was run, or what was decoded does not fit the cuts.
@@ -123,6 +129,8 @@ def collect(experiment: Experiment, systems: Sequence[System], bootstrap: Bootst
         rows.append(row)
         not_run += [f"{system.label}: {fault}" for fault in faults]
     baseline, ensemble = baseline_and_ensemble(systems, exp)
+    if gain is not None:
+        baseline, ensemble = (next(system for system in systems if system.name == name) for name in gain)
     _gains(rows, systems, baseline, ensemble)
     comparisons = [c for system in systems if system.twin for c in _compare(system, roles, scores, bootstrap)]
     names = [system.name if system else "" for system in (baseline, ensemble)]
@@ -144,7 +152,8 @@ def _row(
 ) -> tuple[Row, list[str]]:
     """A system's row and what is missing from it."""
     row = Row(system.name, system.label, system.kind, networks=sum(len(run.models) for run in runs))
-    counted = [stage_figures(folder).get("parameters", 0) for folder in runs[0].models]
+    of_run = runs[0].models or ((runs[0].accuracy,) if runs[0].accuracy else ())
+    counted = [stage_figures(folder).get("parameters", 0) for folder in of_run]
     row.parameters = sum(counted) if counted and all(counted) else None
     for run in runs:
         for role, counts in _accuracy(run).items():

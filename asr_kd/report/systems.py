@@ -45,7 +45,7 @@ class System:
         kind: one of ``KINDS``.
         models: model folders relative to the experiment, wildcards allowed ("student/seed-*").
         decode: decoded folders, likewise; of singles and students one a seed, matched with the model folder
-            whose name ends in the same number.
+            whose name ends in the same number; of several ensembles of a kind one each.
         accuracy: folders with accuracy.json, matched in the same way; default: the decoded folders.
         twin: the system that it is compared with, seed by seed where both have seeds; "" for none.
     """
@@ -134,7 +134,7 @@ def runs_of(system: System, exp: Path) -> tuple[list[Run], list[str]]:
     decoded, more = find(exp, system.decode)
     measured, less = (decoded, []) if system.accuracy == system.decode else find(exp, system.accuracy)
     faults = faults + more + less
-    if system.kind in ("gmm", "ensemble"):
+    if system.kind in ("gmm", "ensemble") and max(len(decoded), len(measured)) <= 1:
         whole = Run(0, tuple(models), next(iter(decoded), None), next(iter(measured), None))
         return [whole] if models or decoded or measured else [], faults
     networks, searches, accuracies = map(_by_number, (models, decoded, measured))

@@ -3,6 +3,7 @@
 #
 #   bash recipes/librispeech/run.sh                      the embedded corpus, no download, about 10 minutes on 2 cores
 #   bash recipes/librispeech/run.sh --conf so762 --corpus-dir DIR --train PART --dev PART --test PART
+#   bash recipes/librispeech/run.sh --conf so762 --study ten_teachers     a study of that (studies/README.md)
 #
 # --help lists the options.  Every stage keeps a completion mark with the fingerprint of its inputs: the same
 # command run again skips what is done, redoes what changed, and goes on where it was killed.
@@ -10,7 +11,7 @@ set -euo pipefail
 command="bash recipes/librispeech/run.sh${*:+$(printf ' %q' "$@")}"
 recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-conf=embedded exp="" stage=0 stop_stage=99 teachers=3 seeds=1 corpus=() also=() lm_text=()
+conf=embedded exp="" stage=0 stop_stage=99 teachers=3 seeds=1 corpus=() also=() lm_text=() studies=()
 usage() {
   cat <<EOF
 Usage: bash recipes/librispeech/run.sh [options]
@@ -21,6 +22,8 @@ Usage: bash recipes/librispeech/run.sh [options]
   --stage N            first stage to run (default: $stage)
   --stop-stage N       last stage to run (default: all)
   --lm-text FILE       more text for the language model, .txt or .txt.gz; may be repeated
+  --study NAME|FILE    instead, a study of an experiment whose stages 1 to 5 are done: a name in
+                       recipes/librispeech/studies, a YAML file, or all; may be repeated
  Corpus, handed to python -m asr_kd.corpora (its --help explains):
   --corpus NAME        embedded (default), mini_librispeech, train-clean-100, librispeech
   --corpus-dir DIR     any tree in LibriSpeech layout, with --train, --dev, --test PART[:i/n]
@@ -35,11 +38,15 @@ while [ $# -gt 0 ]; do
     --conf | --exp | --stage | --stop-stage | --teachers | --seeds)
       [ $# -ge 2 ] || { echo "run.sh: error: $1 needs a value (see --help)" >&2; exit 2; }
       name=${1#--}; printf -v "${name//-/_}" %s "$2"; shift 2 ;;
-    --lm-text) lm_text+=("$2"); shift 2 ;;
-    --also) also+=("$2"); shift 2 ;;
-    --corpus | --corpus-dir | --train | --dev | --test)
+    --lm-text | --also | --study | --corpus | --corpus-dir | --train | --dev | --test)
       [ $# -ge 2 ] || { echo "run.sh: error: $1 needs a value (see --help)" >&2; exit 2; }
-      corpus+=("$1" "$2"); shift 2 ;;
+      case $1 in
+        --lm-text) lm_text+=("$2") ;;
+        --also) also+=("$2") ;;
+        --study) studies+=("$2") ;;
+        *) corpus+=("$1" "$2") ;;
+      esac
+      shift 2 ;;
     *) echo "run.sh: error: unknown option $1 (see --help)" >&2; exit 2 ;;
   esac
 done
@@ -47,6 +54,15 @@ done
 . "$recipe/../common.sh"
 conf=$(configuration "$conf")
 exp=${exp:-$recipe/exp/$(basename "$conf" .yaml)}
+
+[ "${studies[*]}" != all ] || studies=("$recipe"/studies/*.yaml)
+for study in "${studies[@]}"; do
+  file=$study
+  [ -f "$file" ] || file=$recipe/studies/$study.yaml
+  [ -f "$file" ] || { echo "run.sh: error: there is no study $study in $recipe/studies" >&2; exit 2; }
+  "$python" -m asr_kd.study --study "$file" --conf "$conf" --exp "$exp" --command "$command"
+done
+[ ${#studies[@]} -eq 0 ] || exit 0
 
 # call NUMBER MODULE SECTION FLAGS…: one Python stage, if its number is asked for.
 call() {

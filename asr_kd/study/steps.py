@@ -1,0 +1,192 @@
+"""Runs the stages of a study, networks of neighbouring steps at once, and tells the time left."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import itertools
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from asr_kd import train
+from asr_kd.cli import configured, read_yaml
+from asr_kd.parallel import cpu_count
+from asr_kd.storage import read_json
+from asr_kd.study.plan import STAGES, Measured, Names, Step, Study
+
+#: Seconds on one core of the machine that this was written on, a beginning for the estimates: a frame's share of an
+#: update, and that times a parameter; a role to decode; anything else.
+FRAME, PRODUCT, DECODED, OTHER = 8e-6, 2.6e-11, 60.0, 30.0
+
+
+@dataclass(frozen=True)
+class Task:
+    """One or more calls of a stage that run together.
+
+    Attributes:
+        title: for the reader.
+        kind: tasks of a kind are expected to be as fast as one another.
+        expected: tells the seconds on this machine's cores, by a rough rule; called when all before it has run.
+        run: does it.
+    """
+
+    title: str
+    kind: str
+    expected: Callable[[], float]
+    run: Callable[[], None]
+
+
+def run_tasks(tasks: Sequence[Task]) -> None:
+    """Run them in order, with a line before each that tells the time left for all."""
+    speeds: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])  # by kind: seconds taken, seconds expected
+    for number, task in enumerate(tasks):
+        left = time_left([(one.kind, one.expected()) for one in tasks[number:]], speeds)
+        about = "less than a minute" if left < 60 else f"about {left / 60:.0f} min"
+        print(f"\n== {number + 1} of {len(tasks)}: {task.title} ({about} left in all)", flush=True)
+        expected, begun = task.expected(), time.monotonic()
+        task.run()
+        seconds = time.monotonic() - begun
+        if seconds > 0.1 * expected:  # else it was done already
+            for kind in (task.kind, ""):
+                speeds[kind][0] += seconds
+                speeds[kind][1] += expected
+
+
+def time_left(tasks: Sequence[tuple[str, float]], speeds: Mapping[str, Sequence[float]]) -> float:
+    """Seconds that (kind, seconds expected) will take, judged by tasks of the same kind that have run, else by all."""
+    total = 0.0
+    for kind, expected in tasks:
+        taken, planned = next((speeds[k] for k in (kind, "") if k in speeds), (1.0, 1.0))
+        total += expected * taken / planned
+    return total
+
+
+class Stages:
+    """Turns steps and systems into tasks.
+
+    Args:
+        study: what to do.
+        names: folders of the study.
+        conf: the recipe's configuration.
+    """
+
+    def __init__(self, study: Study, names: Names, conf: Path) -> None:
+        self.study, self.names, self.conf = study, names, conf
+
+    def tasks(self) -> list[Task]:
+        """Everything: steps, frame accuracies, decoding."""
+        return [*self._steps(), *self._accuracies(), *self._decoding()]
+
+    def _steps(self) -> Iterator[Task]:
+        for stage, steps in itertools.groupby(self.study.steps, key=lambda step: step.stage):
+            if stage == "train":
+                configs = [self._config(step) for step in steps]
+                networks = sum(len(config.seeds) for config in configs)
+                title = f"{_count(networks, 'network')}: {', '.join(config.out.name for config in configs)}"
+                yield Task(_short(title), "train", partial(_expected, configs), partial(train.main, *configs))
+            else:
+                main = importlib.import_module(STAGES[stage]).main
+                for step in steps:
+                    yield Task(step.name, stage, lambda: OTHER, partial(main, self._config(step)))
+
+    def _config(self, step: Step) -> Any:
+        """The stage's dataclass: the recipe's flags, then the step's, then the study's data where neither says."""
+        config_class = importlib.import_module(STAGES[step.stage]).Config
+        kinds = {field.name: str(field.type) for field in dataclasses.fields(config_class)}
+        flags: dict[str, Any] = self._section(step.section) if step.section else {}
+        for key, value in step.flags.items():
+            flags[key] = self._folders(kinds[key], value) if "Path" in kinds.get(key, "") else value
+        for key, folder in self.study.data.items():
+            if key in kinds:
+                flags.setdefault(key, folder / "cuts_train.jsonl.gz" if "models" in kinds and key == "cuts" else folder)
+        return configured(config_class, {**flags, "out": self.names.folders(step.name)[0]})
+
+    def _section(self, name: str) -> dict[str, Any]:
+        return read_yaml(f"{self.conf}:{name}")
+
+    def _folders(self, kind: str, value: Any) -> Any:
+        found = self.names.folders(value)
+        return found if "tuple" in kind else found[0]
+
+    def _accuracies(self) -> Iterator[Task]:
+        from asr_kd import accuracy
+
+        def key(system: Measured) -> tuple[Path, Path]:
+            return system.data["features"], system.data["cuts"]
+
+        for (features, cuts), systems in itertools.groupby(sorted(self.study.systems, key=key), key):
+            given = [
+                f"{run_name(system, number)}={','.join(map(str, members))}"
+                for system in systems for number, members in enumerate(system.runs)
+            ]  # fmt: skip
+            config = configured(
+                accuracy.Config,
+                {
+                    **self._section("accuracy"), "systems": given, "features": features, "cuts": cuts,
+                    "roles": list(self.study.roles), "out": self.names.out / "accuracy",
+                },
+            )  # fmt: skip
+            title = f"frame accuracy of {_count(len(given), 'system')}"
+            yield Task(title, "accuracy", partial(float, 5 * len(given) / cpu_count()), partial(accuracy.main, config))
+
+    def _decoding(self) -> Iterator[Task]:
+        from asr_kd.decode.__main__ import Config, main
+
+        runs = [(s, number) for s in self.study.systems for number in range(min(s.decoded, len(s.runs)))]
+        if not runs:
+            return
+        section = self._section("decode")
+        tuned = self.names.out / "tuned"
+        data = self.study.data
+        common = {**section, "graph": data["graph"], "features": data["features"]}
+        tune = {**common, "model": [self.study.tune], "roles": ["dev"], "tune_on": "dev", "out": tuned}
+        yield Task("tuning of the search", "tune", lambda: 4 * DECODED, partial(main, configured(Config, tune)))
+        for system, number in runs:
+            flags = {
+                **common, **{k: system.data[k] for k in ("graph", "features")}, "model": list(system.runs[number]),
+                "roles": list(system.words), "tuned": tuned / "tuned.json",
+                "out": self.names.out / "decode" / run_name(system, number),
+            }  # fmt: skip
+            title = f"words of {system.label}, {number + 1} of {system.decoded}"
+            cost = DECODED * len(system.words) / cpu_count()
+            yield Task(title, "decode", partial(float, cost), partial(main, configured(Config, flags)))
+
+
+def run_name(system: Measured, number: int) -> str:
+    """The folder, under accuracy and decode, of one run of a system."""
+    return f"{system.name}-{number}"
+
+
+def _expected(configs: Sequence[train.Config]) -> float:
+    return sum(map(seconds_of, configs))
+
+
+def seconds_of(config: train.Config) -> float:
+    """What the networks of one configuration may take on this machine's cores."""
+    import torch
+
+    from asr_kd.models import PRESETS, AcousticModel, Shape
+
+    layers, width = PRESETS[config.preset]
+    about = config.cuts / "hmm.json"
+    unknown = {"num_pdfs": 600, "roles": {"train": {"frames": 1e6}}}  # until the step that makes it has run
+    described: dict[str, Any] = read_json(about) if about.is_file() else unknown
+    frames = described["roles"]["train"]["frames"] * max(1, len(config.train_cuts))
+    shape = Shape(config.layers or layers, config.width or width, described["num_pdfs"], config.left, config.right)
+    with torch.device("meta"):  # no memory
+        parameters = AcousticModel(shape).parameters_count()
+    a_frame = FRAME + PRODUCT * parameters
+    return len(config.seeds) * config.epochs * frames * a_frame / cpu_count()
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def _short(text: str, most: int = 100) -> str:
+    return text if len(text) <= most else f"{text[:most].rpartition(',')[0]}, …"

@@ -1,0 +1,124 @@
+"""What was measured as tables and figures: those that every study has, and those that its YAML file asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from statistics import fmean
+from typing import Any
+
+from asr_kd.report import tables
+from asr_kd.report.collect import Curve, Results, Row
+from asr_kd.report.draw import Drawing, colours_of, curve_drawings, table_drawings
+from asr_kd.report.study import Section
+from asr_kd.report.svg import SERIES
+from asr_kd.report.systems import System
+from asr_kd.storage import UserError
+from asr_kd.study.figures import Spread, spread_plot
+from asr_kd.study.plan import Measured, Study
+
+#: What a view may show, in words.
+UNITS = {
+    "accuracy": "frames right, %", "speech": "speech frames right, %", "merged": "frames right, silences as one, %",
+    "wer": "words wrong, %", "rtf": "real-time factor", "parameters": "parameters",
+}  # fmt: skip
+
+
+class Views:
+    """The tables and figures of a study.
+
+    Args:
+        study: with its systems and views.
+        results: the rows, by the systems' names.
+        systems: as the report knows them.
+        curves: logs of the training of some systems, by system.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        results: Results,
+        systems: Sequence[System],
+        curves: Callable[[Sequence[System]], list[Curve]],
+    ) -> None:
+        self.study, self.systems, self.curves = study, systems, curves
+        in_grids = {view["group"] for view in study.views if view.get("show") == "grid"}
+        hidden = {system.name for system in study.systems if system.group in in_grids}
+        self.rows = {row.name: row for row in results.rows}
+        self.results = replace(results, rows=[row for row in results.rows if row.name not in hidden])
+
+    def sections(self) -> Iterator[Section]:
+        """Table 1, the grids, and paired comparisons."""
+        if self.results.rows:
+            yield Section("Systems", tables.NOTES, tables.table_one(self.results))
+        for view in self.study.views:
+            if view.get("show") == "grid":
+                yield self._grid(view)
+        if self.results.comparisons:
+            together = replace(self.results, comparisons=[c for c in self.results.comparisons if c.seed is None])
+            yield Section("Paired comparisons", tables.COMPARISON_NOTES, tables.compared(together))
+
+    def drawings(self) -> Iterator[Drawing]:
+        """Lines and curves that the study asks for, and its table as pictures."""
+        for number, view in enumerate(self.study.views):
+            if view.get("show") == "lines":
+                yield self._lines(f"lines-{number}", view)
+            elif view.get("show") == "epochs":
+                shown = [system for system in self.systems if self._group(system.name) in view["groups"]]
+                yield from curve_drawings(self.curves(shown), colours_of(shown))
+            elif view.get("show") != "grid":
+                raise UserError(f"there is no view {view!r}: show one of grid, lines, epochs")
+        yield from table_drawings(self.results, colours_of(self.systems))
+
+    def _group(self, name: str) -> str:
+        return next(system.group for system in self.study.systems if system.name == name)
+
+    def _of_group(self, group: str) -> list[tuple[Measured, Row]]:
+        found = [(s, self.rows[s.name]) for s in self.study.systems if s.group == group and s.name in self.rows]
+        if not found:
+            raise UserError(f"a view shows the group {group}, of which nothing was measured: mend the study's file")
+        return found
+
+    def _grid(self, view: Mapping[str, Any]) -> Section:
+        """Rows and columns by two variables of ``each``; means over seeds ± their standard deviation."""
+        found = self._of_group(view["group"])
+        down, across = (list(dict.fromkeys(s.at[view[key]] for s, _ in found)) for key in ("rows", "columns"))
+        cells = {(s.at[view["rows"]], s.at[view["columns"]]): values(row, view["y"]) for s, row in found}
+        header = [f"{view['rows']} ↓, {view['columns']} →", *map(str, across)]
+        rows = [[str(d), *(tables.spread(cells.get((d, a), {})) for a in across)] for d in down]
+        return Section(view["title"], _unit(view["y"]), tables.Table(header, rows))
+
+    def _lines(self, name: str, view: Mapping[str, Any]) -> Drawing:
+        lines = []
+        for place, (label, group) in enumerate(view["lines"].items()):
+            points = sorted(
+                (fmean(at.values()), list(y.values()))
+                for system, row in self._of_group(group)
+                if (at := _place(system, row, view["x"])) and (y := values(row, view["y"]))
+            )
+            colour = SERIES[1 + place % (len(SERIES) - 1)]
+            lines.append(Spread([x for x, _ in points], [seeds for _, seeds in points], colour, label))
+        units = view.get("x_unit", _unit(view["x"])), _unit(view["y"])
+        figure = spread_plot(lines, view["title"], *units, bool(view.get("log")))
+        return Drawing(name, view.get("caption", "Dots: means over seeds; ticks: seeds."), figure)
+
+
+def values(row: Row, what: str) -> dict[int, float]:
+    """A figure of a row by seed: accuracy/ROLE, speech/ROLE, merged/ROLE, wer/ROLE, rtf/ROLE or parameters."""
+    kind, _, role = what.partition("/")
+    if kind == "wer":
+        return dict(row.words[role].seeds) if role in row.words else {}
+    if kind == "rtf":
+        return {0: row.rtf[role]} if role in row.rtf else {}
+    if kind == "parameters":
+        return {} if row.parameters is None else {0: float(row.parameters)}
+    return row.accuracy.get(role, {}).get({"accuracy": "all"}.get(kind, kind), {})
+
+
+def _place(system: Measured, row: Row, x: str) -> dict[int, float]:
+    return {0: float(system.at[x])} if x in system.at else values(row, x)
+
+
+def _unit(what: str) -> str:
+    kind, _, role = what.partition("/")
+    return f"{role}: {UNITS.get(kind, kind)}" if role else UNITS.get(kind, kind)
