@@ -105,7 +105,7 @@ def test_missing_and_empty_folders(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="hollow is empty"):
         find_items(Part.parse(tmp_path, "hollow"))
     for spec in ("hollow:0/2", "hollow:3/2", "hollow:1", "hollow:a/b"):
-        with pytest.raises(UserError, match="NAME:i/n"):
+        with pytest.raises(UserError, match="write i/n"):
             Part.parse(tmp_path, spec)
     add_utterance(tmp_path / "lone", "1-1-0000", "HELLO")
     with pytest.raises(UserError, match="has no speakers"):

@@ -192,7 +192,7 @@ def _pictures(config: Config) -> Iterator[Drawing]:
     plot = line_plot(lines, "Accuracy against specialists", "specialists", "right, %")
     yield Drawing("curve", "Right answers with the first so many specialists.", plot)
     likeness = np.load(config.clusters / "likeness.npy", allow_pickle=False)
-    caption = "How alike the generalist finds any two classes, as correlations, ordered by cluster."
+    caption = "How alike the generalist finds any two different classes, as correlations, ordered by cluster."
     yield Drawing("likeness", caption, likeness_plot(likeness, load_clusters(config.clusters)))
 
 
