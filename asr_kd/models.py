@@ -188,16 +188,21 @@ def load_model(folder: Path | str, device: str = "cpu") -> AcousticModel:
     return model.to(device).eval()
 
 
-def start(model: AcousticModel, folder: Path) -> None:
-    """Give a network the weights of another one of its size.
+def continued(folder: Path, shape: Shape) -> AcousticModel:
+    """A network with the size and the weights of another one, to be trained on with the dropout of ``shape``.
 
     Raises:
-        UserError: the other network is missing, damaged, or of another size.
+        UserError: the other network is missing, damaged, or of other inputs or classes than ``shape``.
     """
     other = load_model(folder)
-    if dataclasses.replace(other.shape, dropout=model.shape.dropout) != model.shape:
-        raise UserError(f"the network in {folder} is of another size: give --start-from one of {model.shape}")
+    model = AcousticModel(dataclasses.replace(other.shape, dropout=shape.dropout))
+    ends = [(s.num_pdfs, s.left, s.right, s.feature_dim) for s in (other.shape, shape)]
+    if ends[0] != ends[1]:
+        raise UserError(
+            f"the network in {folder} has other inputs or classes: give --start-from one of this experiment"
+        )
     model.load_state_dict(other.state_dict())
+    return model
 
 
 def load_tensors(path: Path, shapes: dict[str, torch.Size] | None = None) -> dict[str, Tensor]:

@@ -48,7 +48,7 @@ class Config:
     batch_norm: bool = False
     """Normalise the input of every ReLU over the batch: on little speech, more frames right for a tenth more time."""
     start_from: Path | None = None
-    """Network of the same size whose weights it begins with; none: random ones."""
+    """Network whose size and weights it begins with; none: random weights."""
     soft_targets: Path | None = None
     """Store of soft targets (made by asr_kd.soft_targets); none: hard targets alone."""
     teachers: tuple[Path, ...] = ()

@@ -28,7 +28,7 @@ from asr_kd.features import Normaliser
 from asr_kd.frames import Batch, FrameLoader
 from asr_kd.losses import frame_kd_loss
 from asr_kd.losses.targets import IGNORED
-from asr_kd.models import PRESETS, AcousticModel, Shape, device_and_dtype, load_tensors, scores, start
+from asr_kd.models import PRESETS, AcousticModel, Shape, continued, device_and_dtype, load_tensors, scores
 from asr_kd.parallel import progress
 from asr_kd.soft_targets.online import OnlineTargets
 from asr_kd.soft_targets.store import SoftTargets
@@ -190,9 +190,7 @@ class Trainer:
         layers, width = config.layers or layers, config.width or width
         context = {"left": config.left, "right": config.right}
         shape = Shape(layers, width, num_pdfs, **context, dropout=config.dropout, batch_norm=config.batch_norm)
-        self.model = AcousticModel(shape)
-        if config.start_from is not None:
-            start(self.model, config.start_from)
+        self.model = AcousticModel(shape) if config.start_from is None else continued(config.start_from, shape)
         self.model.to(self.device)
         temperature = self.soft_targets.temperature if self.soft_targets is not None else 1.0
         self.step = Step(self.model, temperature, config.hard_weight, self.dtype, config.weight_decay)

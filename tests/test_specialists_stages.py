@@ -18,7 +18,7 @@ from asr_kd.decode.acoustics import load_scorer
 from asr_kd.mnist.digits import Config as DigitsConfig
 from asr_kd.mnist.digits import load_digits
 from asr_kd.mnist.digits import main as write_digits
-from asr_kd.models import load_log_prior, load_model
+from asr_kd.models import AcousticModel, continued, load_log_prior, load_model
 from asr_kd.specialists import assign, classify, evaluate, images, report, targets, train
 from asr_kd.specialists.source import ImageSource
 from asr_kd.specialists.special import Special, folders
@@ -152,8 +152,11 @@ def test_networks_may_go_on_from_another(made: Path, tmp_path: Path) -> None:
     classify.main(dataclasses.replace(small(made, "longer", start_from=other), **options))
     before, after = load_model(other), load_model(made / "longer" / "seed-0")
     assert all((a - b).abs().max() < 1e-5 for a, b in zip(before.parameters(), after.parameters(), strict=True))
-    with pytest.raises(UserError, match="of another size"):
-        classify.main(dataclasses.replace(small(made, "wider", start_from=other), width=33))
+    wider = AcousticModel(dataclasses.replace(after.shape, width=33, layers=2))
+    assert continued(other, dataclasses.replace(wider.shape, dropout=0.4)).masks.dropout == 0.4
+    assert continued(other, wider.shape).shape.width == 32
+    with pytest.raises(UserError, match="other inputs or classes"):
+        continued(other, dataclasses.replace(wider.shape, num_pdfs=7))
 
 
 def test_nonsense_is_refused(made: Path, tmp_path: Path) -> None:

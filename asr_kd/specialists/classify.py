@@ -29,7 +29,7 @@ class Config:
     batch_norm: bool = True
     """Normalise the input of every ReLU over the batch."""
     start_from: Path | None = None
-    """Network of the same size whose weights it begins with; none: random ones."""
+    """Network whose size and weights it begins with; none: random weights."""
     soft_targets: Path | None = None
     """Store of soft targets (made by asr_kd.specialists.targets); none: labels alone."""
     hard_weight: float = 0.1
@@ -72,7 +72,7 @@ def train_network(job: tuple[Config, int]) -> dict[str, Any]:
 
     import torch
 
-    from asr_kd.models import AcousticModel, device_and_dtype, start
+    from asr_kd.models import AcousticModel, continued, device_and_dtype
     from asr_kd.specialists.source import ImageSource
     from asr_kd.storage import write_json
     from asr_kd.trainer import Step, fit, save_tensors, weights_of
@@ -83,9 +83,7 @@ def train_network(job: tuple[Config, int]) -> dict[str, Any]:
     images = ImageSource(config.images)
     shape = images.shape(config.layers, config.width)
     shape = dataclasses.replace(shape, dropout=config.dropout, batch_norm=config.batch_norm)
-    model = AcousticModel(shape)
-    if config.start_from is not None:
-        start(model, config.start_from)
+    model = AcousticModel(shape) if config.start_from is None else continued(config.start_from, shape)
     model.to(device)
     soft, temperature = None, 1.0
     if config.soft_targets is not None:
@@ -97,7 +95,7 @@ def train_network(job: tuple[Config, int]) -> dict[str, Any]:
     step = Step(model, temperature, config.hard_weight, dtype, weight_decay=0.01)
     out = config.out / f"seed-{seed}"
     figures = fit(step, batches, config.epochs, config.learning_rate, seed, f"{config.out.name} seed {seed}")
-    write_json(out / "model.json", {"shape": vars(shape)})
+    write_json(out / "model.json", {"shape": vars(model.shape)})
     save_tensors(out / "model.safetensors", weights_of(model))
     return {**figures, "parameters": model.parameters_count()}
 
