@@ -65,6 +65,12 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         os.replace(temporary, path)
 
 
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file's content, atomically."""
+    with open(source, "rb") as before, atomic_open(target, "wb") as after:
+        shutil.copyfileobj(before, after)
+
+
 def write_json(path: Path | str, value: Any) -> None:
     with atomic_open(path) as file:
         json.dump(value, file, indent=2, default=_plain)

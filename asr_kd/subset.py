@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 
 from asr_kd.cli import run
 from asr_kd.copies import original
-from asr_kd.storage import MARK, Stage, UserError, atomic_path, read_json, write_json
+from asr_kd.storage import MARK, Stage, UserError, copy_file, read_json, write_json
 
 TRAIN = "cuts_train.jsonl.gz"
 
@@ -55,8 +54,7 @@ def main(config: Config) -> None:
                 figures["frames"] += cut["features"]["num_frames"]
     for path in config.cuts.iterdir():
         if path.is_file() and path.name not in (MARK, TRAIN):
-            with atomic_path(config.out / path.name) as temporary:
-                shutil.copyfile(path, temporary)
+            copy_file(path, config.out / path.name)
     if (config.out / "hmm.json").is_file():
         about = read_json(config.out / "hmm.json")
         about["roles"]["train"] |= {"utterances": figures["utterances"], "frames": figures["frames"]}

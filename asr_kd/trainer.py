@@ -171,6 +171,15 @@ def fit(
     return {"updates": updates, "examples": examples, "loss": loss}
 
 
+def shape_of(config: Config, num_pdfs: int) -> Shape:
+    """The network that the flags describe, for so many senones."""
+    layers, width = PRESETS[config.preset]
+    return Shape(
+        config.layers or layers, config.width or width, num_pdfs, config.left, config.right,
+        dropout=config.dropout, batch_norm=config.batch_norm,
+    )  # fmt: skip
+
+
 class Trainer:
     """State of one network's training: model, optimiser, loaders, log."""
 
@@ -186,10 +195,7 @@ class Trainer:
 
         torch.manual_seed(seed)
         num_pdfs = int(read_json(config.cuts / "hmm.json")["num_pdfs"])
-        layers, width = PRESETS[config.preset]
-        layers, width = config.layers or layers, config.width or width
-        context = {"left": config.left, "right": config.right}
-        shape = Shape(layers, width, num_pdfs, **context, dropout=config.dropout, batch_norm=config.batch_norm)
+        shape = shape_of(config, num_pdfs)
         self.model = AcousticModel(shape) if config.start_from is None else continued(config.start_from, shape)
         self.model.to(self.device)
         temperature = self.soft_targets.temperature if self.soft_targets is not None else 1.0

@@ -16,11 +16,11 @@ from lhotse.cut import MonoCut
 
 from asr_kd.hmm.align import Aligned
 from asr_kd.hmm.kaldi_io import read_transition_model
-from asr_kd.hmm.store import align_roles, copy_file, finish
+from asr_kd.hmm.store import align_roles, finish
 from asr_kd.hmm.viterbi import Transitions, phones_of
 from asr_kd.hmm.words import Lexicon
 from asr_kd.parallel import make_executor
-from asr_kd.storage import UserError, read_json, write_json
+from asr_kd.storage import UserError, copy_file, read_json, write_json
 
 #: An alignment may be this many frames shorter or longer than the features (another rule for the last ones).
 TOLERANCE = 3

@@ -11,12 +11,12 @@ from asr_kd.hmm.align import ScoredAlignment
 from asr_kd.hmm.cepstra import delta_map
 from asr_kd.hmm.corpus import ChunkJob, chunks, prepare_chunk
 from asr_kd.hmm.scores import GmmScorer
-from asr_kd.hmm.store import align_roles, copy_file, finish, load_cuts, roles_of
+from asr_kd.hmm.store import align_roles, finish, load_cuts, roles_of
 from asr_kd.hmm.topology import topology_text
 from asr_kd.hmm.train import Trainer
 from asr_kd.hmm.words import Words
 from asr_kd.parallel import make_executor, run_all
-from asr_kd.storage import UserError, atomic_open, write_json
+from asr_kd.storage import UserError, atomic_open, copy_file, write_json
 
 if TYPE_CHECKING:
     from lhotse.cut import MonoCut

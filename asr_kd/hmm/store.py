@@ -21,7 +21,7 @@ from asr_kd.hmm.align import Aligned
 from asr_kd.hmm.corpus import chunks
 from asr_kd.hmm.words import Lexicon
 from asr_kd.parallel import run_all
-from asr_kd.storage import UserError, atomic_open, save_array, write_json
+from asr_kd.storage import UserError, atomic_open, copy_file, save_array, write_json
 
 FRAME_SHIFT = 0.01  # seconds
 #: What a folder needs to score and align, beside hmm.json.
@@ -174,11 +174,6 @@ def finish(out: Path, description: Mapping[str, Any], figures: Mapping[str, Figu
     for role, one in roles.items():
         print(f"{role}: " + ", ".join(f"{name} {value}" for name, value in one.items()), flush=True)
     return {"num_pdfs": description["num_pdfs"], "roles": roles}
-
-
-def copy_file(source: Path, target: Path) -> None:
-    with open(source, "rb") as before, atomic_open(target, "wb") as after:
-        shutil.copyfileobj(before, after)
 
 
 def copy_models(source: Path, target: Path) -> None:

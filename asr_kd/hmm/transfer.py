@@ -9,7 +9,7 @@ from typing import Any
 
 from asr_kd.cli import run
 from asr_kd.copies import clean_id
-from asr_kd.storage import Stage, UserError, read_json
+from asr_kd.storage import Stage, UserError, copy_file, read_json, write_json
 
 
 @dataclass
@@ -33,8 +33,7 @@ def main(config: Config) -> None:
     if not stage.begin():
         return
     from asr_kd.corpora.manifests import read_jsonl
-    from asr_kd.hmm.store import copy_file, roles_of
-    from asr_kd.storage import write_json
+    from asr_kd.hmm.store import roles_of
 
     aligned = {
         cut["id"]: (cut["supervisions"][0].get("alignment"), cut["custom"]["senones"])

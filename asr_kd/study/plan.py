@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -106,9 +106,10 @@ class Study:
     """A study, with every ``each`` filled in.
 
     Attributes:
-        roles: that frame accuracy is measured on, and which (of these) are decoded.
-        tune: network whose acoustic scale and insertion penalty, chosen on dev, hold for all.
+        tune: network whose acoustic scale and insertion penalty, chosen on dev, hold for all; None: nothing is decoded.
         gain: names of the system that gains are counted from, and of the one that has gained the whole.
+        roles: that frame accuracy is measured on.
+        data: folders of features, cuts, lang and graph, where neither a step nor a system names others.
     """
 
     title: str
@@ -116,10 +117,10 @@ class Study:
     steps: Sequence[Step]
     systems: Sequence[Measured]
     views: Sequence[Mapping[str, Any]]
-    tune: Path | None = None
-    gain: tuple[str, str] | None = None
-    roles: Sequence[str] = ("dev", "test")
-    data: Mapping[str, Path] = field(default_factory=dict)
+    tune: Path | None
+    gain: tuple[str, str] | None
+    roles: Sequence[str]
+    data: Mapping[str, Path]
 
 
 def read_study(path: Path, names: Names) -> Study:

@@ -42,8 +42,9 @@ def _systems(study: Study, exp: Path, out: Path) -> list[System]:
     found = []
     for system in study.systems:
         numbers = range(len(system.runs))
-        single = [str(members[0].relative_to(exp)) for members in system.runs if len(members) == 1]
-        models = tuple(single) if system.kind != "ensemble" else ()
+        # An ensemble's members are no seeds of it: its size and figures come from where it was measured.
+        networks = [members[0] for members in system.runs if system.kind != "ensemble"]
+        models = tuple(str(folder.relative_to(exp)) for folder in networks)
         here = out.relative_to(exp)
         decoded = tuple(str(here / "decode" / run_name(system, n)) for n in numbers[: system.decoded])
         measured = tuple(str(here / "accuracy" / run_name(system, n)) for n in numbers)

@@ -170,16 +170,15 @@ def seconds_of(config: train.Config) -> float:
     """What the networks of one configuration may take on this machine's cores."""
     import torch
 
-    from asr_kd.models import PRESETS, AcousticModel, Shape
+    from asr_kd.models import AcousticModel
+    from asr_kd.trainer import shape_of
 
-    layers, width = PRESETS[config.preset]
     about = config.cuts / "hmm.json"
     unknown = {"num_pdfs": 600, "roles": {"train": {"frames": 1e6}}}  # until the step that makes it has run
     described: dict[str, Any] = read_json(about) if about.is_file() else unknown
     frames = described["roles"]["train"]["frames"] * max(1, len(config.train_cuts))
-    shape = Shape(config.layers or layers, config.width or width, described["num_pdfs"], config.left, config.right)
     with torch.device("meta"):  # no memory
-        parameters = AcousticModel(shape).parameters_count()
+        parameters = AcousticModel(shape_of(config, described["num_pdfs"])).parameters_count()
     a_frame = FRAME + PRODUCT * parameters
     return len(config.seeds) * config.epochs * frames * a_frame / cpu_count()
 
