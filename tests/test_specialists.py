@@ -77,6 +77,17 @@ def test_combined_distribution_is_the_minimum(sets: list[list[int]], sharpness: 
     assert found.gap.max() < 1e-7
 
 
+@settings(max_examples=10, deadline=None)
+@given(sharpness=st.floats(1, 12), seed=st.integers(0, 1000))
+def test_contradicting_specialists_that_share_classes_are_solved(sharpness: float, seed: int) -> None:
+    """Where EM alone would need thousands of steps: certain opinions that exclude each other."""
+    generator = torch.Generator().manual_seed(seed)
+    sets = [torch.randperm(40, generator=generator)[:12].tolist() for _ in range(8)]
+    found = combine(*random_case(sets, 40, 64, sharpness, seed))
+    assert found.gap.max() < 1e-6
+    torch.testing.assert_close(found.probabilities.sum(1), torch.ones(64))
+
+
 def test_one_specialist_has_a_closed_form() -> None:
     general, opinions, _ = random_case([[0, 1, 2]], 8, 50, 2.0, 1)
     found = combine(general, opinions, torch.ones(50, 1, dtype=torch.bool), tolerance=1e-9)
