@@ -72,22 +72,22 @@ for kind in "${kinds[@]}"; do
   run_stage "$kind" specialists.train "$kind" "${common[@]}" --clusters "$exp/clusters" --out "$exp/$kind"
 done
 
-learn() { # NAME FLAGS…: a network that goes on from the generalist
-  local name=$1
-  shift
-  run_stage "$name" "$student" student "${examples[@]}" --start-from "${generalists[0]}" "$@" --seeds 0 --out "$exp/$name"
+learn() { # NAME SECTION FLAGS…: a network that goes on from the generalist
+  local name=$1 section=$2
+  shift 2
+  run_stage "$name" "$student" "$section" "${examples[@]}" --start-from "${generalists[0]}" "$@" --seeds 0 --out "$exp/$name"
 }
 distil() { # NAME TEACHER-FLAGS…: a store of soft targets, and a student of them
   local name=$1
   shift
   run_stage "targets-$name" specialists.targets targets "${common[@]}" "$@" --out "$exp/targets-$name"
-  learn "student-$name" --soft-targets "$exp/targets-$name"
+  learn "student-$name" student --soft-targets "$exp/targets-$name"
 }
 distil generalist
 distil specialists --specialists "$exp/specialists"
 # For comparison: an ensemble of generalists, and the generalist trained on as long as students are, on labels alone.
 distil plain --more "${generalists[@]:1}"
-learn longer
+learn longer longer
 
 others=(--others "plain=$(IFS=,; echo "${generalists[*]}")")
 students=(student-generalist student-specialists student-plain longer)
