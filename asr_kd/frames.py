@@ -3,12 +3,15 @@
 Cuts are visited in random order and gathered into pools of at most ``pool_frames`` frames; frames are
 shuffled across the utterances of a pool.  A pool holds every frame once: a window of 26 frames is 26
 consecutive rows of it, so a batch of windows is read from overlapping runs of its bytes, never from 26 copies.
+
+The cuts of a pool can be dealt to streams, each shuffled by itself, that give every batch their share.  Processes that
+train one network together read a stream or more each, and see the same batches however many they are.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -39,12 +42,34 @@ class Batch:
         labels: (B,) int64 senones; ``IGNORED`` where nobody transcribed.
         soft: soft targets, compact from a store or dense (B, C) float32 from teachers online; or None.
         some_unlabelled: there may be labels that are ``IGNORED``.
+        streams: examples from each stream that this process reads, which follow one another: {stream: examples}.
+        of_all: examples in the batch of all processes.
     """
 
     windows: Tensor
     labels: Tensor
     soft: CompactTargets | Tensor | None
     some_unlabelled: bool = False
+    streams: Mapping[int, int] = dataclasses.field(default_factory=dict)
+    of_all: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Streams:
+    """How the frames of a pool are dealt, and which streams are this process's.
+
+    Attributes:
+        count: streams of all processes together.
+        rank, size: this process's number, of so many.
+    """
+
+    count: int = 1
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def own(self) -> range:
+        return range(self.rank, self.count, self.size)
 
 
 @dataclasses.dataclass
@@ -53,6 +78,7 @@ class _Pool:
     starts: np.ndarray  # (frames,) row where each frame's window begins
     labels: Tensor  # (frames,)
     soft: TargetRows | None  # of all frames, in the order of ``starts``
+    frames: list[int]  # of every stream, those of other processes, too
 
 
 class Selection(Protocol):
@@ -86,6 +112,7 @@ class FrameLoader:
         bootstrap: of a draw of the cuts with replacement, as many as there are; None: all of them once.
         pool_frames: frames held at once.  A corpus that fits into one pool is read only once.
         dtype: of the windows; bfloat16 halves memory traffic where training computes in it.
+        streams: which of them this process reads; more than one for networks trained without ``select``.
     """
 
     def __init__(
@@ -101,8 +128,9 @@ class FrameLoader:
         device: str = "cpu",
         select: Selection | None = None,
         bootstrap: int | None = None,
+        streams: Streams = Streams(),
     ) -> None:
-        self.normaliser, self.select = normaliser, select
+        self.normaliser, self.select, self.streams = normaliser, select, streams
         self.left, self.right, self.batch_size = left, right, batch_size
         self.soft_targets, self.pool_frames, self.dtype, self.device = soft_targets, pool_frames, dtype, device
         self.manifest = [cut for path in ([cuts] if isinstance(cuts, Path) else cuts) for cut in _manifest(path)]
@@ -113,6 +141,8 @@ class FrameLoader:
         self.some_unlabelled = unlabelled is not None
         if unlabelled is not None and soft_targets is None:
             raise UserError(f"{unlabelled.id} has no senones: give soft targets to learn from, or aligned cuts")
+        if len(self.manifest) < streams.count:
+            raise UserError(f"{len(self.manifest)} utterances cannot be dealt to {streams.count} streams: give fewer")
         self.frames = sum(map(_frames_of, self.manifest))
         self._kept: _Pool | None = None
 
@@ -133,18 +163,29 @@ class FrameLoader:
 
     def _pools(self, order: np.random.Generator) -> Iterator[_Pool]:
         # Two pools exist at a time: the one in use and the next, read meanwhile.
-        group: list[MonoCut] = []
+        groups: list[list[int]] = [[]]
         frames = 0
         for index in order.permutation(len(self.manifest)):
-            cut = self.manifest[index]
-            if group and frames + _frames_of(cut) > self.pool_frames // 2:
-                yield self._read(group)
-                group, frames = [], 0
-            group.append(cut)
-            frames += _frames_of(cut)
-        yield self._read(group)
+            more = _frames_of(self.manifest[index])
+            if groups[-1] and frames + more > self.pool_frames // 2:
+                groups.append([])
+                frames = 0
+            groups[-1].append(index)
+            frames += more
+        if len(groups) > 1 and len(groups[-1]) < self.streams.count:
+            last = groups.pop()
+            groups[-1] += last
+        for group in groups:
+            if len(group) < self.streams.count:
+                raise UserError(
+                    f"{self.pool_frames} frames in memory are too few for {self.streams.count} streams: raise "
+                    "--pool-frames"
+                )
+            yield self._read([self.manifest[index] for index in group])
 
-    def _read(self, cuts: list[MonoCut]) -> _Pool:
+    def _read(self, group: list[MonoCut]) -> _Pool:
+        dealt = [group[stream :: self.streams.count] for stream in range(self.streams.count)]
+        cuts = [cut for stream in self.streams.own for cut in dealt[stream]]
         rows, starts, labels, soft = [], [], [], []
         row = 0
         for cut in cuts:
@@ -168,18 +209,43 @@ class FrameLoader:
             np.concatenate(starts),
             torch.from_numpy(np.concatenate(labels).astype(np.int64)),
             TargetRows.join(soft) if soft else None,
+            [sum(map(_frames_of, part)) for part in dealt],
         )
 
     def _batches(self, pool: _Pool, order: np.random.Generator) -> Iterator[Batch]:
         windows = _windows(pool.rows, self.left + 1 + self.right)
-        every = order.permutation(len(pool.starts)) if self.select is None else self.select(pool.labels.numpy(), order)
-        for at in range(0, len(every), self.batch_size):
-            index = every[at : at + self.batch_size]
-            chosen = windows(pool.starts[index]).to(self.device)
+        for chosen in self._choices(pool, order):
+            index = np.concatenate(list(chosen.by_stream.values()))
+            inputs = windows(pool.starts[index]).to(self.device)
             labels = pool.labels[torch.from_numpy(index)].to(self.device)
             targets = self.soft_targets
-            soft = None if targets is None else targets.batch(pool.soft, index, chosen)
-            yield Batch(chosen, labels, soft, self.some_unlabelled)
+            soft = None if targets is None else targets.batch(pool.soft, index, inputs)
+            streams = {stream: len(frames) for stream, frames in chosen.by_stream.items()}
+            yield Batch(inputs, labels, soft, self.some_unlabelled, streams, chosen.of_all)
+
+    def _choices(self, pool: _Pool, order: np.random.Generator) -> Iterator[_Choice]:
+        """Which of the pool's frames make each batch: as many of every stream as it has, of all batches alike."""
+        frames, orders = pool.frames, [order] if self.streams.count == 1 else order.spawn(self.streams.count)
+        every, first = {}, 0
+        for stream in self.streams.own:
+            labels = pool.labels[first : first + frames[stream]].numpy()
+            chosen = orders[stream].permutation(len(labels)) if self.select is None else self.select(labels, order)
+            every[stream] = first + chosen
+            first += frames[stream]
+        if self.select is not None:
+            frames = [len(every[0])]
+        # Never a batch without a frame of some stream: its process would have nothing to do.
+        count = max(1, min(-(-sum(frames) // self.batch_size), *frames))
+        for number in range(count):
+            ends = [(n * number // count, n * (number + 1) // count) for n in frames]
+            by_stream = {stream: every[stream][slice(*ends[stream])] for stream in every}
+            yield _Choice(by_stream, sum(end - begin for begin, end in ends))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Choice:
+    by_stream: Mapping[int, np.ndarray]  # indices into the pool
+    of_all: int  # frames in the batch of all processes
 
 
 def _windows(rows: Tensor, width: int) -> Callable[[np.ndarray], Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from asr_kd import ranks
 from asr_kd.losses import Mean, average_distributions
 from asr_kd.storage import UserError, read_json
 
@@ -84,15 +85,14 @@ class MaskPool:
 
     SIZE = 1 << 22
 
-    def __init__(self, dropout: float) -> None:
-        self.dropout = dropout
+    def __init__(self, dropout: float, stream: int = 0) -> None:
+        self.dropout, self.stream = dropout, stream
         self.scale = 1.0 / (1.0 - dropout)
-        self.pool: Tensor | None = None
-        self.generator = np.random.default_rng(0)
+        self.reseed(0)
 
     def reseed(self, seed: int) -> None:
-        self.generator = np.random.default_rng([seed, 1])
-        self.pool = None
+        self.generator = np.random.default_rng([seed, 1, self.stream] if self.stream else [seed, 1])
+        self.pool: Tensor | None = None
 
     def mask(self, like: Tensor) -> Tensor:
         """A mask of 0 and 1/(1 − dropout), shaped and typed as ``like``."""
@@ -104,15 +104,67 @@ class MaskPool:
         return self.pool[start : start + size].view(like.shape)
 
 
+class Masks:
+    """Dropout masks of batches that come from several streams: a stream's do not depend on who else reads which.
+
+    Attributes:
+        streams: examples of each stream in the next batch, which follow one another; empty: all are of one.
+    """
+
+    def __init__(self, dropout: float) -> None:
+        self.dropout, self.scale = dropout, 1.0 / (1.0 - dropout)
+        self.streams: Mapping[int, int] = {}
+        self.reseed(0)
+
+    def reseed(self, seed: int) -> None:
+        self.seed = seed
+        self.pools: dict[int, MaskPool] = {}
+
+    def mask(self, like: Tensor) -> Tensor:
+        """See ``MaskPool.mask``."""
+        streams = self.streams or {0: len(like)}
+        parts = [self._pool(s).mask(part) for s, part in zip(streams, like.split(list(streams.values())), strict=True)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _pool(self, stream: int) -> MaskPool:
+        if stream not in self.pools:
+            self.pools[stream] = MaskPool(self.dropout, stream)
+            self.pools[stream].reseed(self.seed)
+        return self.pools[stream]
+
+
 class _BatchNorm(nn.BatchNorm1d):
-    """Normalises batches too small for statistics, such as the rest at the end of an epoch, by the running ones."""
+    """Normalises over the batch of all processes; batches too small for statistics by the running ones.
+
+    Attributes:
+        examples: in the batch of all processes; 0: this process's are all.
+    """
 
     FEWEST = 32
+    examples = 0
 
     def forward(self, values: Tensor) -> Tensor:
-        if self.training and len(values) >= self.FEWEST:
-            return super().forward(values)
-        return F.batch_norm(values, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        if not self.training or (self.examples or len(values)) < self.FEWEST:
+            return F.batch_norm(values, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return super().forward(values) if ranks.rank().size == 1 else self._over_all(values)
+
+    def _over_all(self, values: Tensor) -> Tensor:
+        # Every process's count, mean and sum of squares around it, in its own row: a sum gathers them.
+        me, wide = ranks.rank(), values.float()
+        mine = wide.mean(0)
+        row = torch.stack([torch.full_like(mine, len(wide)), mine, (wide - mine).square().sum(0)])
+        rows = F.pad(row[None], (0, 0, 0, 0, me.number, me.size - 1 - me.number))
+        count, mean, squares = ranks.summed(rows).unbind(1)
+        total = count.sum(0)
+        centre = (count * mean).sum(0) / total
+        spread = (squares + count * (mean - centre).square()).sum(0) / total
+        with torch.no_grad():
+            assert self.running_mean is not None and self.running_var is not None
+            assert self.num_batches_tracked is not None and self.momentum is not None
+            self.num_batches_tracked.add_(1)
+            self.running_mean.lerp_(centre, self.momentum)
+            self.running_var.lerp_(spread * total / (total - 1), self.momentum)
+        return ((wide - centre) * (self.weight * (spread + self.eps).rsqrt()) + self.bias).to(values.dtype)
 
 
 class AcousticModel(nn.Module):
@@ -126,7 +178,7 @@ class AcousticModel(nn.Module):
         norm = _BatchNorm if shape.batch_norm else nn.Identity
         self.norms = nn.ModuleList(norm(shape.width) for _ in self.hidden)
         self.output = nn.Linear(shape.width, shape.num_pdfs)
-        self.masks = MaskPool(shape.dropout)
+        self.masks = Masks(shape.dropout)
         for layer in self.hidden:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")  # type: ignore[arg-type]
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
@@ -142,6 +194,13 @@ class AcousticModel(nn.Module):
             else:
                 values = torch.relu(values)
         return self.output(values)
+
+    def expect(self, streams: Mapping[int, int], examples: int) -> None:
+        """Tell what the next batch to train on consists of: examples of each stream here, and those of all processes
+        together (asr_kd.frames.Batch)."""
+        self.masks.streams = streams
+        for norm in self.norms:
+            norm.examples = examples  # type: ignore[assignment]
 
     def parameters_count(self) -> int:
         return sum(p.numel() for p in self.parameters())

@@ -85,10 +85,14 @@ def _start_worker(threads: int) -> None:
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
 
 
-def progress(items: Iterable[Item], description: str, total: int | None = None, unit: str = "it") -> Iterable[Item]:
+def progress(
+    items: Iterable[Item], description: str, total: int | None = None, unit: str = "it", shown: bool = True
+) -> Iterable[Item]:
     """``items`` with a bar on stderr that shows the time left (sparse when stderr is not a terminal)."""
     interval = 0.2 if sys.stderr.isatty() else 15.0
-    return tqdm(items, desc=description, total=total, unit=unit, mininterval=interval, dynamic_ncols=True)
+    return tqdm(
+        items, desc=description, total=total, unit=unit, mininterval=interval, dynamic_ncols=True, disable=not shown
+    )
 
 
 def run_all(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +18,8 @@ from asr_kd.storage import Stage, UserError
 class Config:
     """Train networks that differ by seed: teachers on hard targets, or students on an ensemble's soft targets.
 
-    After --and, the flags of further networks may follow: all are trained in one go.
+    After --and, the flags of further networks may follow: all are trained in one go.  Under torchrun, its processes
+    train one network after the other together.
     """
 
     features: Path
@@ -68,7 +72,10 @@ class Config:
     weight_decay: float = 0.01
     """AdamW's decoupled weight decay."""
     pool_frames: int = 2_000_000
-    """Frames held in memory at once for shuffling."""
+    """Frames held in memory at once for shuffling, by all processes together."""
+    streams: int = 1
+    """Parts that these frames are dealt to. torchrun's processes take one or more each, so there must be as many as
+    processes; the figures depend on the number of streams, not on the number of processes."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Matrix products in bfloat16 (weights stay float32); auto: where the processor or GPU has it."""
     device: str = "auto"
@@ -88,6 +95,9 @@ def main(*configs: Config) -> None:
         for seed in config.seeds:
             settings = {**vars(config), "seeds": seed}
             stages.append((Stage("train", config.out / f"seed-{seed}", settings, inputs), (config, seed)))
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        _together(stages)
+        return
     todo = [item for item in stages if item[0].begin()]
     if not todo:
         return
@@ -97,6 +107,20 @@ def main(*configs: Config) -> None:
     # run must end with the same figures.
     with make_executor(configs[0].jobs, tasks=len(stages)) as executor:
         run_stages(executor, train_network, todo, "training", "network")
+
+
+def _together(stages: Sequence[tuple[Stage, tuple[Config, int]]]) -> None:
+    """One network after the other by all processes that torchrun has started."""
+    from asr_kd import ranks
+    from asr_kd.trainer import train_network
+
+    with ranks.joined(stages[0][1][0].device) as rank:
+        for stage, (config, seed) in stages:
+            if config.streams < rank.size:
+                raise UserError(f"{rank.size} processes cannot share --streams {config.streams}: give at least as many")
+            if ranks.agreed(stage.begin):
+                figures = train_network((config, seed))
+                ranks.agreed(functools.partial(stage.finish, **figures))
 
 
 def training_cuts(config: Config) -> tuple[Path, ...]:
@@ -110,6 +134,8 @@ def check(config: Config) -> None:
         raise UserError("--seeds must name different seeds, at least one: correct the flag")
     if config.epochs < 1 or config.batch_size < 1 or not 0 <= config.dropout < 1:
         raise UserError("--epochs and --batch-size must be positive, --dropout in [0, 1): correct the flag")
+    if config.streams < 1:
+        raise UserError("--streams must be positive: correct the flag")
     if config.layers < 0 or config.width < 0:
         raise UserError("--layers and --width must be positive, or 0 for the preset's: correct the flag")
     if config.soft_targets is not None and config.teachers:

@@ -22,10 +22,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.tensorboard import SummaryWriter
 
+from asr_kd import ranks
 from asr_kd.features import Normaliser
-from asr_kd.frames import Batch, FrameLoader
+from asr_kd.frames import Batch, FrameLoader, Streams
 from asr_kd.losses import frame_kd_loss
 from asr_kd.losses.targets import IGNORED
 from asr_kd.models import PRESETS, AcousticModel, Shape, continued, device_and_dtype, load_tensors, scores
@@ -58,7 +60,7 @@ def train_network(job: tuple[Config, int]) -> dict[str, Any]:
 
 
 class Step:
-    """One update: forward, loss, backward, optimiser.
+    """One update: forward, loss, backward, optimiser; of all processes that train the network together.
 
     Args:
         model: on its device.
@@ -73,6 +75,9 @@ class Step:
     ) -> None:
         self.model, self.temperature, self.hard_weight, self.dtype = model, temperature, hard_weight, dtype
         self.optimizer = torch.optim.AdamW(model.parameters(), weight_decay=weight_decay, fused=True)
+        # Statistics of batch norm are of all processes already.
+        together = DistributedDataParallel(model, broadcast_buffers=False) if ranks.rank().size > 1 else model
+        self.network: Callable[[Tensor], Tensor] = together
         if next(model.parameters()).device.type == "cpu":
             _keep_freed_memory()
 
@@ -80,16 +85,20 @@ class Step:
         """Update the weights.
 
         Returns:
-            loss; correct and labelled, shares of frames; with soft targets soft, hard and kl, means over the batch.
+            loss; correct and labelled, shares of frames; with soft targets soft, hard and kl, means over this process's
+            part of the batch.
         """
+        self.model.expect(batch.streams, batch.of_all)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         with torch.autocast(batch.windows.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            logits = self.model(batch.windows)
+            logits = self.network(batch.windows)
         logits = logits.float()  # once, for the loss and the accuracy
         parts = self.loss(logits, batch)
         self.optimizer.zero_grad(set_to_none=True)
-        parts["loss"].backward()
+        # The processes' gradients are averaged, so each loss counts by its share of the batch.
+        weight = ranks.rank().size * len(batch.labels) / batch.of_all if batch.of_all else 1.0
+        (parts["loss"] if weight == 1.0 else weight * parts["loss"]).backward()
         self.optimizer.step()
         parts["correct"], parts["labelled"] = _correct(logits.detach(), batch.labels)
         return {name: value.detach() for name, value in parts.items()}
@@ -184,7 +193,7 @@ class Trainer:
     """State of one network's training: model, optimiser, loaders, log."""
 
     def __init__(self, config: Config, seed: int) -> None:
-        self.config, self.seed = config, seed
+        self.config, self.seed, self.rank = config, seed, ranks.rank()
         self.out = config.out / f"seed-{seed}"
         self.device, self.dtype = device_and_dtype(config.device, config.precision)
         self.soft_targets = self._soft_targets()
@@ -201,7 +210,7 @@ class Trainer:
         temperature = self.soft_targets.temperature if self.soft_targets is not None else 1.0
         self.step = Step(self.model, temperature, config.hard_weight, self.dtype, config.weight_decay)
         self.epoch, self.updates, self.log = 0, 0, []  # type: ignore[var-annotated]
-        self._describe()
+        ranks.agreed(self._describe)
         self._resume()
 
     def _soft_targets(self) -> SoftTargets | OnlineTargets | None:
@@ -228,6 +237,7 @@ class Trainer:
             self.dtype,
             self.device,
             bootstrap=bootstrap,
+            streams=Streams(config.streams, self.rank.number, self.rank.size),
         )
 
     def train_epoch(self) -> None:
@@ -239,26 +249,31 @@ class Trainer:
         started = time.time()
         batches = self.train_frames.epoch((0 if self.config.same_order else self.seed) * 1000 + self.epoch)
         title = f"{self.config.out.name} seed {self.seed} epoch {self.epoch + 1}/{self.config.epochs}"
-        for batch in progress(batches, title, len(self.train_frames), "batch"):
+        for batch in progress(batches, title, len(self.train_frames), "batch", shown=self.rank.first):
             # Sums stay on the device, so that nothing waits for them.
             for name, value in self.step(batch, self.learning_rate()).items():
                 sums[name] = sums.get(name, 0.0) + value.double() * len(batch.labels)
             self.updates += 1
             frames += len(batch.labels)
+        names = sorted(sums)
+        total, *totals = _summed([frames, *(sums[name].item() for name in names)])
         seconds = time.time() - started
         self.epoch += 1
         entry = {
             "epoch": self.epoch,
             "updates": self.updates,
             "seconds": round(seconds, 1),
-            "frames_per_second": round(frames / seconds),
-            **{f"train_{name}": value.item() / frames for name, value in sums.items()},
+            "frames_per_second": round(total / seconds),
+            **{f"train_{name}": value / total for name, value in zip(names, totals, strict=True)},
             **self.evaluate(),
         }
         correct, labelled = entry.pop("train_correct"), entry.pop("train_labelled")
         entry["train_accuracy"] = 100 * correct / labelled if labelled else 0.0
-        self._save(entry)
+        self.log.append(entry)
+        ranks.agreed(self._save)
         left = seconds * (self.config.epochs - self.epoch)
+        if not self.rank.first:
+            return
         print(
             f"{title}: dev frame accuracy {entry['dev_accuracy']:.2f} %, train {entry['train_accuracy']:.2f} %, "
             f"{seconds:.0f} s, about {left / 60:.1f} min left",
@@ -277,6 +292,7 @@ class Trainer:
             loss += F.cross_entropy(logits, batch.labels, reduction="sum").item()
             correct += (logits.argmax(1) == batch.labels).sum().item()
             frames += len(batch.labels)
+        loss, correct, frames = _summed([loss, correct, frames])
         return {"dev_accuracy": 100 * correct / frames, "dev_loss": loss / frames}
 
     def _describe(self) -> None:
@@ -295,8 +311,8 @@ class Trainer:
         counts = np.load(config.cuts / "pdf_counts.npy", allow_pickle=False).astype(np.float64) + 1.0
         save_array(self.out / "log_prior.npy", np.log(counts / counts.sum()).astype(np.float32))
 
-    def _save(self, entry: dict[str, Any]) -> None:
-        self.log.append(entry)
+    def _save(self) -> None:
+        entry = self.log[-1]
         weights = weights_of(self.model)
         if entry["dev_accuracy"] >= max(e["dev_accuracy"] for e in self.log):
             save_tensors(self.out / "model.safetensors", weights)
@@ -333,7 +349,14 @@ class Trainer:
                 if key.startswith(prefix)
             }
         self.epoch, self.updates = self.log[-1]["epoch"], self.log[-1]["updates"]
-        print(f"{self.out}: going on after epoch {self.epoch}", flush=True)
+        if self.rank.first:
+            print(f"{self.out}: going on after epoch {self.epoch}", flush=True)
+
+
+def _summed(values: Sequence[float]) -> list[float]:
+    """Over all processes."""
+    device = "cuda" if torch.cuda.is_available() and ranks.rank().size > 1 else "cpu"
+    return ranks.summed(torch.tensor(values, dtype=torch.float64, device=device)).tolist()
 
 
 def _correct(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,104 @@
+"""One network trained by several processes is the one that a single process trains."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from training import config
+
+from asr_kd import train
+from asr_kd.storage import read_json
+
+EPOCHS = 3
+#: What both dropout and batch norm would show, if processes disagreed.
+SETTINGS = {"epochs": EPOCHS, "streams": 2, "batch_norm": True, "dropout": 0.2}
+
+
+def flags(settings: train.Config) -> list[str]:
+    values = {**vars(settings), "seeds": 0, "device": "cpu"}
+    given = []
+    for name, value in values.items():
+        if value is True:
+            given.append(f"--{name.replace('_', '-')}")
+        elif value not in (None, (), False):
+            given += [f"--{name.replace('_', '-')}", str(value)]
+    return given
+
+
+def torchrun(settings: train.Config, *more: str, processes: int = 2) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), *more]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([*command, "-m", "asr_kd.train", *flags(settings)], env=environment, start_new_session=True)
+
+
+def log_of(folder: Path) -> list[dict[str, float]]:
+    entries = [json.loads(line) for line in (folder / "seed-0" / "log.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in entry.items() if k not in ("seconds", "frames_per_second")} for entry in entries]
+
+
+@pytest.fixture(scope="module")
+def alone(prepared, tmp_path_factory) -> Path:
+    """Trained by one process."""
+    out = tmp_path_factory.mktemp("alone") / "network"
+    train.main(config(prepared, out, **SETTINGS))
+    return out
+
+
+def assert_same(found: Path, expected: Path) -> None:
+    assert read_json(found / "seed-0" / "stage.json")["status"] == "done"
+    pairs = list(zip(log_of(found), log_of(expected), strict=True))
+    assert len(pairs) == EPOCHS
+    for one, other in pairs:
+        assert one == pytest.approx(other, rel=1e-3)
+
+
+def test_two_processes_are_one(prepared, alone, tmp_path):
+    settings = config(prepared, tmp_path / "network", **SETTINGS)
+    assert torchrun(settings).wait() == 0
+    assert_same(settings.out, alone)
+
+
+def workers(agent: int) -> list[int]:
+    """Processes that torchrun has started."""
+    return [int(pid) for pid in Path(f"/proc/{agent}/task/{agent}/children").read_text().split()]
+
+
+def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
+    while not path.is_file():
+        assert process.poll() is None
+        time.sleep(0.01)
+
+
+def test_killed_processes_go_on(prepared, alone, tmp_path):
+    """One of two killed: torchrun begins again, from the last epoch.  All killed: one process ends it."""
+    settings = config(prepared, tmp_path / "network", **SETTINGS)
+    run = torchrun(settings, "--max-restarts", "1")
+    last = settings.out / "seed-0" / "last.safetensors"
+    wait_for(last, run)
+    os.kill(workers(run.pid)[1], signal.SIGKILL)
+    assert run.wait() == 0
+    assert_same(settings.out, alone)
+
+
+def test_another_number_of_processes_goes_on(prepared, alone, tmp_path):
+    settings = config(prepared, tmp_path / "network", **SETTINGS)
+    run = torchrun(settings)
+    wait_for(settings.out / "seed-0" / "last.safetensors", run)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    assert len(log_of(settings.out)) < EPOCHS
+    train.main(settings)
+    assert_same(settings.out, alone)
+
+
+def test_more_processes_than_streams_are_refused(prepared, tmp_path):
+    settings = config(prepared, tmp_path / "network", epochs=1)
+    assert torchrun(settings).wait() != 0
+    assert not (settings.out / "seed-0" / "model.safetensors").exists()
