@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from asr_kd.cli import named, run
+from asr_kd.parallel import Workers
 from asr_kd.storage import Stage, UserError, read_json, write_json
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass
-class Config:
+class Config(Workers):
     """Share of frames whose likeliest senone is the aligned one: on all frames, and on speech frames."""
 
     systems: tuple[str, ...]
@@ -29,8 +30,6 @@ class Config:
     """Roles to measure."""
     mean: Literal["arithmetic", "geometric"] = "arithmetic"
     """How an ensemble's posteriors are averaged."""
-    jobs: int = 0
-    """Systems measured at once, a process each; 0 means one a core."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,9 +58,9 @@ def main(config: Config) -> None:
     if not todo:
         return
     from asr_kd.accuracy import measure  # workers know it by this name
-    from asr_kd.parallel import make_executor, run_stages
+    from asr_kd.parallel import run_stages
 
-    with make_executor(config.jobs) as executor:
+    with config.executor() as executor:
         run_stages(executor, measure, todo, "frame accuracy", "system")
 
 

@@ -19,7 +19,7 @@ from lhotse.utils import compute_num_frames_from_samples, fastcopy
 
 from asr_kd.babble import noisy_copies, talkers, with_babble
 from asr_kd.copies import noisy_name
-from asr_kd.corpora.manifests import Skipped, jsonl_writer, read_jsonl, require_some, write_skipped
+from asr_kd.corpora.manifests import Skipped, count_lines, jsonl_writer, read_jsonl, require_some, write_skipped
 from asr_kd.features import NUM_MELS, SAMPLING_RATE, Config, Over, frames_for, moments, sums
 from asr_kd.parallel import run_all
 from asr_kd.storage import UserError, atomic_open, read_json, save_array, write_json
@@ -166,39 +166,49 @@ def extract_corpus(config: Config, executor: Executor) -> dict[str, dict[str, in
         raise UserError(f"{data} has no recordings_train.jsonl.gz: run asr_kd.corpora first")
     statistics = _Moments()
     figures: dict[str, dict[str, int]] = {}
-    for role, cuts in _cuts_by_role(config, roles):
-        results = _run_role(config, role, cuts, executor)
+    for role, cuts, total in _cuts_by_role(config, roles):
+        results = _run_role(config, role, cuts, total, executor)
         figures[role] = _merge_role(out, role, results, statistics, config.normalise == "speaker")
     _write_statistics(config, statistics)
     shutil.rmtree(out / "chunks")
     return figures
 
 
-def _cuts_by_role(config: Config, roles: Sequence[str]) -> Iterator[tuple[str, Iterator[MonoCut]]]:
-    def cuts(role: str) -> Iterator[MonoCut]:
-        return read_cuts(config.data, role, config.speed_perturb if role == "train" else ())
+def _cuts_by_role(config: Config, roles: Sequence[str]) -> Iterator[tuple[str, Iterator[MonoCut], int]]:
+    """(role, its cuts, how many), those with noise among them."""
 
+    def speeds(role: str) -> Sequence[float]:
+        return config.speed_perturb if role == "train" else ()
+
+    def cuts(role: str) -> Iterator[MonoCut]:
+        return read_cuts(config.data, role, speeds(role))
+
+    counts = {r: count_lines(config.data / f"recordings_{r}.jsonl.gz") * (1 + len(speeds(r))) for r in roles}
     for role in roles:
-        yield role, cuts(role)
+        yield role, cuts(role), counts[role]
     for role in ("train", "dev"):
         if config.babble and role in roles:
-            yield f"{role}_noisy", noisy_copies(cuts(role), config.babble, talkers(config.data, role))
+            noisy = noisy_copies(cuts(role), config.babble, talkers(config.data, role))
+            yield f"{role}_noisy", noisy, counts[role]
     for snr in config.babble if "test" in roles else ():
         # Voices of dev, which no network has heard.
-        yield noisy_name("test", snr), noisy_copies(cuts("test"), [snr], talkers(config.data, "dev"))
+        noisy = noisy_copies(cuts("test"), [snr], talkers(config.data, "dev"))
+        yield noisy_name("test", snr), noisy, counts["test"]
 
 
-def _run_role(config: Config, role: str, cuts_of_role: Iterator[MonoCut], executor: Executor) -> list[Path]:
+def _run_role(config: Config, role: str, cuts_of_role: Iterator[MonoCut], total: int, executor: Executor) -> list[Path]:
     """Run the chunks that are not there yet; returns the chunks' result files in order."""
-    todo: list[_Job] = []
     results: list[Path] = []
     out = config.out.resolve()
-    for i, cuts in enumerate(_chunks(cuts_of_role)):
-        results.append(out / "chunks" / role / f"{i:06d}.json")
-        if not results[-1].exists():
-            storage = out / "storage" / role / f"{i:06d}"
-            todo.append(_Job(cuts, storage, results[-1], config.normalise == "speaker", config.normalise_over))
-    for _ in run_all(executor, _extract_chunk, todo, f"features of {role}", "chunk"):
+
+    def jobs() -> Iterator[_Job]:
+        for i, cuts in enumerate(_chunks(cuts_of_role)):
+            results.append(out / "chunks" / role / f"{i:06d}.json")
+            if not results[-1].exists():
+                storage = out / "storage" / role / f"{i:06d}"
+                yield _Job(cuts, storage, results[-1], config.normalise == "speaker", config.normalise_over)
+
+    for _ in run_all(executor, _extract_chunk, jobs(), f"features of {role}", "chunk", -(-total // CHUNK)):
         pass
     return results
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from asr_kd.cli import run
-from asr_kd.parallel import make_executor
+from asr_kd.parallel import Workers
 from asr_kd.storage import Stage, UserError, read_json
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ Over = Literal["all", "speech"]
 
 
 @dataclass
-class Config:
+class Config(Workers):
     """Compute log-mel features of a prepared corpus: 25 ms windows every 10 ms, 40 filters, no dither.
 
     Damaged, silent or too short recordings are skipped and listed in skipped_ROLE.tsv.
@@ -48,8 +48,6 @@ class Config:
     babble: tuple[float, ...] = ()
     """Further roles with others speaking in the background, at these ratios of speech to noise in dB: train_noisy and
     dev_noisy, each cut with one of them, and test_snrN for each."""
-    jobs: int = 0
-    """Processes (0: one a core)."""
 
 
 def main(config: Config) -> None:
@@ -60,7 +58,7 @@ def main(config: Config) -> None:
     if stage.begin():
         from asr_kd.feature_extraction import extract_corpus
 
-        with make_executor(config.jobs) as executor:
+        with config.executor() as executor:
             stage.finish(**extract_corpus(config, executor))
 
 

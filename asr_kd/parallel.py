@@ -4,14 +4,16 @@ of a Dask cluster."""
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import functools
+import itertools
 import multiprocessing
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from threadpoolctl import threadpool_limits
@@ -20,6 +22,8 @@ from tqdm import tqdm
 if TYPE_CHECKING:
     from asr_kd.storage import Stage
 
+WAITING = 4  # jobs given out for each worker, the one that it does among them
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -27,6 +31,21 @@ Result = TypeVar("Result")
 def cpu_count() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclasses.dataclass(kw_only=True)
+class Workers:
+    """Flags of a stage that fans out: who does its jobs."""
+
+    jobs: int = 0
+    """Jobs at once, a process each (0: one a core)."""
+    scheduler: str = ""
+    """Address of a Dask scheduler, as tcp://HOST:8786, whose workers do the jobs instead; they must see the same
+    folders."""
+
+    def executor(self, tasks: int | None = None, resources: str = "") -> Executor:
+        """Local processes (see ``make_executor``), or the cluster (see ``connect``)."""
+        return connect(self.scheduler, resources) if self.scheduler else make_executor(self.jobs, tasks)
 
 
 def make_executor(jobs: int = 0, tasks: int | None = None) -> ProcessPoolExecutor:
@@ -46,14 +65,15 @@ def make_executor(jobs: int = 0, tasks: int | None = None) -> ProcessPoolExecuto
     )
 
 
-def connect(scheduler: str) -> Executor:
+def connect(scheduler: str, resources: str = "") -> Executor:
     """The workers of a Dask cluster, which must see the same folders as this process.
 
     Args:
         scheduler: its address, as tcp://HOST:8786.
+        resources: what a job takes of a worker, as "gpu=1".
 
     Raises:
-        UserError: Dask is not installed, or nothing answers there.
+        UserError: Dask is not installed, nothing answers there, or ``resources`` makes no sense.
     """
     from asr_kd.storage import UserError
 
@@ -61,13 +81,26 @@ def connect(scheduler: str) -> Executor:
         from distributed import Client
     except ImportError:
         raise UserError("--scheduler needs Dask: pip install 'asr_kd[cluster]'") from None
+    taken = {}
+    for one in filter(None, resources.split(",")):
+        name, _, amount = one.partition("=")
+        if not name or not amount.replace(".", "", 1).isdigit():
+            raise UserError(f"--resources takes NAME=NUMBER[,NAME=NUMBER...], not {resources!r}: correct the flag")
+        taken[name] = float(amount)
     try:
-        return Client(scheduler, timeout=10, set_as_default=False).get_executor()
+        client = Client(scheduler, timeout=10, set_as_default=False)
     except (OSError, ValueError) as error:
         raise UserError(
             f"no Dask scheduler answers at {scheduler} ({error}): start one (dask scheduler) and its workers "
             "(dask worker ADDRESS --nthreads 1), or leave out --scheduler"
         ) from None
+    return client.get_executor(**({"resources": taken} if taken else {}))
+
+
+def _workers(executor: Executor) -> int:
+    """How many jobs it does at once."""
+    local = getattr(executor, "_max_workers", None)
+    return local or sum(executor._client.nthreads().values())  # type: ignore[attr-defined]
 
 
 def _start_worker(threads: int) -> None:
@@ -86,8 +119,8 @@ def _start_worker(threads: int) -> None:
 
 
 def progress(
-    items: Iterable[Item], description: str, total: int | None = None, unit: str = "it", shown: bool = True
-) -> Iterable[Item]:
+    items: Iterable[Item] | None, description: str, total: int | None = None, unit: str = "it", shown: bool = True
+) -> tqdm[Item]:
     """``items`` with a bar on stderr that shows the time left (sparse when stderr is not a terminal)."""
     interval = 0.2 if sys.stderr.isatty() else 15.0
     return tqdm(
@@ -96,12 +129,53 @@ def progress(
 
 
 def run_all(
-    executor: Executor, function: Callable[[Item], Result], items: Sequence[Item], description: str, unit: str = "job"
+    executor: Executor,
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    description: str,
+    unit: str = "job",
+    total: int | None = None,
 ) -> Iterator[tuple[int, Result]]:
-    """Yield (index, function(item)) as jobs end, in whatever order; a failed job raises here."""
-    futures: dict[Future[Result], int] = {executor.submit(function, item): i for i, item in enumerate(items)}
-    for future in progress(as_completed(futures), description, len(items), unit):
-        yield futures[future], future.result()
+    """Yield (index, function(item)) as jobs end, in whatever order; a failed job raises here.
+
+    Args:
+        items: taken as workers become free, so that a generator's need not all be in memory.
+        total: how many there are, where ``items`` cannot tell.
+    """
+    total = len(items) if isinstance(items, Sized) else total
+    numbered = enumerate(items)
+    waiting: dict[Future[Result], int] = {}
+    with progress(None, description, total, unit) as bar:
+        while True:
+            free = max(0, WAITING * max(1, _workers(executor)) - len(waiting))
+            given = {executor.submit(function, item): number for number, item in itertools.islice(numbered, free)}
+            waiting |= given
+            if not waiting:
+                return
+            if len(given) < free:  # that was all: now their number is known
+                bar.total = bar.n + len(waiting)
+            done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield waiting.pop(future), future.result()
+                bar.update()
+
+
+def run_in_order(
+    executor: Executor,
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    description: str,
+    unit: str = "job",
+    total: int | None = None,
+) -> Iterator[Result]:
+    """As ``run_all``, but the results in the order of ``items``: sums come out the same whatever ends first."""
+    early: dict[int, Result] = {}
+    following = 0
+    for number, result in run_all(executor, function, items, description, unit, total):
+        early[number] = result
+        while following in early:
+            yield early.pop(following)
+            following += 1
 
 
 def run_stages(

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Literal
 
 from asr_kd.cli import run
-from asr_kd.parallel import make_executor, run_stages
+from asr_kd.parallel import Workers, run_stages
 from asr_kd.storage import Stage, UserError
 
 
 @dataclasses.dataclass
-class Config:
+class Config(Workers):
     """Train networks that differ by seed: teachers on hard targets, or students on an ensemble's soft targets.
 
     After --and, the flags of further networks may follow: all are trained in one go.  Under torchrun, its processes
@@ -80,8 +80,9 @@ class Config:
     """Matrix products in bfloat16 (weights stay float32); auto: where the processor or GPU has it."""
     device: str = "auto"
     """cpu, cuda, or auto."""
-    jobs: int = 0
-    """Networks trained at once, a process each; 0 means one a core.  With --and, the first one holds."""
+    resources: str = ""
+    """What each network takes of a Dask worker, such as gpu=1 (dask worker ADDRESS --resources gpu=1).  As with --jobs
+    and --scheduler, of several configurations joined by --and the first one holds."""
 
 
 def main(*configs: Config) -> None:
@@ -105,7 +106,7 @@ def main(*configs: Config) -> None:
 
     # All networks count, not those left to do: the number of threads can change a sum's last digit, and a resumed
     # run must end with the same figures.
-    with make_executor(configs[0].jobs, tasks=len(stages)) as executor:
+    with configs[0].executor(len(stages), configs[0].resources) as executor:
         run_stages(executor, train_network, todo, "training", "network")
 
 

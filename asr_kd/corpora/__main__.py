@@ -10,14 +10,14 @@ from typing import Any, Literal
 
 from asr_kd.cli import run
 from asr_kd.corpora.parts import Part
-from asr_kd.parallel import make_executor
+from asr_kd.parallel import Workers
 from asr_kd.storage import Stage, UserError, write_json
 
 ROLES = ("train", "dev", "test")
 
 
 @dataclass
-class Config:
+class Config(Workers):
     """Prepare a corpus: Lhotse manifests of the roles train, dev and test (and of further test sets).
 
     A part is a folder in LibriSpeech layout, NAME or NAME:i/n, the i-th of n disjoint groups of its speakers
@@ -50,8 +50,6 @@ class Config:
     """Voices of the embedded corpus's train, dev and test roles."""
     seed: int = 0
     """Seed of the embedded corpus."""
-    jobs: int = 0
-    """Processes (0: one a core)."""
 
 
 def main(config: Config) -> None:
@@ -77,7 +75,7 @@ def _layout(config: Config) -> None:
     parts = {role: [Part.parse(root, spec) for spec in specs] for role, specs in names.items()} | _further(config)
     stage = _stage(config, parts, {}, [])
     if stage.begin():
-        with make_executor(config.jobs) as executor:
+        with config.executor() as executor:
             stage.finish(**_write(config.out, parts, executor))
 
 
@@ -97,7 +95,7 @@ def _embedded(config: Config) -> None:
     from asr_kd.corpora.embedded import make_corpus
 
     root = config.out / "corpus"
-    with make_executor(config.jobs) as executor:
+    with config.executor() as executor:
         make_corpus(root, config.out, minutes, voices, config.seed, executor)
         parts = {role: [Part.parse(root, role)] for role in ROLES} | further
         stage.finish(**_write(config.out, parts, executor))

@@ -42,6 +42,12 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
         raise UserError(f"{path} is damaged ({error}): delete its folder and run its stage again") from None
 
 
+def count_lines(path: Path) -> int:
+    """How many objects a .jsonl.gz has."""
+    with gzip.open(path, "rb") as file:
+        return sum(1 for _ in file)
+
+
 def write_skipped(out: Path, role: str, skipped: Sequence[Skipped]) -> None:
     """skipped_ROLE.tsv in ``out``: id<TAB>reason, one line an utterance (an empty file when none was)."""
     with atomic_open(out / f"skipped_{role}.tsv") as file:

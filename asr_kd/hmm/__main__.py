@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Literal
 
 from asr_kd.cli import run
+from asr_kd.parallel import Workers
 from asr_kd.storage import Stage, UserError
 
 
 @dataclass
-class Config:
+class Config(Workers):
     """Train GMM-HMMs (flat-start monophones, decision tree, triphones) and align every role with them.
 
     Utterances that do not align with their transcript are skipped and listed in skipped_ROLE.tsv; words
@@ -41,8 +42,6 @@ class Config:
     """Train the GMMs on speed-perturbed copies too; without, those are only aligned."""
     seed: int = 0
     """Seed of the growth of mixtures."""
-    jobs: int = 0
-    """Processes (0: one a core)."""
 
 
 def main(config: Config) -> None:

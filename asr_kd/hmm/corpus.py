@@ -12,7 +12,7 @@ import numpy as np
 
 from asr_kd.hmm.cepstra import CepstralMeans
 from asr_kd.hmm.words import Words
-from asr_kd.storage import atomic_open, read_json, save_array
+from asr_kd.storage import MARK, atomic_open, read_json, save_array, stage_figures
 
 if TYPE_CHECKING:
     from lhotse.cut import MonoCut
@@ -45,6 +45,12 @@ def chunks(cuts: Iterator[MonoCut], frames: int = CHUNK_FRAMES) -> Iterator[list
             chunk, total = [], 0
     if chunk:
         yield chunk
+
+
+def most_chunks(features: Path, role: str) -> int | None:
+    """At most so many chunks are to come of a role, if the features stage says how many frames it has."""
+    frames = stage_figures(features).get(role, {}).get("frames") if (features / MARK).is_file() else None
+    return -(-frames // CHUNK_FRAMES) if frames else None
 
 
 def prepare_chunk(job: ChunkJob) -> int:

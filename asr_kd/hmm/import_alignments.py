@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr_kd.cli import run
+from asr_kd.parallel import Workers
 from asr_kd.storage import Stage, UserError
 
 
 @dataclass
-class Config:
+class Config(Workers):
     """Put alignments made elsewhere on the cuts: one pdf-id per frame, or transition-ids with --model.
 
     Utterances without an alignment, or with one that is more than 3 frames longer or shorter than the
@@ -31,8 +32,6 @@ class Config:
     """Kaldi's phones.txt, names for the model's phones; those that begin with SIL, SPN or NSN are silence."""
     silence_pdfs: tuple[int, ...] = ()
     """pdf-ids of silence, when --phones does not tell."""
-    jobs: int = 0
-    """Processes (0: one a core)."""
 
 
 def main(config: Config) -> None:
@@ -43,10 +42,11 @@ def main(config: Config) -> None:
     if stage.begin():
         from asr_kd.hmm.imported import import_tables
 
-        figures = import_tables(
-            config.features, config.ark, config.out, config.model, config.tree, config.phones,
-            config.silence_pdfs, config.jobs,
-        )  # fmt: skip
+        with config.executor() as executor:
+            figures = import_tables(
+                config.features, config.ark, config.out, config.model, config.tree, config.phones,
+                config.silence_pdfs, executor,
+            )  # fmt: skip
         stage.finish(**figures)
 
 

@@ -6,6 +6,7 @@ import functools
 import gzip
 import shutil
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -19,7 +20,6 @@ from asr_kd.hmm.kaldi_io import read_transition_model
 from asr_kd.hmm.store import align_roles, finish
 from asr_kd.hmm.viterbi import Transitions, phones_of
 from asr_kd.hmm.words import Lexicon
-from asr_kd.parallel import make_executor
 from asr_kd.storage import UserError, copy_file, read_json, write_json
 
 #: An alignment may be this many frames shorter or longer than the features (another rule for the last ones).
@@ -142,7 +142,7 @@ def _gather(tables: Sequence[Path], folder: Path) -> int:
 
 def import_tables(
     features: Path, tables: Sequence[Path], out: Path, model: Path | None, tree: Path | None,
-    phones: Path | None, silence_pdfs: Sequence[int], jobs: int,
+    phones: Path | None, silence_pdfs: Sequence[int], executor: Executor,
 ) -> dict[str, Any]:  # fmt: skip
     """Fill ``out`` with aligned cuts of every role; returns the roles' figures.
 
@@ -162,8 +162,7 @@ def import_tables(
     if tree:
         copy_file(tree, out / "tree")
     source = ImportedAlignment(out / "vectors", model.resolve() if model else None, names)
-    with make_executor(jobs) as executor:
-        figures = align_roles(executor, source, features, out, num_pdfs)
+    figures = align_roles(executor, source, features, out, num_pdfs)
     shutil.rmtree(out / "vectors")
     return finish(out, {"num_pdfs": num_pdfs, "silence_pdfs": list(silence_pdfs)}, figures)
 

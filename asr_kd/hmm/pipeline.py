@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr_kd.hmm.align import ScoredAlignment
 from asr_kd.hmm.cepstra import delta_map
-from asr_kd.hmm.corpus import ChunkJob, chunks, prepare_chunk
+from asr_kd.hmm.corpus import ChunkJob, chunks, most_chunks, prepare_chunk
 from asr_kd.hmm.scores import GmmScorer
 from asr_kd.hmm.store import align_roles, finish, load_cuts, roles_of
 from asr_kd.hmm.topology import topology_text
 from asr_kd.hmm.train import Trainer
 from asr_kd.hmm.words import Words
-from asr_kd.parallel import make_executor, run_all
+from asr_kd.parallel import run_all
 from asr_kd.storage import UserError, atomic_open, copy_file, write_json
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def train_and_align(config: Config) -> dict[str, Any]:
     write_json(out / "frontend.json", {"cmn": config.cmn, "transform": delta_map().tolist()})
     scratch = out / "training"
     shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed
-    with make_executor(config.jobs) as executor:
+    with config.executor() as executor:
         folders = _prepare(executor, config, scratch)
         trainer = Trainer(executor, folders, scratch, topology, silence_phones, out / "frontend.json", config.seed)
         mono = trainer.monophones(config.mono_gaussians)
@@ -75,10 +76,13 @@ def is_perturbed(cut: MonoCut) -> bool:
 def _prepare(executor: Executor, config: Config, scratch: Path) -> list[Path]:
     """Cepstra and transcripts of the train role, in chunks; returns their folders."""
     cuts = (cut for cut in load_cuts(config.features, "train") if config.perturbed or not is_perturbed(cut))
-    jobs = [
-        ChunkJob(chunk, scratch / "data" / f"{i:05d}", config.features, config.lang, config.cmn)
-        for i, chunk in enumerate(chunks(cuts))
-    ]
-    for _ in run_all(executor, prepare_chunk, jobs, "cepstra", "chunk"):
+    folders: list[Path] = []
+
+    def jobs() -> Iterator[ChunkJob]:
+        for i, chunk in enumerate(chunks(cuts)):
+            folders.append(scratch / "data" / f"{i:05d}")
+            yield ChunkJob(chunk, folders[-1], config.features, config.lang, config.cmn)
+
+    for _ in run_all(executor, prepare_chunk, jobs(), "cepstra", "chunk", most_chunks(config.features, "train")):
         pass
-    return [job.folder for job in jobs]
+    return folders

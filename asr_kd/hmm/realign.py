@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from asr_kd.cli import run
+from asr_kd.parallel import Workers
 from asr_kd.storage import Stage, UserError
 
 if TYPE_CHECKING:
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Config:
+class Config(Workers):
     """Forced alignment with a network's scores, or with scores made elsewhere: the same senones, better placed.
 
     The scores of an utterance are log-likelihoods (log posterior − log prior) of the senones of ``gmm``.
@@ -35,8 +37,6 @@ class Config:
     """How an ensemble's posteriors are averaged."""
     scores: Path | None = None
     """Instead of --model, a folder with one (T, C) array per utterance, ID.npy."""
-    jobs: int = 0
-    """Processes (0: one a core)."""
 
 
 def main(config: Config) -> None:
@@ -54,10 +54,11 @@ def main(config: Config) -> None:
             from asr_kd.hmm.scores import StoredScores
 
             scorer = StoredScores(config.scores.resolve())
-        stage.finish(**realign(config.gmm, scorer, config.lang, config.features, config.out, config.jobs))
+        with config.executor() as executor:
+            stage.finish(**realign(config.gmm, scorer, config.lang, config.features, config.out, executor))
 
 
-def realign(gmm_dir: Path, scores: Scorer, lang: Path, features: Path, out: Path, jobs: int = 0) -> dict[str, Any]:
+def realign(gmm_dir: Path, scores: Scorer, lang: Path, features: Path, out: Path, executor: Executor) -> dict[str, Any]:
     """Align every role of ``features`` with any scores.
 
     Args:
@@ -66,22 +67,20 @@ def realign(gmm_dir: Path, scores: Scorer, lang: Path, features: Path, out: Path
         lang: pronunciations.
         features: folder with cuts_ROLE.jsonl.gz.
         out: filled with what python -m asr_kd.hmm makes.
-        jobs: processes (0: one a core).
+        executor: who aligns.
 
     Returns:
         figures of each role.
     """
     from asr_kd.hmm.align import ScoredAlignment
     from asr_kd.hmm.store import align_roles, copy_models, finish
-    from asr_kd.parallel import make_executor
     from asr_kd.storage import read_json
 
     description = read_json(gmm_dir / "hmm.json")
     out = out.resolve()
     copy_models(gmm_dir, out)
     source = ScoredAlignment(out, lang.resolve(), scores)
-    with make_executor(jobs) as executor:
-        figures = align_roles(executor, source, features, out, description["num_pdfs"])
+    figures = align_roles(executor, source, features, out, description["num_pdfs"])
     return finish(out, {**description, "realigned": True}, figures)
 
 

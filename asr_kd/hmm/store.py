@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,9 +19,9 @@ from lhotse.utils import fastcopy
 
 from asr_kd.corpora.manifests import Skipped, jsonl_writer, require_some, write_skipped
 from asr_kd.hmm.align import Aligned
-from asr_kd.hmm.corpus import chunks
+from asr_kd.hmm.corpus import chunks, most_chunks
 from asr_kd.hmm.words import Lexicon
-from asr_kd.parallel import run_all
+from asr_kd.parallel import run_in_order
 from asr_kd.storage import UserError, atomic_open, copy_file, save_array, write_json
 
 FRAME_SHIFT = 0.01  # seconds
@@ -110,8 +111,9 @@ def store_chunk(job: StoreJob) -> Figures:
 
 
 def store_role(
-    executor: Executor, source: Source, cuts: Iterable[MonoCut], out: Path, role: str, num_pdfs: int
-) -> Figures:
+    executor: Executor, source: Source, cuts: Iterable[MonoCut], out: Path, role: str, num_pdfs: int,
+    about: int | None = None,
+) -> Figures:  # fmt: skip
     """Write cuts_ROLE.jsonl.gz with alignments, their senones, skipped_ROLE.tsv and guessed_ROLE.tsv.
 
     Raises:
@@ -119,16 +121,16 @@ def store_role(
     """
     out = out.resolve()  # manifests name their arrays by path
     work = out / "chunks" / role
-    jobs = [
+    results = (work / f"{i:05d}.jsonl" for i in itertools.count())
+    jobs = (
         StoreJob(chunk, source, out / "senones" / role / f"{i:05d}", work / f"{i:05d}.jsonl", num_pdfs)
         for i, chunk in enumerate(chunks(iter(cuts)))
-    ]
-    parts = dict(run_all(executor, store_chunk, jobs, f"alignment of {role}", "chunk"))
+    )
     total = Figures(np.zeros(num_pdfs, dtype=np.int64))
     with jsonl_writer(out / f"cuts_{role}.jsonl.gz") as add:
-        for number, job in enumerate(jobs):
-            total.add(parts[number])
-            for line in job.result.read_text(encoding="utf-8").splitlines():
+        for part in run_in_order(executor, store_chunk, jobs, f"alignment of {role}", "chunk", about):
+            total.add(part)
+            for line in next(results).read_text(encoding="utf-8").splitlines():
                 add(json.loads(line))
     write_skipped(out, role, total.skipped)
     with atomic_open(out / f"guessed_{role}.tsv") as file:
@@ -160,7 +162,7 @@ def align_roles(
 ) -> dict[str, Figures]:
     """Align the roles (all of them by default) that ``features`` has cuts of."""
     return {
-        role: store_role(executor, source, load_cuts(features, role), out, role, num_pdfs)
+        role: store_role(executor, source, load_cuts(features, role), out, role, num_pdfs, most_chunks(features, role))
         for role in roles or roles_of(features)
     }
 

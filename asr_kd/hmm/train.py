@@ -16,7 +16,7 @@ from asr_kd.hmm.gmm import Accumulators, Gmms, grow, single_gaussians, update
 from asr_kd.hmm.kaldi_io import make_tree, read_model, tree_bytes, write_model, write_tree
 from asr_kd.hmm.passes import Model, PassJob, Statistics
 from asr_kd.hmm.tree import ContextStats, Tree, build_tree, monophone_tree
-from asr_kd.parallel import run_all
+from asr_kd.parallel import run_in_order
 from asr_kd.storage import UserError, read_json
 
 Job = TypeVar("Job")
@@ -72,14 +72,7 @@ class Trainer:
         return {phone: self.topology.num_pdf_classes(phone) for phone in self.topology.phones}
 
     def map(self, function: Callable[[Job], Result], jobs: Sequence[Job], description: str) -> Iterator[Result]:
-        """Results in the order of ``jobs``, so that sums come out the same whatever ends first."""
-        waiting: dict[int, Result] = {}
-        following = 0
-        for number, result in run_all(self.executor, function, jobs, description, "chunk"):
-            waiting[number] = result
-            while following in waiting:
-                yield waiting.pop(following)
-                following += 1
+        return run_in_order(self.executor, function, jobs, description, "chunk")
 
     def run_pass(self, model: Model, how: str, description: str) -> Statistics:
         total: Statistics | None = None

@@ -9,7 +9,7 @@ from typing import Any
 
 from asr_kd.mnist.network import Config as Network
 from asr_kd.mnist.network import stage_of
-from asr_kd.parallel import make_executor, run_stages
+from asr_kd.parallel import Workers, run_stages
 from asr_kd.storage import UserError
 
 WIDTHS = (300, 100, 30)
@@ -42,7 +42,7 @@ HELD_OUT = "held-out-"
 
 
 @dataclasses.dataclass
-class Config:
+class Config(Workers):
     """Train the networks of the study.  What is trained already is skipped."""
 
     data: Path
@@ -56,8 +56,6 @@ class Config:
     """Networks of each kind."""
     quick: bool = False
     """One seed, a twentieth of the epochs, few temperatures, nothing held out: to see that everything works."""
-    jobs: int = 0
-    """Networks trained at once, a process each; 0: one a core."""
 
 
 def main(config: Config) -> None:
@@ -71,7 +69,7 @@ def main(config: Config) -> None:
             continue
         from asr_kd.mnist.training import train_network
 
-        with make_executor(config.jobs, tasks=len(stages)) as executor:
+        with config.executor(len(stages)) as executor:
             run_stages(executor, train_network, todo, title, "network")
 
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 from asr_kd.cli import run
-from asr_kd.parallel import make_executor, run_all
+from asr_kd.parallel import Workers, run_all
 from asr_kd.storage import Stage, UserError, read_json, stage_fingerprint, write_json
 
 CUTS_A_SHARD = 200
 
 
 @dataclasses.dataclass
-class Config:
+class Config(Workers):
     """Average an ensemble's tempered posteriors over a transfer set and store them compactly."""
 
     models: tuple[Path, ...]
@@ -45,8 +47,6 @@ class Config:
     """Random draws a frame, for --tail drawn (the importance sampling of Anshumann et al. 2025)."""
     seed: int = 0
     """Of everything random."""
-    jobs: int = 0
-    """Processes; 0 means one a core."""
 
 
 def main(config: Config) -> None:
@@ -64,6 +64,7 @@ def main(config: Config) -> None:
     import numpy as np
     from lhotse import load_manifest_lazy
 
+    from asr_kd.corpora.manifests import count_lines
     from asr_kd.models import load_log_prior
     from asr_kd.soft_targets.shard import Form, ShardJob, make_shard
     from asr_kd.soft_targets.store import INDEX, shard_folder
@@ -71,20 +72,19 @@ def main(config: Config) -> None:
     num_pdfs = read_json(config.models[0] / "model.json")["shape"]["num_pdfs"]
     if num_pdfs > 1 << 16:
         raise UserError(f"{num_pdfs} senones do not fit into two bytes a class: use teachers with 65,536 or fewer")
-    cuts = list(load_manifest_lazy(config.cuts))
     form = Form(config.temperatures, config.mean, config.top, config.floor, config.tail, config.draws)
     tail = "none" if config.tail in ("sampled", "drawn") else config.tail  # what is drawn leaves no tail
-    jobs = [
-        ShardJob(
-            shard_folder(config.out, number), cuts[at : at + CUTS_A_SHARD], config.models, config.features, form,
-            1000 * config.seed + number,
-        )
-        for number, at in enumerate(range(0, len(cuts), CUTS_A_SHARD))
-    ]  # fmt: skip
-    folders = [job.folder for job in jobs]
-    missing = [job for job in jobs if not (job.folder / INDEX).is_file()]
-    with make_executor(config.jobs) as executor:
-        for _ in run_all(executor, make_shard, missing, "soft targets", "shard"):
+    folders = [shard_folder(config.out, n) for n in range(-(-count_lines(config.cuts) // CUTS_A_SHARD))]
+    cuts = iter(load_manifest_lazy(config.cuts))
+
+    def missing() -> Iterator[ShardJob]:
+        for number, folder in enumerate(folders):
+            shard = list(itertools.islice(cuts, CUTS_A_SHARD))
+            if not (folder / INDEX).is_file():
+                yield ShardJob(folder, shard, config.models, config.features, form, 1000 * config.seed + number)
+
+    with config.executor() as executor:
+        for _ in run_all(executor, make_shard, missing(), "soft targets", "shard", len(folders)):
             pass
     indices = [read_json(folder / INDEX) for folder in folders]
     frames = sum(sum(index["frames"].values()) for index in indices)
@@ -103,7 +103,7 @@ def main(config: Config) -> None:
             "mean": config.mean,
             "tail": tail,
             "prior": np.exp(load_log_prior(config.models[0])).tolist() if tail == "prior" else None,
-            "shards": len(jobs),
+            "shards": len(folders),
             "features": stage_fingerprint(config.features),
             "teachers": {os.path.relpath(m, config.out): stage_fingerprint(m) for m in config.models},
         },

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from asr_kd.parallel import Workers
 from asr_kd.storage import Stage, UserError
 
 
 @dataclass
-class Config:
+class Config(Workers):
     """Train networks on images, on labels, soft targets or both."""
 
     images: Path
@@ -44,8 +45,6 @@ class Config:
     """Matrix products in bfloat16 (weights stay float32); auto: where the processor or GPU has it."""
     device: str = "auto"
     """cpu, cuda, or auto."""
-    jobs: int = 0
-    """Networks trained at once, a process each; 0: one a core."""
 
 
 def main(config: Config) -> None:
@@ -59,10 +58,10 @@ def main(config: Config) -> None:
     todo = [item for item in stages if item[0].begin()]
     if not todo:
         return
-    from asr_kd.parallel import make_executor, run_stages
+    from asr_kd.parallel import run_stages
     from asr_kd.specialists.classify import train_network  # not from __main__, which workers cannot import
 
-    with make_executor(config.jobs, tasks=len(stages)) as executor:
+    with config.executor(len(stages)) as executor:
         run_stages(executor, train_network, todo, "networks", "network")
 
 

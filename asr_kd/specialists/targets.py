@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from asr_kd.cli import run
+from asr_kd.parallel import Workers
 from asr_kd.specialists import source
 from asr_kd.specialists.special import folders
 from asr_kd.storage import Stage, UserError, stage_fingerprint, write_json
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(kw_only=True)
-class Config(source.Config):
+class Config(Workers, source.Config):
     """Write soft targets for the training examples."""
 
     more: tuple[Path, ...] = ()
@@ -42,8 +43,6 @@ class Config(source.Config):
     """Classes that reach this probability are kept; of the others a random few (asr_kd.soft_targets)."""
     seed: int = 0
     """Of the random few."""
-    jobs: int = 0
-    """Processes (0: one a core)."""
 
 
 def main(config: Config) -> None:
@@ -57,14 +56,14 @@ def main(config: Config) -> None:
     stage = Stage("targets", config.out, config, [*config.folders, *teachers[1:]])
     if not stage.begin():
         return
-    from asr_kd.parallel import make_executor, run_all
+    from asr_kd.parallel import run_all
     from asr_kd.soft_targets.store import INDEX, shard_folder
     from asr_kd.specialists.targets import make_shard  # not from __main__, which workers cannot import
 
     examples = source.open_source(config)
     shards = -(-examples.count_blocks("train") // examples.blocks_a_shard)
     missing = [n for n in range(shards) if not (shard_folder(config.out, n) / INDEX).is_file()]
-    with make_executor(config.jobs) as executor:
+    with config.executor() as executor:
         for _ in run_all(executor, make_shard, [(config, teachers, n) for n in missing], "soft targets", "shard"):
             pass
     features = config.images if config.images is not None else config.features

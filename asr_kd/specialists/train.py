@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from asr_kd.cli import run
+from asr_kd.parallel import Workers
 from asr_kd.specialists import source
 from asr_kd.specialists.special import CLASSES, folder_of, folders
 from asr_kd.storage import Stage, UserError, save_array, write_json
 
 
 @dataclasses.dataclass(kw_only=True)
-class Config(source.Config):
+class Config(Workers, source.Config):
     """Train specialists: half their examples are of their classes, half of the others, which are one class to them."""
 
     clusters: Path
@@ -38,11 +39,6 @@ class Config(source.Config):
     """Peak of the one-cycle schedule (AdamW)."""
     seed: int = 0
     """Of the order of examples, dropout, and which of the other classes' examples are seen."""
-    jobs: int = 0
-    """Specialists trained at once, a process each; 0: one a core."""
-    scheduler: str = ""
-    """Instead of processes here, the workers of a Dask cluster: its address, as tcp://HOST:8786.  They must see the
-    same folders by the same names: give whole paths."""
 
 
 def main(config: Config) -> None:
@@ -62,10 +58,10 @@ def main(config: Config) -> None:
     todo = [item for item in stages if item[0].begin()]
     if not todo:
         return
-    from asr_kd.parallel import connect, make_executor, run_stages
+    from asr_kd.parallel import run_stages
     from asr_kd.specialists.train import train_specialist  # not from __main__, which workers cannot import
 
-    with connect(config.scheduler) if config.scheduler else make_executor(config.jobs, tasks=len(stages)) as executor:
+    with config.executor(len(stages)) as executor:
         run_stages(executor, train_specialist, todo, "specialists", "specialist")
 
 
