@@ -94,6 +94,14 @@ def connect(scheduler: str, resources: str = "") -> Executor:
             f"no Dask scheduler answers at {scheduler} ({error}): start one (dask scheduler) and its workers "
             "(dask worker ADDRESS --nthreads 1), or leave out --scheduler"
         ) from None
+    offered = [worker["resources"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()]
+    if not any(all(one.get(name, 0) >= amount for name, amount in taken.items()) for one in offered):
+        client.close()
+        raise UserError(
+            f"no worker of {scheduler} has {resources}: start some (dask worker ADDRESS --resources {resources})"
+            if offered
+            else f"{scheduler} has no workers: start some (dask worker ADDRESS --nthreads 1)"
+        )
     return client.get_executor(**({"resources": taken} if taken else {}))
 
 

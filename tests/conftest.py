@@ -1,11 +1,13 @@
 """Shared fixtures: a small corpus that goes through the real first stages, with senones that can be learnt."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from distributed import LocalCluster
 from lhotse import CutSet
 from lhotse.features.io import NumpyFilesWriter
 from scipy.signal import lfilter
@@ -87,6 +89,15 @@ def _align(features_dir: Path, out: Path, truth: dict[str, np.ndarray]) -> None:
     write_json(out / "hmm.json", {"num_pdfs": SENONES, "silence_pdfs": [0]})
     save_array(out / "pdf_counts.npy", np.bincount(np.concatenate(list(truth.values())), minlength=SENONES))
     stage.finish()
+
+
+@pytest.fixture(scope="session")
+def scheduler() -> Iterator[str]:
+    """Address of a real Dask scheduler with two worker processes."""
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, resources={"gpu": 1}, dashboard_address=None
+    ) as cluster:  # fmt: skip
+        yield cluster.scheduler_address
 
 
 @pytest.fixture(scope="session")

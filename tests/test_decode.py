@@ -298,6 +298,13 @@ def test_tunes_on_dev_then_decodes(toy: SimpleNamespace, tmp_path: Path, capsys:
     assert (again / "hyp_test.tsv").read_bytes() == (out / "hyp_test.tsv").read_bytes()
 
 
+def test_a_cluster_finds_the_same_words(toy: SimpleNamespace, tmp_path: Path, scheduler: str) -> None:
+    for name, address in (("near", ""), ("far", scheduler)):
+        main(config(toy, tmp_path / name, roles=("dev", "test"), scheduler=address, lattices=True))
+    for name in ("hyp_dev.tsv", "hyp_test.tsv", "lattices_test.gz"):
+        assert (tmp_path / "near" / name).read_bytes() == (tmp_path / "far" / name).read_bytes()
+
+
 def test_tuning_passes_over_a_lucky_point() -> None:
     """A lone 5 among 20s loses to the middle of a plain of 9s."""
     errors = [[20, 20, 20, 20, 20], [20, 5, 20, 9, 9], [20, 20, 20, 9, 8], [20, 20, 20, 9, 9]]

@@ -264,13 +264,13 @@ def gmm(corpus: Path) -> Path:
     return corpus / "gmm"
 
 
-def run_stage(corpus: Path, out: Path, jobs: int) -> None:
+def run_stage(corpus: Path, out: Path, jobs: int = 1, scheduler: str = "") -> None:
     from asr_kd.hmm.__main__ import Config, main
 
     main(
         Config(
             features=corpus / "features", lang=corpus / "lang", out=out, leaves=30, gaussians=60,
-            mono_gaussians=40, min_leaf_frames=20, jobs=jobs,
+            mono_gaussians=40, min_leaf_frames=20, jobs=jobs, scheduler=scheduler,
         )
     )  # fmt: skip
 
@@ -313,8 +313,11 @@ def test_what_does_not_align_is_listed_and_unknown_words_are_guessed(gmm: Path) 
     assert (gmm / "guessed_dev.tsv").read_text().startswith("ZEBRAFISH\t")
 
 
-def test_the_number_of_processes_changes_nothing(corpus: Path, gmm: Path, tmp_path: Path) -> None:
-    run_stage(corpus, tmp_path / "gmm", jobs=1)
+@pytest.mark.parametrize("where", ["processes", "cluster"])
+def test_who_does_the_work_changes_nothing(
+    where: str, corpus: Path, gmm: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    run_stage(corpus, tmp_path / "gmm", scheduler=request.getfixturevalue("scheduler") if where == "cluster" else "")
     for name in ("tree", "mono.mdl", "tri.mdl", "topo", "pdf_counts.npy", "hmm.json"):
         assert (gmm / name).read_bytes() == (tmp_path / "gmm" / name).read_bytes(), name
 

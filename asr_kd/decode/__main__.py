@@ -16,7 +16,7 @@ from tyro.conf import Positional
 from asr_kd.cli import run
 from asr_kd.decode.output import read_tuned
 from asr_kd.decode.worker import SearchOptions
-from asr_kd.parallel import cpu_count
+from asr_kd.parallel import Workers, cpu_count
 from asr_kd.storage import Stage, UserError, read_json
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass
-class Config:
+class Config(Workers):
     """Search the graph with k2 and write the words (--out), or print those of audio FILES.
 
     Prepared roles:  --model DIR [DIR ...] --graph DIR --features DIR --roles dev test --out DIR
@@ -81,8 +81,6 @@ class Config:
     """Search in this process (k2 must be importable here): no worker that may die alone."""
     cache: Path | None = None
     """Where graphs converted for k2 are kept; default: the folder GRAPH.k2 beside --graph."""
-    jobs: int = 0
-    """Search workers; 0: one a core."""
 
     def __post_init__(self) -> None:
         if self.max_active <= self.min_active:
@@ -153,23 +151,21 @@ def _decoder(config: Config, jobs: int) -> Iterator[Decoder]:
     Raises:
         UserError: a model, the graph or an interpreter with k2 is missing.
     """
-    from asr_kd.decode.client import Search, find_k2_python, prepared_graph
+    from asr_kd.decode.client import find_k2_python, prepared_graph
+    from asr_kd.decode.cluster import ClusterDecoder, Recogniser
 
-    num_pdfs = int(read_json(config.graph / "graph.json")["num_pdfs"])
     python = None if config.in_process else find_k2_python(config.k2_python)
-    graph = prepared_graph(config.graph, python, config.cache)
-    searches = [Search(graph, python, num_pdfs) for _ in range(jobs if python else 1)]
-    try:
-        searches[0].start()  # beside the slow imports that follow
-        from asr_kd.decode.acoustics import load_scorer
-        from asr_kd.decode.pipeline import Decoder
-
-        specialists = _specialists(config)
-        scorer = load_scorer(config.model, config.features, num_pdfs, config.mean, specialists, config.likeliest)
-        yield Decoder(scorer, searches, config.batch)
-    finally:
-        for search in searches:
-            search.close()
+    recogniser = Recogniser(
+        config.model, config.features, int(read_json(config.graph / "graph.json")["num_pdfs"]), config.mean,
+        tuple(_specialists(config)), config.likeliest, prepared_graph(config.graph, python, config.cache), python,
+        config.batch,
+    )  # fmt: skip
+    if config.scheduler:
+        with config.executor() as executor:
+            yield ClusterDecoder(recogniser, executor)
+    else:
+        with recogniser.open(jobs if python else 1) as decoder:
+            yield decoder
 
 
 def _options(config: Config) -> SearchOptions:

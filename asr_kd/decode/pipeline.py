@@ -78,9 +78,18 @@ class Decoder:
         missing = [shard for shard in shards if not shard.path.is_file()]
         if not missing:
             return paths
+        self.decode(missing, options, f"decode {name}")
+        reasons = [record["reason"] for _, record in utterances(paths)]
+        if all(reasons):
+            shutil.rmtree(folder)  # what went wrong may be mended: the next run is to try again
+            raise UserError(f"no utterance could be decoded ({name}); the first one: {reasons[0]}")
+        return paths
+
+    def decode(self, shards: Sequence[Shard], options: SearchOptions, title: str) -> None:
+        """Decode ``shards``, as many at once as there are searches."""
         executor = ThreadPoolExecutor(len(self.searches))
         try:
-            for _ in run_all(executor, lambda s: self._shard(s, options), missing, f"decode {name}", "shard"):
+            for _ in run_all(executor, lambda s: self.shard(s, options), shards, title, "shard"):
                 pass
         except BaseException:  # also Ctrl-C: do not wait for searches that go on
             for search in self.searches:
@@ -88,13 +97,9 @@ class Decoder:
             raise
         finally:
             executor.shutdown(cancel_futures=True)
-        reasons = [record["reason"] for _, record in utterances(paths)]
-        if all(reasons):
-            shutil.rmtree(folder)  # what went wrong may be mended: the next run is to try again
-            raise UserError(f"no utterance could be decoded ({name}); the first one: {reasons[0]}")
-        return paths
 
-    def _shard(self, shard: Shard, options: SearchOptions) -> None:
+    def shard(self, shard: Shard, options: SearchOptions) -> None:
+        """Decode one shard with a search that is free."""
         search = self._free.get()
         try:
             before, scoring = search.seconds, 0.0
