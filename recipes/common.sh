@@ -14,10 +14,15 @@ configuration() {
   echo "$file"
 }
 
+# Stages whose jobs go to a Dask cluster when the recipe is told one by --scheduler.
+clustered=" accuracy corpora decode features hmm soft_targets specialists.classify specialists.targets specialists.train train "
+scheduler=${scheduler:-}
+
 # run_stage TITLE MODULE SECTION FLAGS…: one Python stage, with its section of the configuration.
 run_stage() {
   local title=$1 module=$2 section=$3
   shift 3
   printf '\n== %s (%d s so far)\n' "$title" $((SECONDS - begun))
+  [[ -z $scheduler || $clustered != *" $module "* ]] || set -- --scheduler "$scheduler" "$@"
   "$python" -m "asr_kd.$module" --config "$conf:$section" "$@"
 }

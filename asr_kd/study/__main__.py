@@ -19,6 +19,8 @@ class Config:
     """Configuration of the recipe, whose sections the study starts from."""
     exp: Path
     """The experiment's folder, with features, senones and graph (made by the recipe's stages 1 to 5)."""
+    scheduler: str = ""
+    """Address of a Dask scheduler, as tcp://HOST:8786, whose workers do what fans out."""
     command: str = ""
     """Command that made it all, for the report."""
 
@@ -32,7 +34,7 @@ def main(config: Config) -> None:
     out = config.exp / "studies" / config.study.stem
     names = Names(config.exp, out)
     study = read_study(config.study, names)
-    run_tasks(Stages(study, names, config.conf).tasks())
+    run_tasks(Stages(study, names, config.conf, config.scheduler).tasks())
 
     from asr_kd.study.report import report
 

@@ -73,10 +73,11 @@ class Stages:
         study: what to do.
         names: folders of the study.
         conf: the recipe's configuration.
+        scheduler: address of a Dask cluster's, or nothing.
     """
 
-    def __init__(self, study: Study, names: Names, conf: Path) -> None:
-        self.study, self.names, self.conf = study, names, conf
+    def __init__(self, study: Study, names: Names, conf: Path, scheduler: str = "") -> None:
+        self.study, self.names, self.conf, self.scheduler = study, names, conf, scheduler
 
     def tasks(self) -> list[Task]:
         """Everything: steps, frame accuracies, decoding."""
@@ -104,6 +105,8 @@ class Stages:
         for key, folder in self.study.data.items():
             if key in kinds:
                 flags.setdefault(key, folder / "cuts_train.jsonl.gz" if "models" in kinds and key == "cuts" else folder)
+        if "scheduler" in kinds:
+            flags["scheduler"] = self.scheduler
         return configured(config_class, {**flags, "out": self.names.folders(step.name)[0]})
 
     def _section(self, name: str) -> dict[str, Any]:
@@ -128,7 +131,7 @@ class Stages:
                 accuracy.Config,
                 {
                     **self._section("accuracy"), "systems": given, "features": features, "cuts": cuts,
-                    "roles": list(self.study.roles), "out": self.names.out / "accuracy",
+                    "roles": list(self.study.roles), "out": self.names.out / "accuracy", "scheduler": self.scheduler,
                 },
             )  # fmt: skip
             title = f"frame accuracy of {_count(len(given), 'system')}"
@@ -143,7 +146,8 @@ class Stages:
         section = self._section("decode")
         tuned = self.names.out / "tuned"
         data = self.study.data
-        common = {**section, "graph": data["graph"], "features": data["features"]}
+        places = {"graph": data["graph"], "features": data["features"], "scheduler": self.scheduler}
+        common = {**section, **places}
         tune = {**common, "model": [self.study.tune], "roles": ["dev"], "tune_on": "dev", "out": tuned}
         yield Task("tuning of the search", "tune", lambda: 4 * DECODED, partial(main, configured(Config, tune)))
         for system, number in runs:

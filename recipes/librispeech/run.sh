@@ -11,7 +11,7 @@ set -euo pipefail
 command="bash recipes/librispeech/run.sh${*:+$(printf ' %q' "$@")}"
 recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-conf=embedded exp="" stage=0 stop_stage=99 teachers=3 seeds=1 corpus=() also=() lm_text=() studies=()
+conf=embedded exp="" stage=0 stop_stage=99 teachers=3 seeds=1 corpus=() also=() lm_text=() studies=() scheduler=""
 usage() {
   cat <<EOF
 Usage: bash recipes/librispeech/run.sh [options]
@@ -22,6 +22,7 @@ Usage: bash recipes/librispeech/run.sh [options]
   --stage N            first stage to run (default: $stage)
   --stop-stage N       last stage to run (default: all)
   --lm-text FILE       more text for the language model, .txt or .txt.gz; may be repeated
+  --scheduler ADDRESS  a Dask scheduler, as tcp://HOST:8786, whose workers see the same folders: they do what fans out
   --study NAME|FILE    instead, a study of an experiment whose stages 1 to 5 are done: a name in
                        recipes/librispeech/studies, a YAML file, or all; may be repeated
  Corpus, handed to python -m asr_kd.corpora (its --help explains):
@@ -35,7 +36,7 @@ EOF
 while [ $# -gt 0 ]; do
   case $1 in
     -h | --help) usage; exit 0 ;;
-    --conf | --exp | --stage | --stop-stage | --teachers | --seeds)
+    --conf | --exp | --scheduler | --stage | --stop-stage | --teachers | --seeds)
       [ $# -ge 2 ] || { echo "run.sh: error: $1 needs a value (see --help)" >&2; exit 2; }
       name=${1#--}; printf -v "${name//-/_}" %s "$2"; shift 2 ;;
     --lm-text | --also | --study | --corpus | --corpus-dir | --train | --dev | --test)
@@ -53,14 +54,14 @@ done
 
 . "$recipe/../common.sh"
 conf=$(configuration "$conf")
-exp=${exp:-$recipe/exp/$(basename "$conf" .yaml)}
+exp=$(realpath -m "${exp:-$recipe/exp/$(basename "$conf" .yaml)}") # a cluster's workers stand elsewhere
 
 [ "${studies[*]}" != all ] || studies=("$recipe"/studies/*.yaml)
 for study in "${studies[@]}"; do
   file=$study
   [ -f "$file" ] || file=$recipe/studies/$study.yaml
   [ -f "$file" ] || { echo "run.sh: error: there is no study $study in $recipe/studies" >&2; exit 2; }
-  "$python" -m asr_kd.study --study "$file" --conf "$conf" --exp "$exp" --command "$command"
+  "$python" -m asr_kd.study --study "$file" --conf "$conf" --exp "$exp" --scheduler "$scheduler" --command "$command"
 done
 [ ${#studies[@]} -eq 0 ] || exit 0
 

@@ -11,7 +11,7 @@ set -euo pipefail
 command="bash recipes/specialists/run.sh${*:+$(printf ' %q' "$@")}"
 recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-exp="" data=() folders=() speech="" conf=""
+exp="" data=() folders=() speech="" conf="" scheduler=""
 usage() {
   cat <<EOT
 Usage: bash recipes/specialists/run.sh [options]
@@ -22,6 +22,7 @@ Usage: bash recipes/specialists/run.sh [options]
   --exp DIR           where everything is written (default: recipes/specialists/exp/CONF)
   --conf NAME|FILE    configuration: a name in recipes/specialists/conf or a YAML file
                       (default: images, with --speech speech)
+  --scheduler ADDRESS a Dask scheduler, as tcp://HOST:8786, whose workers see the same folders: they do what fans out
   --quick             --conf quick
 EOT
 }
@@ -29,11 +30,12 @@ while [ $# -gt 0 ]; do
   case $1 in
     -h | --help) usage; exit 0 ;;
     --quick) conf=quick; shift ;;
-    --exp | --data | --train | --test | --speech | --conf)
+    --exp | --data | --train | --test | --speech | --conf | --scheduler)
       [ $# -ge 2 ] || { echo "run.sh: error: $1 needs a value (see --help)" >&2; exit 2; }
       case $1 in
         --exp) exp=$2 ;;
         --conf) conf=$2 ;;
+        --scheduler) scheduler=$2 ;;
         --speech) speech=$2 ;;
         --data) data=(--data "$2") ;;
         *) folders+=("$1" "$2") ;;
@@ -46,7 +48,7 @@ done
 . "$recipe/../common.sh"
 [ -n "$conf" ] || { [ -n "$speech" ] && conf=speech || conf=images; }
 conf=$(configuration "$conf")
-exp=${exp:-$recipe/exp/$(basename "$conf" .yaml)}
+exp=$(realpath -m "${exp:-$recipe/exp/$(basename "$conf" .yaml)}") # a cluster's workers stand elsewhere
 
 # Where the examples are, generalists (together as much training as one with its specialists), and how a student learns from a store of
 # soft targets.
