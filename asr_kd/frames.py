@@ -99,17 +99,51 @@ def batches_an_epoch(examples: int, batch_size: int, select: Selection | None) -
     return -(-round(examples * (1.0 if select is None else select.kept)) // batch_size)
 
 
+class Source(Protocol):
+    """Where cuts come from, in pieces that are read as a whole: a cut of a manifest each, or a shard (asr_kd.shar)."""
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """Frames of each piece."""
+
+    @property
+    def unlabelled(self) -> str:
+        """The first cut without senones; empty: all have some."""
+
+    def read(self, number: int) -> Sequence[MonoCut]:
+        """The cuts of a piece."""
+
+
+class Manifests:
+    """Cuts listed in Lhotse manifests.
+
+    Args:
+        paths: of the manifests.
+        bootstrap: seed of a draw of the cuts with replacement, as many as there are; None: all of them once.
+    """
+
+    def __init__(self, paths: Sequence[Path], bootstrap: int | None = None) -> None:
+        self.cuts = [cut for path in paths for cut in _manifest(path)]
+        if bootstrap is not None:
+            drawn = np.random.default_rng([bootstrap, 2]).integers(len(self.cuts), size=len(self.cuts))
+            self.cuts = [self.cuts[index] for index in sorted(drawn)]
+        self.sizes = [_frames_of(cut) for cut in self.cuts]
+        self.unlabelled = next((cut.id for cut in self.cuts if not cut.has_custom("senones")), "")
+
+    def read(self, number: int) -> Sequence[MonoCut]:
+        return self.cuts[number : number + 1]
+
+
 class FrameLoader:
     """Batches of context windows over the cuts of one role.
 
     Args:
-        cuts: Lhotse cut manifests whose cuts carry ``senones``, or else learn from soft targets alone.
+        source: of cuts that carry ``senones``, or else learn from soft targets alone; or one manifest's path.
         normaliser: reads the features of a cut, (T, D) (asr_kd.features.Normaliser).
         left, right: context frames around the labelled one.
         batch_size: windows a batch; the last one of an epoch may be smaller.
         soft_targets: adds each frame's soft target to the batches; a store, or teachers beside the student.
         select: chooses and shuffles some frames of a pool by their labels (asr_kd.specialists.special); None: all.
-        bootstrap: of a draw of the cuts with replacement, as many as there are; None: all of them once.
         pool_frames: frames held at once.  A corpus that fits into one pool is read only once.
         dtype: of the windows; bfloat16 halves memory traffic where training computes in it.
         streams: which of them this process reads; more than one for networks trained without ``select``.
@@ -117,7 +151,7 @@ class FrameLoader:
 
     def __init__(
         self,
-        cuts: Path | Sequence[Path],
+        source: Source | Path,
         normaliser: Callable[[MonoCut], np.ndarray],
         left: int = 20,
         right: int = 5,
@@ -127,23 +161,19 @@ class FrameLoader:
         dtype: torch.dtype = torch.float32,
         device: str = "cpu",
         select: Selection | None = None,
-        bootstrap: int | None = None,
         streams: Streams = Streams(),
     ) -> None:
         self.normaliser, self.select, self.streams = normaliser, select, streams
         self.left, self.right, self.batch_size = left, right, batch_size
         self.soft_targets, self.pool_frames, self.dtype, self.device = soft_targets, pool_frames, dtype, device
-        self.manifest = [cut for path in ([cuts] if isinstance(cuts, Path) else cuts) for cut in _manifest(path)]
-        if bootstrap is not None:
-            drawn = np.random.default_rng([bootstrap, 2]).integers(len(self.manifest), size=len(self.manifest))
-            self.manifest = [self.manifest[index] for index in sorted(drawn)]
-        unlabelled = next((cut for cut in self.manifest if not cut.has_custom("senones")), None)
-        self.some_unlabelled = unlabelled is not None
-        if unlabelled is not None and soft_targets is None:
-            raise UserError(f"{unlabelled.id} has no senones: give soft targets to learn from, or aligned cuts")
-        if len(self.manifest) < streams.count:
-            raise UserError(f"{len(self.manifest)} utterances cannot be dealt to {streams.count} streams: give fewer")
-        self.frames = sum(map(_frames_of, self.manifest))
+        self.source: Source = Manifests([source]) if isinstance(source, Path) else source
+        if len(self.source.sizes) < streams.count:
+            raise UserError(f"{len(self.source.sizes)} pieces cannot be dealt to {streams.count} streams: give fewer")
+        if self.source.unlabelled and soft_targets is None:
+            raise UserError(
+                f"{self.source.unlabelled} has no senones: give soft targets to learn from, or aligned cuts"
+            )
+        self.frames = sum(self.source.sizes)
         self._kept: _Pool | None = None
 
     def __len__(self) -> int:
@@ -155,7 +185,7 @@ class FrameLoader:
         order = np.random.default_rng(seed)
         if self.frames <= self.pool_frames:
             if self._kept is None:
-                self._kept = self._read(self.manifest)
+                self._kept = self._read(range(len(self.source.sizes)))
             yield from self._batches(self._kept, order)
             return
         for pool in ahead(self._pools(order)):
@@ -165,13 +195,13 @@ class FrameLoader:
         # Two pools exist at a time: the one in use and the next, read meanwhile.
         groups: list[list[int]] = [[]]
         frames = 0
-        for index in order.permutation(len(self.manifest)):
-            more = _frames_of(self.manifest[index])
-            if groups[-1] and frames + more > self.pool_frames // 2:
+        for number in order.permutation(len(self.source.sizes)):
+            size = self.source.sizes[number]
+            if groups[-1] and frames + size > self.pool_frames // 2:
                 groups.append([])
                 frames = 0
-            groups[-1].append(index)
-            frames += more
+            groups[-1].append(number)
+            frames += size
         if len(groups) > 1 and len(groups[-1]) < self.streams.count:
             last = groups.pop()
             groups[-1] += last
@@ -181,11 +211,11 @@ class FrameLoader:
                     f"{self.pool_frames} frames in memory are too few for {self.streams.count} streams: raise "
                     "--pool-frames"
                 )
-            yield self._read([self.manifest[index] for index in group])
+            yield self._read(group)
 
-    def _read(self, group: list[MonoCut]) -> _Pool:
+    def _read(self, group: Sequence[int]) -> _Pool:
         dealt = [group[stream :: self.streams.count] for stream in range(self.streams.count)]
-        cuts = [cut for stream in self.streams.own for cut in dealt[stream]]
+        cuts = (cut for stream in self.streams.own for number in dealt[stream] for cut in self.source.read(number))
         rows, starts, labels, soft = [], [], [], []
         row = 0
         for cut in cuts:
@@ -209,7 +239,7 @@ class FrameLoader:
             np.concatenate(starts),
             torch.from_numpy(np.concatenate(labels).astype(np.int64)),
             TargetRows.join(soft) if soft else None,
-            [sum(map(_frames_of, part)) for part in dealt],
+            [sum(self.source.sizes[number] for number in part) for part in dealt],
         )
 
     def _batches(self, pool: _Pool, order: np.random.Generator) -> Iterator[Batch]:
@@ -221,7 +251,7 @@ class FrameLoader:
             targets = self.soft_targets
             soft = None if targets is None else targets.batch(pool.soft, index, inputs)
             streams = {stream: len(frames) for stream, frames in chosen.by_stream.items()}
-            yield Batch(inputs, labels, soft, self.some_unlabelled, streams, chosen.of_all)
+            yield Batch(inputs, labels, soft, bool(self.source.unlabelled), streams, chosen.of_all)
 
     def _choices(self, pool: _Pool, order: np.random.Generator) -> Iterator[_Choice]:
         """Which of the pool's frames make each batch: as many of every stream as it has, of all batches alike."""

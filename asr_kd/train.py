@@ -25,7 +25,7 @@ class Config(Workers):
     features: Path
     """Features folder (made by asr_kd.features)."""
     cuts: Path
-    """Folder with cuts_train and cuts_dev that carry senones (made by asr_kd.hmm)."""
+    """Folder with cuts_train and cuts_dev that carry senones (made by asr_kd.hmm, or as shards by asr_kd.shar)."""
     out: Path
     """Each network goes to OUT/seed-N."""
     seeds: tuple[int, ...] = (0,)
@@ -90,7 +90,7 @@ def main(*configs: Config) -> None:
     stages: list[tuple[Stage, tuple[Config, int]]] = []
     for config in configs:
         check(config)
-        inputs = [config.features, *training_cuts(config), config.cuts / "cuts_dev.jsonl.gz"]
+        inputs = [config.features, *training_cuts(config), cuts_of(config, "dev")]
         inputs += [path for path in (config.start_from, config.soft_targets) if path is not None]
         inputs += config.teachers
         for seed in config.seeds:
@@ -125,8 +125,14 @@ def _together(stages: Sequence[tuple[Stage, tuple[Config, int]]]) -> None:
 
 
 def training_cuts(config: Config) -> tuple[Path, ...]:
-    """Manifests of the cuts to train on."""
-    return config.train_cuts or (config.cuts / "cuts_train.jsonl.gz",)
+    """Manifests of the cuts to train on, or a folder of shards."""
+    return config.train_cuts or (cuts_of(config, "train"),)
+
+
+def cuts_of(config: Config, role: str) -> Path:
+    """A role's manifest, or its folder of shards (asr_kd.shar)."""
+    shards = config.cuts / role
+    return shards if shards.is_dir() else config.cuts / f"cuts_{role}.jsonl.gz"
 
 
 def check(config: Config) -> None:

@@ -27,15 +27,16 @@ from torch.utils.tensorboard import SummaryWriter
 
 from asr_kd import ranks
 from asr_kd.features import Normaliser
-from asr_kd.frames import Batch, FrameLoader, Streams
+from asr_kd.frames import Batch, FrameLoader, Manifests, Source, Streams
 from asr_kd.losses import frame_kd_loss
 from asr_kd.losses.targets import IGNORED
 from asr_kd.models import PRESETS, AcousticModel, Shape, continued, device_and_dtype, load_tensors, scores
 from asr_kd.parallel import progress
+from asr_kd.shar import Shards
 from asr_kd.soft_targets.online import OnlineTargets
 from asr_kd.soft_targets.store import SoftTargets
-from asr_kd.storage import atomic_open, atomic_path, read_json, save_array, stage_fingerprint, write_json
-from asr_kd.train import Config, training_cuts
+from asr_kd.storage import UserError, atomic_open, atomic_path, read_json, save_array, stage_fingerprint, write_json
+from asr_kd.train import Config, cuts_of, training_cuts
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 
@@ -199,7 +200,7 @@ class Trainer:
         self.soft_targets = self._soft_targets()
         draw = seed if config.bootstrap else None
         self.train_frames = self._loader(training_cuts(config), self.soft_targets, draw)
-        self.dev_frames = self._loader([config.cuts / "cuts_dev.jsonl.gz"], None)
+        self.dev_frames = self._loader([cuts_of(config, "dev")], None)
         self.updates_planned = config.epochs * len(self.train_frames)
 
         torch.manual_seed(seed)
@@ -227,7 +228,7 @@ class Trainer:
     ) -> FrameLoader:
         config = self.config
         return FrameLoader(
-            cuts,
+            _source(cuts, bootstrap),
             Normaliser.load(config.features),
             config.left,
             config.right,
@@ -236,7 +237,6 @@ class Trainer:
             config.pool_frames,
             self.dtype,
             self.device,
-            bootstrap=bootstrap,
             streams=Streams(config.streams, self.rank.number, self.rank.size),
         )
 
@@ -351,6 +351,20 @@ class Trainer:
         self.epoch, self.updates = self.log[-1]["epoch"], self.log[-1]["updates"]
         if self.rank.first:
             print(f"{self.out}: going on after epoch {self.epoch}", flush=True)
+
+
+def _source(paths: Sequence[Path], bootstrap: int | None) -> Source:
+    """Manifests, or the one folder of shards.
+
+    Raises:
+        UserError: shards with what needs a list of cuts.
+    """
+    shards = [path for path in paths if path.is_dir()]
+    if not shards:
+        return Manifests(paths, bootstrap)
+    if len(paths) > 1 or bootstrap is not None:
+        raise UserError(f"{shards[0]} holds shards: neither --bootstrap nor further --train-cuts go with them")
+    return Shards(shards[0])
 
 
 def _summed(values: Sequence[float]) -> list[float]:
