@@ -243,7 +243,7 @@ class FrameLoader:
         )
 
     def _batches(self, pool: _Pool, order: np.random.Generator) -> Iterator[Batch]:
-        windows = _windows(pool.rows, self.left + 1 + self.right)
+        windows = read_windows(pool.rows, self.left + 1 + self.right)
         for chosen in self._choices(pool, order):
             index = np.concatenate(list(chosen.by_stream.values()))
             inputs = windows(pool.starts[index]).to(self.device)
@@ -278,7 +278,7 @@ class _Choice:
     of_all: int  # frames in the batch of all processes
 
 
-def _windows(rows: Tensor, width: int) -> Callable[[np.ndarray], Tensor]:
+def read_windows(rows: Tensor, width: int) -> Callable[[np.ndarray], Tensor]:
     """Reads windows of ``width`` rows each: from where they start (B,) to (B, width × D).
 
     A window is one item to NumPy, a run of bytes that it copies at once: ten times as fast as indexing a strided

@@ -1,0 +1,1 @@
+"""What a run would take: disk, memory, operations and hours of every stage, before it is begun."""

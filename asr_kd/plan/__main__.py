@@ -1,0 +1,145 @@
+"""``python -m asr_kd.plan``: disk, memory, operations and hours of every stage, from rates measured here."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from asr_kd.cli import run
+from asr_kd.storage import UserError, read_json, write_json
+
+if TYPE_CHECKING:
+    from asr_kd.models import Shape
+    from asr_kd.plan.calibrate import Rates
+
+Preset = Literal["tiny", "quarter", "small", "medium", "large", "paper"]
+
+
+@dataclasses.dataclass
+class Config:
+    """Tell what a run would take, on this machine or on others; measures this one for about two minutes first."""
+
+    hours: float
+    """Training speech, hours."""
+    copies: int = 1
+    """Times that each utterance is in it (1 and as many as --speed-perturb has speeds)."""
+    test_hours: float = 5.0
+    """Speech to decode, hours."""
+    senones: int = 600
+    """Classes of the networks."""
+    preset: Preset = "medium"
+    """Teachers' hidden layers and units (asr_kd.train --preset)."""
+    student: Preset | None = None
+    """Students'; default: as the teachers."""
+    teachers: int = 5
+    """Networks of the ensemble."""
+    students: int = 1
+    """Networks distilled from it."""
+    epochs: int = 2
+    """Passes over the training frames."""
+    batch_size: int = 1024
+    """Frames a batch."""
+    pool_frames: int = 2_000_000
+    """Frames held in memory for shuffling."""
+    batch_norm: bool = False
+    """Networks with batch norm."""
+    systems: int = 3
+    """Networks and ensembles that decode the test set."""
+    real_time_factor: float = 0.08
+    """Of scoring and search on one core; the default was measured with a graph of 1.7 million arcs, beam 15."""
+    cores: int = 0
+    """Cores at work, on one or more machines; 0: this machine's."""
+    gpus: int = 0
+    """GPUs at work; 0: networks are trained on the cores."""
+    gpu_tflops: float = 0.0
+    """Operations a second that a GPU achieves in training, in 10^12; 0: measured here."""
+    disk_rate: float = 500.0
+    """What all machines together read from or write to the disk, MB a second."""
+    network_rate: float = 10_000.0
+    """Between any two GPUs, MB a second."""
+    rates: Path | None = None
+    """JSON file of rates: read if it is there, else measured and written."""
+    out: Path | None = None
+    """Also write the plan as JSON."""
+
+
+def main(config: Config) -> None:
+    if min(config.hours, config.test_hours, config.disk_rate, config.network_rate) <= 0:
+        raise UserError("--hours, --test-hours, --disk-rate and --network-rate must be positive: correct the flag")
+    if min(config.copies, config.senones, config.teachers, config.students, config.epochs, config.batch_size) < 1:
+        raise UserError("--copies, --senones, --teachers, --students, --epochs and --batch-size must be positive")
+    from asr_kd.models import PRESETS, Shape
+    from asr_kd.parallel import cpu_count
+    from asr_kd.plan.costs import Job, Machines, costs
+
+    def shape(preset: str) -> Shape:
+        return Shape(*PRESETS[preset], config.senones, batch_norm=config.batch_norm)
+
+    teacher, student = shape(config.preset), shape(config.student or config.preset)
+    job = Job(
+        config.hours, config.copies, config.test_hours, teacher, student, config.teachers, config.students,
+        config.epochs, config.epochs, config.batch_size, config.pool_frames, config.systems, config.real_time_factor,
+    )  # fmt: skip
+    rates = _rates(config, teacher, student)
+    machines = Machines(
+        config.cores or cpu_count(), config.gpus, 1e12 * config.gpu_tflops or _gpu_speed(config, teacher),
+        1e6 * config.disk_rate, 1e6 * config.network_rate,
+    )  # fmt: skip
+    found = list(costs(job, machines, rates))
+    print(f"{job.frames:,.0f} training frames, {config.teachers} teachers of {_parameters(teacher)} parameters\n")
+    print("| stage | leaves on disk | memory of a process | operations | hours | what takes that long |")
+    print("| --- | --: | --: | --: | --: | --- |")
+    for cost in found:
+        print(
+            f"| {cost.stage} | {_bytes(cost.disk)} | {_bytes(cost.memory)} | "
+            f"{f'{cost.operations:.1e}' if cost.operations else '–'} | {cost.total / 3600:.3g} | {cost.bottleneck} |"
+        )
+    print(f"| all | {_bytes(sum(c.disk for c in found))} | | | {sum(c.total for c in found) / 3600:.3g} | |")
+    if config.out is not None:
+        write_json(config.out, {"costs": [vars(c) for c in found], "rates": rates, "machines": machines})
+
+
+def _rates(config: Config, teacher: Shape, student: Shape) -> Rates:
+    from asr_kd.plan.calibrate import Rates, measure
+
+    about = {"teacher": vars(teacher), "student": vars(student), "teachers": config.teachers}
+    if config.rates is not None and config.rates.is_file():
+        known = read_json(config.rates)
+        if known["about"] != about:
+            raise UserError(f"{config.rates} has the rates of other networks: name another file")
+        return Rates(**known["rates"])
+    found = measure(teacher, student, config.teachers)
+    if config.rates is not None:
+        write_json(config.rates, {"about": about, "rates": found})
+    return found
+
+
+def _gpu_speed(config: Config, teacher: Shape) -> float:
+    if not config.gpus:
+        return 0.0
+    import torch
+
+    if not torch.cuda.is_available():
+        raise UserError("there is no GPU here to measure: give --gpu-tflops")
+    from asr_kd.plan.calibrate import operations, update_seconds
+
+    return operations(teacher) / update_seconds(teacher, "cuda", soft=True)
+
+
+def _parameters(shape: Shape) -> str:
+    from asr_kd.plan.costs import parameters
+
+    return f"{parameters(shape) / 1e6:.2f} M"
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if count < 1000 or unit == "TB":
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    raise AssertionError("unreachable")
+
+
+if __name__ == "__main__":
+    run(Config, main)

@@ -1,0 +1,163 @@
+"""Short measurements on the machine at hand: seconds of one core for each thing that stages do over and over."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from asr_kd.losses import average_distributions
+from asr_kd.models import AcousticModel, Shape, device_and_dtype, scores
+
+#: Frames of a measured batch, seconds that a measurement takes at least.
+FRAMES, LEAST = 1024, 1.0
+#: Of speech that GMMs are trained on, and their senones: with ten Gaussians each, as in a larger corpus.
+MINUTES, LEAVES = 5.0, 600
+
+
+@dataclasses.dataclass(frozen=True)
+class Rates:
+    """Seconds of one core, unless it says otherwise.
+
+    Attributes:
+        features: a frame of filterbanks, written.
+        alignment: a frame aligned with triphones, its senone written.
+        gmm: a frame of GMM training, all passes together, its first alignment included.
+        update: a training frame of the network asked for: windows, forward, loss, backward, optimiser.
+        student: the same for the student.
+        forward: a frame through one network asked for.
+        targets: averaging and keeping a frame's soft target.
+        peak: floating-point operations a second of the network's update, as achieved.
+    """
+
+    features: float
+    alignment: float
+    gmm: float
+    update: float
+    student: float
+    forward: float
+    targets: float
+    peak: float
+
+
+def measure(teacher: Shape, student: Shape, teachers: int, device: str = "cpu") -> Rates:
+    """Measure everything, in about a minute (GMMs on a small corpus most of it)."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        features, alignment, gmm = _speech()
+        update = update_seconds(teacher, device, soft=False)
+        return Rates(
+            features=features, alignment=alignment, gmm=gmm, update=update,
+            student=update if student == teacher else update_seconds(student, device, soft=True),
+            forward=_forward(teacher, device), targets=_targets(teacher.num_pdfs, teachers, device),
+            peak=operations(teacher) / update,
+        )  # fmt: skip
+    finally:
+        torch.set_num_threads(threads)
+
+
+def operations(shape: Shape) -> float:
+    """Floating-point operations of an update for one frame: two a weight forward, four backward."""
+    with torch.device("meta"):
+        return 6.0 * AcousticModel(shape).parameters_count()
+
+
+def _seconds(function: Callable[[], object], device: str = "cpu") -> float:
+    """Of one call, the least of several, after one to warm up."""
+    function()
+    times: list[float] = []
+    while sum(times) < LEAST or len(times) < 3:
+        begun = time.perf_counter()
+        function()
+        if device.startswith("cuda"):
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - begun)
+    return float(np.median(times))
+
+
+def update_seconds(shape: Shape, device: str, soft: bool) -> float:
+    """Of a frame: its window read from a pool of noise, and its share of an update."""
+    from asr_kd.frames import Batch, read_windows
+    from asr_kd.trainer import Step
+
+    _, dtype = device_and_dtype(device, "auto")
+    model = AcousticModel(shape).to(device).train()
+    step = Step(model, 1.0, 0.5, dtype, 0.01)
+    pool = torch.randn(100_000 + shape.window, shape.feature_dim).to(dtype)
+    windows = read_windows(pool, shape.window)
+    labels = torch.randint(shape.num_pdfs, (FRAMES,)).to(device)
+    targets = torch.randn(FRAMES, shape.num_pdfs).softmax(-1).to(device) if soft else None
+    draw = np.random.default_rng(0)
+
+    def update() -> None:
+        batch = windows(draw.integers(100_000, size=FRAMES)).to(device)
+        step(Batch(batch, labels, targets), 1e-3)
+
+    return _seconds(update, device) / FRAMES
+
+
+def _forward(shape: Shape, device: str) -> float:
+    _, dtype = device_and_dtype(device, "auto")
+    model = AcousticModel(shape).to(device).eval()
+    windows = torch.randn(FRAMES, shape.window * shape.feature_dim, device=device).to(dtype)
+    return _seconds(lambda: scores(model, windows, dtype), device) / FRAMES
+
+
+def _targets(num_pdfs: int, teachers: int, device: str) -> float:
+    from asr_kd.soft_targets.rows import TargetRows
+
+    logits = [3 * torch.randn(FRAMES, num_pdfs) for _ in range(teachers)]
+    generator = torch.Generator().manual_seed(0)
+    return _seconds(lambda: TargetRows.thin(average_distributions(logits), 0.02, generator)) / FRAMES
+
+
+def _speech() -> tuple[float, float, float]:
+    """A frame's features, alignment and GMM training, on minutes of the embedded corpus, in this process: what copies
+    at other speeds add is features and alignment alone."""
+    from asr_kd.corpora.__main__ import Config as CorporaConfig
+    from asr_kd.corpora.__main__ import main as make_corpus
+    from asr_kd.feature_extraction import extract_corpus
+    from asr_kd.features import Config as FeaturesConfig
+    from asr_kd.hmm.__main__ import Config as HmmConfig
+    from asr_kd.hmm.pipeline import train_and_align
+    from asr_kd.lang.__main__ import Config as LangConfig
+    from asr_kd.lang.__main__ import main as make_lang
+
+    class Here(HmmConfig):
+        """Jobs in this process: what it takes to start others does not count."""
+
+        def executor(self, tasks: int | None = None, resources: str = "") -> Executor:
+            return ThreadPoolExecutor(1)
+
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        make_corpus(CorporaConfig(root / "data", train_minutes=MINUTES, dev_minutes=0.2, test_minutes=0.2))
+        make_lang(LangConfig(data=root / "data", out=root / "lang"))
+        extracting: list[float] = []
+        aligning: list[float] = []
+        frames: list[int] = []
+        trained: list[int] = []
+        for number, speeds in enumerate(((), (0.9, 1.1))):
+            out = root / f"features-{number}"
+            with ThreadPoolExecutor(1) as here:
+                begun = time.perf_counter()
+                figures = extract_corpus(FeaturesConfig(root / "data", out, speed_perturb=speeds), here)
+                extracting.append(time.perf_counter() - begun)
+            frames.append(sum(role["frames"] for role in figures.values()))
+            trained.append(figures["train"]["frames"])
+            settings = Here(
+                features=out, lang=root / "lang", out=root / f"gmm-{number}", leaves=LEAVES, min_leaf_frames=15
+            )
+            begun = time.perf_counter()
+            train_and_align(settings)
+            aligning.append(time.perf_counter() - begun)
+        more = frames[1] - frames[0]
+        alignment = max(0.0, aligning[1] - aligning[0]) / more
+        return (extracting[1] - extracting[0]) / more, alignment, (aligning[0] - alignment * frames[0]) / trained[0]
