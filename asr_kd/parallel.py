@@ -79,6 +79,7 @@ def connect(scheduler: str, resources: str = "") -> Executor:
 
     try:
         from distributed import Client
+        from distributed.cfexecutor import ClientExecutor
     except ImportError:
         raise UserError("--scheduler needs Dask: pip install 'asr_kd[cluster]'") from None
     taken = {}
@@ -102,7 +103,15 @@ def connect(scheduler: str, resources: str = "") -> Executor:
             if offered
             else f"{scheduler} has no workers: start some (dask worker ADDRESS --nthreads 1)"
         )
-    return client.get_executor(**({"resources": taken} if taken else {}))
+
+    class Connected(ClientExecutor):
+        """Leaves the scheduler when it is shut down."""
+
+        def shutdown(self, *how: Any, **more: Any) -> None:
+            super().shutdown(*how, **more)
+            client.close()
+
+    return Connected(client, **({"resources": taken} if taken else {}))
 
 
 def _workers(executor: Executor) -> int:

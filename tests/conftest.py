@@ -11,7 +11,7 @@ from distributed import LocalCluster
 from lhotse import CutSet
 from lhotse.features.io import NumpyFilesWriter
 from scipy.signal import lfilter
-from training import config, store_config
+from training import config, jobs_here, store_config
 
 from asr_kd import train
 from asr_kd.corpora import __main__ as corpora_stage
@@ -45,12 +45,10 @@ def prepared(tmp_path_factory) -> Prepared:
     for part, speakers in (("train-x", 6), ("dev-x", 2), ("test-x", 2)):
         for speaker in range(speakers):
             _speaker(root / "corpus" / part, {"train-x": 100, "dev-x": 200, "test-x": 300}[part] + speaker, truth)
-    corpora_stage.main(
-        corpora_stage.Config(
-            root / "data", corpus_dir=root / "corpus", train=("train-x",), dev=("dev-x",), test=("test-x",), jobs=1
-        )
-    )
-    features_stage(FeaturesConfig(root / "data", root / "features", jobs=1))
+    parts = {"train": ("train-x",), "dev": ("dev-x",), "test": ("test-x",)}
+    with jobs_here():
+        corpora_stage.main(corpora_stage.Config(root / "data", corpus_dir=root / "corpus", **parts))
+        features_stage(FeaturesConfig(root / "data", root / "features"))
     _align(root / "features", root / "senones", truth)
     return Prepared(root / "data", root / "features", root / "senones")
 
@@ -104,7 +102,8 @@ def scheduler() -> Iterator[str]:
 def teachers(prepared, tmp_path_factory) -> Path:
     """Two networks that differ by seed."""
     out = tmp_path_factory.mktemp("models") / "teachers"
-    train.main(config(prepared, out, seeds=(0, 1)))
+    with jobs_here():
+        train.main(config(prepared, out, seeds=(0, 1)))
     return out
 
 
@@ -112,5 +111,13 @@ def teachers(prepared, tmp_path_factory) -> Path:
 def store(prepared, teachers, tmp_path_factory) -> Path:
     """Their soft targets at T = 1 and T = 2."""
     out = tmp_path_factory.mktemp("targets") / "store"
-    soft_targets_stage.main(store_config(prepared, teachers, out))
+    with jobs_here():
+        soft_targets_stage.main(store_config(prepared, teachers, out))
     return out
+
+
+@pytest.fixture
+def inline() -> Iterator[None]:
+    """See ``jobs_here``."""
+    with jobs_here():
+        yield

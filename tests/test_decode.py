@@ -300,8 +300,8 @@ def test_tunes_on_dev_then_decodes(toy: SimpleNamespace, tmp_path: Path, capsys:
 
 def test_a_cluster_finds_the_same_words(toy: SimpleNamespace, tmp_path: Path, scheduler: str) -> None:
     for name, address in (("near", ""), ("far", scheduler)):
-        main(config(toy, tmp_path / name, roles=("dev", "test"), scheduler=address, lattices=True))
-    for name in ("hyp_dev.tsv", "hyp_test.tsv", "lattices_test.gz"):
+        main(config(toy, tmp_path / name, roles=("dev", "test"), scheduler=address))
+    for name in ("hyp_dev.tsv", "hyp_test.tsv"):
         assert (tmp_path / "near" / name).read_bytes() == (tmp_path / "far" / name).read_bytes()
 
 

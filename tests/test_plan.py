@@ -55,7 +55,7 @@ def test_a_corpus_that_does_not_fit_is_read_every_epoch() -> None:
     assert found[0].memory < found[1].memory
 
 
-def test_the_table(tmp_path, capsys, monkeypatch) -> None:
+def test_the_table(tmp_path, capsys, monkeypatch, inline) -> None:
     monkeypatch.setattr(calibrate, "MINUTES", 0.5)
     monkeypatch.setattr(calibrate, "LEAVES", 40)
     monkeypatch.setattr(calibrate, "LEAST", 0.05)

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from training import config
+from training import config, jobs_here
 
 from asr_kd import train
 from asr_kd.storage import read_json
@@ -47,7 +47,8 @@ def log_of(folder: Path) -> list[dict[str, float]]:
 def alone(prepared, tmp_path_factory) -> Path:
     """Trained by one process."""
     out = tmp_path_factory.mktemp("alone") / "network"
-    train.main(config(prepared, out, **SETTINGS))
+    with jobs_here():
+        train.main(config(prepared, out, **SETTINGS))
     return out
 
 
@@ -57,12 +58,6 @@ def assert_same(found: Path, expected: Path) -> None:
     assert len(pairs) == EPOCHS
     for one, other in pairs:
         assert one == pytest.approx(other, rel=1e-3)
-
-
-def test_two_processes_are_one(prepared, alone, tmp_path):
-    settings = config(prepared, tmp_path / "network", **SETTINGS)
-    assert torchrun(settings).wait() == 0
-    assert_same(settings.out, alone)
 
 
 def workers(agent: int) -> list[int]:
@@ -76,8 +71,8 @@ def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.01)
 
 
-def test_killed_processes_go_on(prepared, alone, tmp_path):
-    """One of two killed: torchrun begins again, from the last epoch.  All killed: one process ends it."""
+def test_two_processes_are_one_even_if_one_is_killed(prepared, alone, tmp_path):
+    """torchrun starts them again then, and they go on from the last epoch."""
     settings = config(prepared, tmp_path / "network", **SETTINGS)
     run = torchrun(settings, "--max-restarts", "1")
     last = settings.out / "seed-0" / "last.safetensors"
@@ -87,7 +82,7 @@ def test_killed_processes_go_on(prepared, alone, tmp_path):
     assert_same(settings.out, alone)
 
 
-def test_another_number_of_processes_goes_on(prepared, alone, tmp_path):
+def test_another_number_of_processes_goes_on(prepared, alone, tmp_path, inline):
     settings = config(prepared, tmp_path / "network", **SETTINGS)
     run = torchrun(settings)
     wait_for(settings.out / "seed-0" / "last.safetensors", run)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from training import config
+from training import config, jobs_here
 
 from asr_kd import shar, train
 from asr_kd.features import Normaliser
@@ -21,7 +21,8 @@ def sharded(request, prepared, tmp_path_factory):
     url = (out / "far").as_uri() if request.param == "address" else ""
     (out / "far" / "train").mkdir(parents=True)
     (out / "far" / "dev").mkdir(parents=True)
-    shar.main(shar.Config(cuts=prepared.senones, out=out / "near", url=url, shard_frames=FRAMES, jobs=1))
+    with jobs_here():
+        shar.main(shar.Config(cuts=prepared.senones, out=out / "near", url=url, shard_frames=FRAMES))
     return out / "near"
 
 
@@ -43,15 +44,15 @@ def test_frames_are_those_of_the_manifest(prepared, sharded, pool_frames):
     assert torch.equal(torch.cat(dealt).sort(0).values, expected.sort(0).values)
 
 
-def test_a_network_learns_from_shards(prepared, sharded, store, tmp_path):
+def test_a_network_learns_from_shards(prepared, sharded, store, tmp_path, inline):
     settings = config(prepared, tmp_path / "network", epochs=2, soft_targets=store, temperature=2.0)
     settings.cuts = sharded
     train.main(settings)
     assert stage_figures(tmp_path / "network" / "seed-0")["dev_accuracy"] > 70
 
 
-def test_a_killed_stage_writes_what_is_missing(prepared, tmp_path):
-    settings = shar.Config(cuts=prepared.senones, out=tmp_path / "shar", shard_frames=FRAMES, jobs=1, roles=("dev",))
+def test_a_killed_stage_writes_what_is_missing(prepared, tmp_path, inline):
+    settings = shar.Config(cuts=prepared.senones, out=tmp_path / "shar", shard_frames=FRAMES, roles=("dev",))
     shar.main(settings)
     folder = tmp_path / "shar" / "dev"
     (folder / "000001.done").unlink()
@@ -63,13 +64,13 @@ def test_a_killed_stage_writes_what_is_missing(prepared, tmp_path):
     assert kept.stat().st_mtime_ns == before and again.read_bytes() == content
 
 
-def test_damaged_shards_and_what_does_not_go_with_them(prepared, tmp_path):
+def test_damaged_shards_and_what_does_not_go_with_them(prepared, tmp_path, inline):
     with pytest.raises(UserError, match="no cuts_eval"):
         shar.main(shar.Config(cuts=prepared.senones, out=tmp_path / "none", roles=("eval",)))
     with pytest.raises(UserError, match="cannot be reached"):
-        shar.main(shar.Config(cuts=prepared.senones, out=tmp_path / "far", url="nowhere://place", jobs=1))
+        shar.main(shar.Config(cuts=prepared.senones, out=tmp_path / "far", url="nowhere://place"))
     out = tmp_path / "shar"
-    shar.main(shar.Config(cuts=prepared.senones, out=out, jobs=1))
+    shar.main(shar.Config(cuts=prepared.senones, out=out))
     settings = config(prepared, tmp_path / "network", bootstrap=True)
     settings.cuts = out
     with pytest.raises(UserError, match="neither --bootstrap"):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import itertools
 import shutil
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from lhotse import CutSet
 from training import config, store_config
 
-from asr_kd import parallel, storage, train
+from asr_kd import storage, train
 from asr_kd.features import Normaliser
 from asr_kd.models import load_model, posteriors
 from asr_kd.soft_targets import __main__ as stage
@@ -94,13 +95,6 @@ def test_thinning_keeps_likely_classes_and_the_mass():
     assert (found[~likely] < 0.022).all()
 
 
-@pytest.fixture
-def inline(monkeypatch):
-    """Fan-out in this process: starting others takes longer than what they do here."""
-    for module in (stage, parallel):
-        monkeypatch.setattr(module, "run_all", lambda _, function, jobs, *__: enumerate(map(function, jobs)))
-
-
 @pytest.mark.parametrize("tail", ["sampled", "drawn", "bucket", "prior", "even"])
 def test_every_form_of_store_trains(prepared, teachers, tmp_path, inline, tail):
     stage.main(store_config(prepared, teachers, tmp_path / "store", temperatures=(1.0,), top=2, tail=tail, draws=5))
@@ -150,7 +144,9 @@ def test_interrupted_store_goes_on(prepared, teachers, store, tmp_path, monkeypa
     monkeypatch.setattr(stage, "CUTS_A_SHARD", 5)
     settings = store_config(prepared, teachers, tmp_path / "store")
     made = []
-    monkeypatch.setattr(stage, "run_all", lambda _, __, jobs, *___: ((0, make_shard(job)) for job in jobs[:2]))
+    monkeypatch.setattr(
+        stage, "run_all", lambda _, __, jobs, *___: ((0, make_shard(job)) for job in itertools.islice(jobs, 2))
+    )
     with pytest.raises(UserError, match="missing"):
         stage.main(settings)
     monkeypatch.setattr(

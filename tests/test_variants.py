@@ -5,7 +5,7 @@ import pytest
 import torch
 from lhotse import CutSet
 from torch.nn import functional as F
-from training import config, store_config
+from training import config, jobs_here, store_config
 
 from asr_kd import features, subset, train
 from asr_kd.babble import noisy_copies, talkers, with_babble
@@ -38,7 +38,8 @@ def test_names_of_copies():
 def varied(prepared, tmp_path_factory):
     """Features with copies at another speed and with noise."""
     out = tmp_path_factory.mktemp("varied") / "features"
-    features.main(features.Config(prepared.data, out, speed_perturb=(0.9,), babble=(20.0, 5.0), jobs=1))
+    with jobs_here():
+        features.main(features.Config(prepared.data, out, speed_perturb=(0.9,), babble=(20.0, 5.0)))
     return out
 
 
@@ -107,7 +108,7 @@ def test_noisy_roles_have_the_senones_of_clean_speech(prepared, varied, tmp_path
     assert read_json(tmp_path / "aligned" / "hmm.json")["roles"]["train"]["utterances"] == len(clean)
 
 
-def test_students_hear_noise_and_learn_what_teachers_said_of_clean_speech(prepared, varied, tmp_path):
+def test_students_hear_noise_and_learn_what_teachers_said_of_clean_speech(inline, prepared, varied, tmp_path):
     aligned = tmp_path / "aligned"
     transfer.main(transfer.Config(varied, prepared.senones, aligned))
     here = type(prepared)(prepared.data, varied, aligned)

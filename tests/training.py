@@ -1,7 +1,13 @@
 """Settings of small networks and stores on the ``prepared`` corpus."""
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
+from asr_kd.parallel import Workers
 from asr_kd.soft_targets.__main__ import Config as StoreConfig
 from asr_kd.train import Config
 
@@ -15,3 +21,11 @@ def store_config(prepared, teachers: Path, out: Path, **changes) -> StoreConfig:
     settings = {"temperatures": (1.0, 2.0), "tail": "bucket", "floor": 0.004, "top": 4, "jobs": 1} | changes
     models = (teachers / "seed-0", teachers / "seed-1")
     return StoreConfig(models, prepared.features, prepared.senones / "cuts_train.jsonl.gz", out, **settings)
+
+
+@contextmanager
+def jobs_here() -> Iterator[None]:
+    """Fan-out in this process: starting others takes longer than what they do for a small corpus."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Workers, "executor", lambda *_: ThreadPoolExecutor(1))
+        yield
