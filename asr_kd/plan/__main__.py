@@ -25,7 +25,7 @@ class Config:
     copies: int = 1
     """Times that each utterance is in it (1 and as many as --speed-perturb has speeds)."""
     test_hours: float = 5.0
-    """Speech to decode, hours."""
+    """Speech of dev and test, hours; each system decodes it."""
     senones: int = 600
     """Classes of the networks."""
     preset: Preset = "medium"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -34,6 +36,7 @@ class Rates:
         forward: a frame through one network asked for.
         targets: averaging and keeping a frame's soft target.
         peak: floating-point operations a second of the network's update, as achieved.
+        start: a process that computes and reads corpora, until it can begin; every stage waits for two.
     """
 
     features: float
@@ -44,6 +47,7 @@ class Rates:
     forward: float
     targets: float
     peak: float
+    start: float
 
 
 def measure(teacher: Shape, student: Shape, teachers: int, device: str = "cpu") -> Rates:
@@ -57,7 +61,7 @@ def measure(teacher: Shape, student: Shape, teachers: int, device: str = "cpu") 
             features=features, alignment=alignment, gmm=gmm, update=update,
             student=update if student == teacher else update_seconds(student, device, soft=True),
             forward=_forward(teacher, device), targets=_targets(teacher.num_pdfs, teachers, device),
-            peak=operations(teacher) / update,
+            peak=operations(teacher) / update, start=_start(),
         )  # fmt: skip
     finally:
         torch.set_num_threads(threads)
@@ -80,6 +84,10 @@ def _seconds(function: Callable[[], object], device: str = "cpu") -> float:
             torch.cuda.synchronize()
         times.append(time.perf_counter() - begun)
     return float(np.median(times))
+
+
+def _start() -> float:
+    return _seconds(lambda: subprocess.run([sys.executable, "-c", "import lhotse, torch"], check=True))
 
 
 def update_seconds(shape: Shape, device: str, soft: bool) -> float:

@@ -28,7 +28,7 @@ class Job:
     Attributes:
         hours: of training speech.
         copies: of it at other speeds, the original included.
-        test_hours: to decode.
+        test_hours: of dev and test, to decode.
         teacher, student: networks.
         teachers, students: how many.
         teacher_epochs, student_epochs: passes over the training frames.
@@ -87,6 +87,7 @@ class Cost:
         memory: bytes of one of its processes.
         operations: floating-point, of matrix products; 0 where that is not what it does.
         seconds: by what takes that long: compute, disk, network; the longest counts.
+        start: seconds until its processes can begin.
     """
 
     stage: str
@@ -94,6 +95,7 @@ class Cost:
     memory: float
     operations: float
     seconds: dict[str, float]
+    start: float
 
     @property
     def bottleneck(self) -> str:
@@ -101,7 +103,7 @@ class Cost:
 
     @property
     def total(self) -> float:
-        return max(self.seconds.values())
+        return self.start + max(self.seconds.values())
 
 
 def parameters(shape: Shape) -> float:
@@ -111,17 +113,23 @@ def parameters(shape: Shape) -> float:
 
 def costs(job: Job, machines: Machines, rates: Rates) -> Iterator[Cost]:
     """Every stage's, in order."""
+    for stage in _stages(job, machines, rates):
+        yield dataclasses.replace(stage, start=2 * rates.start)
+
+
+def _stages(job: Job, machines: Machines, rates: Rates) -> Iterator[Cost]:
     frames, disk = job.frames, machines.disk
-    features = frames * FEATURES
-    audio = job.hours * 3600 * 16000 * 2 / 2  # FLAC halves 16-bit samples
+    every = frames + job.test_hours * FRAMES_AN_HOUR
+    features = every * FEATURES
+    audio = (job.hours + job.test_hours) * 3600 * 16000 * 2 / 2  # FLAC halves 16-bit samples
     yield Cost(
         "features", features, PROCESS + 200e6, 0,
-        {"compute": frames * rates.features / machines.cores, "disk": (audio + features) / disk},
+        {"compute": every * rates.features / machines.cores, "disk": (audio + features) / disk}, 0,
     )  # fmt: skip
-    aligned = job.hours * FRAMES_AN_HOUR * rates.gmm + frames * rates.alignment
+    aligned = job.hours * FRAMES_AN_HOUR * rates.gmm + every * rates.alignment
     yield Cost(
-        "senones", frames * SENONES, PROCESS + 300e6, 0,
-        {"compute": aligned / machines.cores, "disk": (features + frames * SENONES) / disk},
+        "senones", every * SENONES, PROCESS + 300e6, 0,
+        {"compute": aligned / machines.cores, "disk": (features + every * SENONES) / disk}, 0,
     )  # fmt: skip
     yield _training("teachers", job, machines, job.teacher, job.teachers, job.teacher_epochs, rates.update, 0)
     kept = frames * (A_FRAME + A_CLASS * CLASSES)
@@ -132,12 +140,12 @@ def costs(job: Job, machines: Machines, rates: Rates) -> Iterator[Cost]:
         compute = max(forward / (machines.gpus * machines.gpu_speed), frames * rates.targets / machines.cores)
     yield Cost(
         "soft targets", kept, PROCESS + job.teachers * 4 * parameters(job.teacher), forward,
-        {"compute": compute, "disk": (features + kept) / disk},
+        {"compute": compute, "disk": (features + kept) / disk}, 0,
     )  # fmt: skip
     yield _training("students", job, machines, job.student, job.students, job.student_epochs, rates.student, kept)
     yield Cost(
         "decoding", 1e6, PROCESS + 2e9, 0,
-        {"compute": job.test_hours * 3600 * job.systems * job.real_time_factor / machines.cores},
+        {"compute": job.test_hours * 3600 * job.systems * job.real_time_factor / machines.cores}, 0,
     )  # fmt: skip
 
 
@@ -162,7 +170,7 @@ def _training(
     passes = networks * (1 if job.frames <= job.pool_frames else epochs)
     seconds["disk"] = passes * (job.frames * FEATURES + targets) / machines.disk
     memory = PROCESS + 16 * size + POOLED * min(job.frames, job.pool_frames) + 40 * job.batch * shape.width
-    return Cost(stage, networks * 16 * size, memory, work, seconds)
+    return Cost(stage, networks * 16 * size, memory, work, seconds, 0)
 
 
 def speed(shape: Shape, update: float) -> float:
