@@ -6,7 +6,6 @@ the devices; the output layer is split by senone, and its loss is ``split_kd_los
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Replicate
@@ -72,8 +71,3 @@ def whole(model: AcousticModel) -> dict[str, Tensor]:
         name: value.full_tensor() if isinstance(value, DTensor) else value.detach()
         for name, value in model.state_dict().items()
     }
-
-
-def optimizer(model: AcousticModel, weight_decay: float) -> torch.optim.Optimizer:
-    """AdamW for a split network; each device keeps the moments of its own weights."""
-    return torch.optim.AdamW(model.parameters(), weight_decay=weight_decay)

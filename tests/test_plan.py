@@ -13,7 +13,7 @@ from asr_kd.plan.costs import Job, Machines, costs, parameters
 from asr_kd.storage import UserError, read_json
 
 TEACHER, STUDENT = Shape(*PRESETS["large"], 600), Shape(*PRESETS["quarter"], 600)
-RATES = calibrate.Rates(1e-5, 2e-5, 3e-4, 5e-5, 2e-5, 1e-5, 1e-5, 3e11, 0)
+RATES = calibrate.Rates(1e-5, 2e-5, 3e-4, 5e-5, 2e-5, 1e-5, 1e-5, 0)
 JOB = Job(10, 3, 1, TEACHER, STUDENT, 4, 1, 2, 2, 1024, 2_000_000, 3, 0.1)
 CORES = Machines(cores=2, gpus=0, gpu_speed=0, disk=1e9, network=1e9)
 

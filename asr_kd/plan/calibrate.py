@@ -35,7 +35,6 @@ class Rates:
         student: the same for the student.
         forward: a frame through one network asked for.
         targets: averaging and keeping a frame's soft target.
-        peak: floating-point operations a second of the network's update, as achieved.
         start: a process that computes and reads corpora, until it can begin; every stage waits for two.
     """
 
@@ -46,7 +45,6 @@ class Rates:
     student: float
     forward: float
     targets: float
-    peak: float
     start: float
 
 
@@ -61,7 +59,7 @@ def measure(teacher: Shape, student: Shape, teachers: int, device: str = "cpu") 
             features=features, alignment=alignment, gmm=gmm, update=update,
             student=update if student == teacher else update_seconds(student, device, soft=True),
             forward=_forward(teacher, device), targets=_targets(teacher.num_pdfs, teachers, device),
-            peak=operations(teacher) / update, start=_start(),
+            start=_start(),
         )  # fmt: skip
     finally:
         torch.set_num_threads(threads)

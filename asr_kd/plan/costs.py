@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 
 from asr_kd.models import AcousticModel, Shape
-from asr_kd.plan.calibrate import Rates, operations
+from asr_kd.plan.calibrate import Rates
 
 FRAMES_AN_HOUR = 360_000
 #: Bytes on disk: of a frame's features (40 float32) and manifest; of its senone with alignments and manifest.
@@ -171,8 +171,3 @@ def _training(
     seconds["disk"] = passes * (job.frames * FEATURES + targets) / machines.disk
     memory = PROCESS + 16 * size + POOLED * min(job.frames, job.pool_frames) + 40 * job.batch * shape.width
     return Cost(stage, networks * 16 * size, memory, work, seconds, 0)
-
-
-def speed(shape: Shape, update: float) -> float:
-    """Operations a second of one core, from a frame's seconds."""
-    return operations(shape) / update
