@@ -57,7 +57,7 @@ def measure(teacher: Shape, student: Shape, teachers: int, device: str = "cpu") 
         update = update_seconds(teacher, device, soft=False)
         return Rates(
             features=features, alignment=alignment, gmm=gmm, update=update,
-            student=update if student == teacher else update_seconds(student, device, soft=True),
+            student=update_seconds(student, device, soft=True),
             forward=_forward(teacher, device), targets=_targets(teacher.num_pdfs, teachers, device),
             start=_start(),
         )  # fmt: skip
