@@ -206,6 +206,12 @@ class AcousticModel(nn.Module):
         return sum(p.numel() for p in self.parameters())
 
 
+def parameters_of(shape: Shape) -> int:
+    """How many parameters a network of this shape would have; takes no memory."""
+    with torch.device("meta"):
+        return AcousticModel(shape).parameters_count()
+
+
 def device_and_dtype(device: str, precision: str) -> tuple[str, torch.dtype]:
     """What the flags ``--device`` (cpu, cuda, auto) and ``--precision`` (float32, bfloat16, auto) mean on this machine.
 

@@ -256,7 +256,7 @@ class Trainer:
             self.updates += 1
             frames += len(batch.labels)
         names = sorted(sums)
-        total, *totals = _summed([frames, *(sums[name].item() for name in names)])
+        total, *totals = _summed([frames, *(sums[name].item() for name in names)], self.device)
         seconds = time.time() - started
         self.epoch += 1
         entry = {
@@ -292,7 +292,7 @@ class Trainer:
             loss += F.cross_entropy(logits, batch.labels, reduction="sum").item()
             correct += (logits.argmax(1) == batch.labels).sum().item()
             frames += len(batch.labels)
-        loss, correct, frames = _summed([loss, correct, frames])
+        loss, correct, frames = _summed([loss, correct, frames], self.device)
         return {"dev_accuracy": 100 * correct / frames, "dev_loss": loss / frames}
 
     def _describe(self) -> None:
@@ -367,9 +367,8 @@ def _source(paths: Sequence[Path], bootstrap: int | None) -> Source:
     return Shards(shards[0])
 
 
-def _summed(values: Sequence[float]) -> list[float]:
+def _summed(values: Sequence[float], device: str) -> list[float]:
     """Over all processes."""
-    device = "cuda" if torch.cuda.is_available() and ranks.rank().size > 1 else "cpu"
     return ranks.summed(torch.tensor(values, dtype=torch.float64, device=device)).tolist()
 
 

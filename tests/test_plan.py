@@ -6,10 +6,10 @@ import dataclasses
 
 import pytest
 
-from asr_kd.models import PRESETS, Shape
+from asr_kd.models import PRESETS, Shape, parameters_of
 from asr_kd.plan import calibrate
 from asr_kd.plan.__main__ import Config, main
-from asr_kd.plan.costs import Job, Machines, costs, parameters
+from asr_kd.plan.costs import Job, Machines, costs
 from asr_kd.storage import UserError, read_json
 
 TEACHER, STUDENT = Shape(*PRESETS["large"], 600), Shape(*PRESETS["quarter"], 600)
@@ -41,7 +41,7 @@ def test_hours_are_frames_times_rates() -> None:
 def test_gpus_share_networks_until_the_network_between_them_is_too_slow() -> None:
     one, eight, many = (Machines(16, gpus, 2e14, 1e9, 1e9) for gpus in (1, 8, 512))
     teachers = [next(c for c in costs(JOB, m, RATES) if c.stage == "teachers") for m in (one, eight, many)]
-    work = 6 * parameters(TEACHER) * JOB.frames * 2
+    work = 6 * parameters_of(TEACHER) * JOB.frames * 2
     assert teachers[0].seconds["compute"] == pytest.approx(4 * work / 2e14)
     assert teachers[1].seconds["compute"] == pytest.approx(work / 2 / 2e14)
     assert teachers[0].seconds["network"] == 0

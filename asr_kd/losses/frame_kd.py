@@ -204,9 +204,18 @@ def _plain_loss(
             q = targets.probabilities(temperature, z.dtype)
         cross_entropy = -(q * log_p).sum(-1)
         entropy = torch.special.entr(q).sum(-1)
+    hard = None if labels is None else F.cross_entropy(z, labels, ignore_index=IGNORED, reduction="none")
+    return combined(cross_entropy, entropy, hard, share, temperature, hard_weight)
+
+
+def combined(
+    cross_entropy: Tensor, entropy: Tensor, hard: Tensor | None, share: Tensor, temperature: float, hard_weight: float
+) -> KDLoss:
+    """The loss from what each frame (N,) adds to it: cross-entropy with the soft targets, their entropy, and
+    cross-entropy with the labels (None: there are none)."""
     soft = temperature**2 * _mean(cross_entropy, share)
     kl = _mean((cross_entropy - entropy).detach(), share)
-    if labels is None:
+    if hard is None:
         return KDLoss(soft, soft.detach(), torch.zeros_like(kl), kl)
-    hard = _mean(F.cross_entropy(z, labels, ignore_index=IGNORED, reduction="none"), share)
+    hard = _mean(hard, share)
     return KDLoss((1 - hard_weight) * soft + hard_weight * hard, soft.detach(), hard.detach(), kl)

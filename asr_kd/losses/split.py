@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from asr_kd.losses.frame_kd import KDLoss, _mean
+from asr_kd.losses.frame_kd import KDLoss, combined
 from asr_kd.losses.targets import CompactTargets, Kind, checked, frame_shares, in_float
 
 
@@ -96,11 +96,9 @@ def split_kd_loss(
         q = targets.probabilities(temperature, z.dtype)
         cross_entropy = q.sum(-1) * norm - total((q[:, first : first + width] * scaled).sum(-1))
         entropy = torch.special.entr(q).sum(-1)
-    soft = temperature**2 * _mean(cross_entropy, share)
-    kl = _mean((cross_entropy - entropy).detach(), share)
-    if labels is None:
-        return KDLoss(soft, soft.detach(), torch.zeros_like(kl), kl)
-    here, columns = own(labels.flatten())
-    picked = z.gather(-1, columns.unsqueeze(-1)).squeeze(-1)
-    hard = _mean(log_sum_exp(z) - total(torch.where(here, picked, 0.0)), share)
-    return KDLoss((1 - hard_weight) * soft + hard_weight * hard, soft.detach(), hard.detach(), kl)
+    hard = None
+    if labels is not None:
+        here, columns = own(labels.flatten())
+        picked = z.gather(-1, columns.unsqueeze(-1)).squeeze(-1)
+        hard = log_sum_exp(z) - total(torch.where(here, picked, 0.0))
+    return combined(cross_entropy, entropy, hard, share, temperature, hard_weight)

@@ -128,9 +128,9 @@ def _gpu_speed(config: Config, teacher: Shape) -> float:
 
 
 def _parameters(shape: Shape) -> str:
-    from asr_kd.plan.costs import parameters
+    from asr_kd.models import parameters_of
 
-    return f"{parameters(shape) / 1e6:.2f} M"
+    return f"{parameters_of(shape) / 1e6:.2f} M"
 
 
 def _bytes(count: float) -> str:

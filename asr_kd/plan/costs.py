@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-import torch
-
-from asr_kd.models import AcousticModel, Shape
+from asr_kd.models import Shape, parameters_of
 from asr_kd.plan.calibrate import Rates
 
 FRAMES_AN_HOUR = 360_000
@@ -106,11 +104,6 @@ class Cost:
         return self.start + max(self.seconds.values())
 
 
-def parameters(shape: Shape) -> float:
-    with torch.device("meta"):
-        return float(AcousticModel(shape).parameters_count())
-
-
 def costs(job: Job, machines: Machines, rates: Rates) -> Iterator[Cost]:
     """Every stage's, in order."""
     for stage in _stages(job, machines, rates):
@@ -133,13 +126,13 @@ def _stages(job: Job, machines: Machines, rates: Rates) -> Iterator[Cost]:
     )  # fmt: skip
     yield _training("teachers", job, machines, job.teacher, job.teachers, job.teacher_epochs, rates.update, 0)
     kept = frames * (A_FRAME + A_CLASS * CLASSES)
-    forward = 2 * parameters(job.teacher) * job.teachers * frames
+    forward = 2 * parameters_of(job.teacher) * job.teachers * frames
     compute = frames * (rates.forward * job.teachers + rates.targets) / machines.cores
     if machines.gpus:
         # Classes are chosen on the processors, beside the GPUs.
         compute = max(forward / (machines.gpus * machines.gpu_speed), frames * rates.targets / machines.cores)
     yield Cost(
-        "soft targets", kept, PROCESS + job.teachers * 4 * parameters(job.teacher), forward,
+        "soft targets", kept, PROCESS + job.teachers * 4 * parameters_of(job.teacher), forward,
         {"compute": compute, "disk": (features + kept) / disk}, 0,
     )  # fmt: skip
     yield _training("students", job, machines, job.student, job.students, job.student_epochs, rates.student, kept)
@@ -153,7 +146,7 @@ def _training(
     stage: str, job: Job, machines: Machines, shape: Shape, networks: int, epochs: int, update: float, targets: float
 ) -> Cost:
     """So many networks; each by one core, or by its share of the GPUs."""
-    size = parameters(shape)
+    size = parameters_of(shape)
     work = 6 * size * job.frames * epochs * networks
     at_once = min(networks, machines.gpus or machines.cores)
     rounds = -(-networks // at_once)

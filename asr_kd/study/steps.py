@@ -172,18 +172,14 @@ def _expected(configs: Sequence[train.Config]) -> float:
 
 def seconds_of(config: train.Config) -> float:
     """What the networks of one configuration may take on this machine's cores."""
-    import torch
-
-    from asr_kd.models import AcousticModel
+    from asr_kd.models import parameters_of
     from asr_kd.trainer import shape_of
 
     about = config.cuts / "hmm.json"
     unknown = {"num_pdfs": 600, "roles": {"train": {"frames": 1e6}}}  # until the step that makes it has run
     described: dict[str, Any] = read_json(about) if about.is_file() else unknown
     frames = described["roles"]["train"]["frames"] * max(1, len(config.train_cuts))
-    with torch.device("meta"):  # no memory
-        parameters = AcousticModel(shape_of(config, described["num_pdfs"])).parameters_count()
-    a_frame = FRAME + PRODUCT * parameters
+    a_frame = FRAME + PRODUCT * parameters_of(shape_of(config, described["num_pdfs"]))
     return len(config.seeds) * config.epochs * frames * a_frame / cpu_count()
 
 
