@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from asr_kd.losses import average_distributions
-from asr_kd.models import AcousticModel, Shape, device_and_dtype, scores
+from asr_kd.models import AcousticModel, Shape, device_and_dtype, parameters_of, scores
 
 #: Frames of a measured batch, seconds that a measurement takes at least.
 FRAMES, LEAST = 1024, 1.0
@@ -58,7 +58,7 @@ def measure(teacher: Shape, student: Shape, teachers: int, device: str = "cpu") 
         return Rates(
             features=features, alignment=alignment, gmm=gmm, update=update,
             student=update_seconds(student, device, soft=True),
-            forward=_forward(teacher, device), targets=_targets(teacher.num_pdfs, teachers, device),
+            forward=_forward(teacher, device), targets=_targets(teacher.num_pdfs, teachers),
             start=_start(),
         )  # fmt: skip
     finally:
@@ -67,12 +67,11 @@ def measure(teacher: Shape, student: Shape, teachers: int, device: str = "cpu") 
 
 def operations(shape: Shape) -> float:
     """Floating-point operations of an update for one frame: two a weight forward, four backward."""
-    with torch.device("meta"):
-        return 6.0 * AcousticModel(shape).parameters_count()
+    return 6.0 * parameters_of(shape)
 
 
 def _seconds(function: Callable[[], object], device: str = "cpu") -> float:
-    """Of one call, the least of several, after one to warm up."""
+    """Of one call, the median of several, after one to warm up."""
     function()
     times: list[float] = []
     while sum(times) < LEAST or len(times) < 3:
@@ -116,7 +115,7 @@ def _forward(shape: Shape, device: str) -> float:
     return _seconds(lambda: scores(model, windows, dtype), device) / FRAMES
 
 
-def _targets(num_pdfs: int, teachers: int, device: str) -> float:
+def _targets(num_pdfs: int, teachers: int) -> float:
     from asr_kd.soft_targets.rows import TargetRows
 
     logits = [3 * torch.randn(FRAMES, num_pdfs) for _ in range(teachers)]
@@ -125,14 +124,17 @@ def _targets(num_pdfs: int, teachers: int, device: str) -> float:
 
 
 def _speech() -> tuple[float, float, float]:
-    """A frame's features, alignment and GMM training, on minutes of the embedded corpus, in this process: what copies
-    at other speeds add is features and alignment alone."""
+    """A frame's features, alignment and GMM training, on minutes of the embedded corpus, in this process; GMMs are
+    trained on the speech as it is, its copies at other speeds are aligned alone."""
     from asr_kd.corpora.__main__ import Config as CorporaConfig
     from asr_kd.corpora.__main__ import main as make_corpus
     from asr_kd.feature_extraction import extract_corpus
     from asr_kd.features import Config as FeaturesConfig
     from asr_kd.hmm.__main__ import Config as HmmConfig
-    from asr_kd.hmm.pipeline import train_and_align
+    from asr_kd.hmm.align import ScoredAlignment
+    from asr_kd.hmm.pipeline import is_perturbed, train_and_align
+    from asr_kd.hmm.scores import GmmScorer
+    from asr_kd.hmm.store import align_roles, load_cuts
     from asr_kd.lang.__main__ import Config as LangConfig
     from asr_kd.lang.__main__ import main as make_lang
 
@@ -146,24 +148,19 @@ def _speech() -> tuple[float, float, float]:
         root = Path(name)
         make_corpus(CorporaConfig(root / "data", train_minutes=MINUTES, dev_minutes=0.2, test_minutes=0.2))
         make_lang(LangConfig(data=root / "data", out=root / "lang"))
-        extracting: list[float] = []
-        aligning: list[float] = []
-        frames: list[int] = []
-        trained: list[int] = []
-        for number, speeds in enumerate(((), (0.9, 1.1))):
-            out = root / f"features-{number}"
-            with ThreadPoolExecutor(1) as here:
-                begun = time.perf_counter()
-                figures = extract_corpus(FeaturesConfig(root / "data", out, speed_perturb=speeds), here)
-                extracting.append(time.perf_counter() - begun)
-            frames.append(sum(role["frames"] for role in figures.values()))
-            trained.append(figures["train"]["frames"])
-            settings = Here(
-                features=out, lang=root / "lang", out=root / f"gmm-{number}", leaves=LEAVES, min_leaf_frames=15
-            )
+        with ThreadPoolExecutor(1) as here:
+            features = root / "features"
             begun = time.perf_counter()
-            train_and_align(settings)
-            aligning.append(time.perf_counter() - begun)
-        more = frames[1] - frames[0]
-        alignment = max(0.0, aligning[1] - aligning[0]) / more
-        return (extracting[1] - extracting[0]) / more, alignment, (aligning[0] - alignment * frames[0]) / trained[0]
+            figures = extract_corpus(FeaturesConfig(root / "data", features, speed_perturb=(0.9, 1.1)), here)
+            frames = sum(role["frames"] for role in figures.values())
+            extracting = (time.perf_counter() - begun) / frames
+            settings = Here(features=features, lang=root / "lang", out=root / "gmm", leaves=LEAVES, min_leaf_frames=15)
+            begun = time.perf_counter()
+            pdfs = train_and_align(settings)["num_pdfs"]
+            training = time.perf_counter() - begun
+            source = ScoredAlignment(root / "gmm", root / "lang", GmmScorer(root / "gmm"))
+            begun = time.perf_counter()
+            align_roles(here, source, features, root / "again", pdfs)
+            aligning = time.perf_counter() - begun
+        spoken = sum(cut.num_frames for cut in load_cuts(features, "train") if not is_perturbed(cut))
+        return extracting, aligning / frames, (training - aligning) / spoken
