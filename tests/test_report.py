@@ -26,9 +26,11 @@ from asr_kd.hmm.kaldi_io import write_model
 from asr_kd.hmm.topology import topology_text
 from asr_kd.report import figures
 from asr_kd.report.__main__ import Config, main
+from asr_kd.report.collect import collect
 from asr_kd.report.svg import LIGHT, render, standalone
-from asr_kd.report.systems import find, read_systems, runs_of
+from asr_kd.report.systems import Experiment, find, read_systems, runs_of
 from asr_kd.report.utterance import Panel, read_utterance, sum_columns
+from asr_kd.score import Bootstrap
 from asr_kd.storage import Stage, UserError, atomic_open, read_json, save_array, write_json
 from asr_kd.trainer import Trainer
 
@@ -150,6 +152,19 @@ def test_second_run_does_nothing_and_same_inputs_give_same_files(reported, capsy
     main(config(reported, out=reported / "again", command="bash run.sh --title '<b>'"))
     for name in ("index.html", "results.json", "report.md"):
         assert (reported / "again" / name).read_bytes() == (reported / "report" / name).read_bytes()
+
+
+def test_gains_from_each_twin(reported):
+    """As on little data: how far from hard targets on the same data to the best does each student come?"""
+    exp = Experiment(reported / "exp", reported / "exp/gmm", reported / "exp/features", reported / "exp/boundaries")
+    results = collect(exp, read_systems(reported / "systems.yaml"), Bootstrap(replications=100), ["ensemble"])
+    rows = {row.name: row for row in results.rows}
+    best, hard, own = (rows[n].mean_accuracy("test") for n in ("ensemble", "quarter_hard", "quarter_student"))
+    assert rows["quarter_student"].gain_kept["test"]["all"] == pytest.approx((own - hard) / (best - hard))
+    assert rows["student"].gain_kept["test"]["all"] == pytest.approx(
+        collect(exp, read_systems(reported / "systems.yaml"), Bootstrap(replications=100)).row("student").gain_kept["test"]["all"]
+    )
+    assert not rows["ensemble"].gain_kept and not rows["quarter_hard"].gain_kept
 
 
 def test_what_is_missing_is_listed(tmp_path, capsys):

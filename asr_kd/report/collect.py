@@ -96,13 +96,13 @@ class Results:
 
 
 def collect(
-    experiment: Experiment, systems: Sequence[System], bootstrap: Bootstrap, gain: tuple[str, str] | None = None
+    experiment: Experiment, systems: Sequence[System], bootstrap: Bootstrap, gain: Sequence[str] = ()
 ) -> Results:
     """Read and score everything there is.
 
     Args:
-        gain: names of the systems without and with the whole gain, of which students keep a share; default: the
-            ensemble's over its members.
+        gain: names of the systems without and with the whole gain, of which students keep a share; the latter alone:
+            each student's twin is without it; default: the ensemble's over its members.
 
     Raises:
         UserError: no system of the list was run, or what was decoded does not fit the cuts.
@@ -129,8 +129,9 @@ def collect(
         rows.append(row)
         not_run += [f"{system.label}: {fault}" for fault in faults]
     baseline, ensemble = baseline_and_ensemble(systems, exp)
-    if gain is not None:
-        baseline, ensemble = (next(system for system in systems if system.name == name) for name in gain)
+    if gain:
+        named = [next(system for system in systems if system.name == name) for name in gain]
+        baseline, ensemble = named[0] if len(named) > 1 else None, named[-1]
     _gains(rows, systems, baseline, ensemble)
     comparisons = [c for system in systems if system.twin for c in _compare(system, roles, scores, bootstrap)]
     names = [system.name if system else "" for system in (baseline, ensemble)]
@@ -200,15 +201,18 @@ def _word_errors(runs: Mapping[int, Scores], bootstrap: Bootstrap) -> WordErrors
 
 
 def _gains(rows: Sequence[Row], systems: Sequence[System], baseline: System | None, ensemble: System | None) -> None:
-    """Share of the ensemble's gain over the mean single network that students of the same kind keep."""
+    """Share of the ensemble's gain over the mean single network that students of the same kind keep; without a
+    baseline, the share of the way from its twin to the ensemble that each student goes."""
     by_name = {row.name: row for row in rows}
-    if baseline is None or ensemble is None or not {baseline.name, ensemble.name} <= set(by_name):
+    if ensemble is None or ensemble.name not in by_name:
         return
-    low, high = by_name[baseline.name], by_name[ensemble.name]
+    high = by_name[ensemble.name]
     for system in systems:
-        if system.kind != "student" or system.twin != baseline.name or system.name not in by_name:
+        if system.kind != "student" or (baseline is not None and system.twin != baseline.name):
             continue
-        row = by_name[system.name]
+        if not {system.name, system.twin} <= set(by_name):
+            continue
+        low, row = by_name[system.twin], by_name[system.name]
         for role in row.accuracy:
             for rate in RATES:
                 values = [r.mean_accuracy(role, rate) for r in (low, high, row)]

@@ -107,7 +107,8 @@ class Study:
 
     Attributes:
         tune: network whose acoustic scale and insertion penalty, chosen on dev, hold for all; None: nothing is decoded.
-        gain: names of the system that gains are counted from, and of the one that has gained the whole.
+        gain: names of the system that gains are counted from (without it: from each student's twin), and of the one
+            that has gained the whole.
         roles: that frame accuracy is measured on.
         data: folders of features, cuts, lang and graph, where neither a step nor a system names others.
     """
@@ -118,7 +119,7 @@ class Study:
     systems: Sequence[Measured]
     views: Sequence[Mapping[str, Any]]
     tune: Path | None
-    gain: tuple[str, str] | None
+    gain: Sequence[str]
     roles: Sequence[str]
     data: Mapping[str, Path]
 
@@ -148,7 +149,7 @@ def read_study(path: Path, names: Names) -> Study:
         if twice := next((name for name in used if used.count(name) > 1), None):
             raise UserError(f"{path}: two {kind}s are called {twice}: give each its own name")
     labels = {system.name for system in systems}
-    gain = tuple(content.get("gain", ()))
+    gain = content.get("gain", [])
     for name in [*gain, *(system.twin for system in systems if system.twin)]:
         if name not in labels:
             raise UserError(f"{path}: there is no system {name}: mend gain or twin")
@@ -157,7 +158,7 @@ def read_study(path: Path, names: Names) -> Study:
         raise UserError(f"{path}: to decode, tune must name a network: add it, or give all systems decoded: 0")
     return Study(
         content["title"], content.get("intro", ""), steps, systems, content.get("views", ()), tune,
-        (gain[0], gain[1]) if len(gain) == 2 else None, roles, _folders(names, data),
+        gain, roles, _folders(names, data),
     )  # fmt: skip
 
 
