@@ -157,13 +157,12 @@ def test_second_run_does_nothing_and_same_inputs_give_same_files(reported, capsy
 def test_gains_from_each_twin(reported):
     """As on little data: how far from hard targets on the same data to the best does each student come?"""
     exp = Experiment(reported / "exp", reported / "exp/gmm", reported / "exp/features", reported / "exp/boundaries")
-    results = collect(exp, read_systems(reported / "systems.yaml"), Bootstrap(replications=100), ["ensemble"])
+    systems = read_systems(reported / "systems.yaml")
+    usual, results = (collect(exp, systems, Bootstrap(replications=100), gain) for gain in ([], ["ensemble"]))
     rows = {row.name: row for row in results.rows}
     best, hard, own = (rows[n].mean_accuracy("test") for n in ("ensemble", "quarter_hard", "quarter_student"))
     assert rows["quarter_student"].gain_kept["test"]["all"] == pytest.approx((own - hard) / (best - hard))
-    assert rows["student"].gain_kept["test"]["all"] == pytest.approx(
-        collect(exp, read_systems(reported / "systems.yaml"), Bootstrap(replications=100)).row("student").gain_kept["test"]["all"]
-    )
+    assert rows["student"].gain_kept == usual.row("student").gain_kept != {}
     assert not rows["ensemble"].gain_kept and not rows["quarter_hard"].gain_kept
 
 

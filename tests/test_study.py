@@ -124,6 +124,25 @@ def test_tasks_run_in_order_and_tell_the_time(capsys):
     assert lines[0] == "== 1 of 3: task 0 (about 4 min left in all)" and "(about 2 min" in lines[2]
 
 
+def test_what_is_done_takes_no_time(tmp_path):
+    study = read(tmp_path, {"tune": "exp/teachers:0"})
+    conf = tmp_path / "conf.yaml"
+    conf.write_text("{teachers: {width: 32, layers: 1}, decode: {}, accuracy: {}}")
+
+    def expected() -> dict[str, float]:
+        tasks = Stages(study, names(tmp_path), conf).tasks()
+        return {f"{task.kind}: {task.title}": task.expected() for task in tasks}
+
+    before = expected()
+    assert all(value > 0 for value in before.values())
+    for folder in ("exp/teachers/seed-0", "exp/studies/small/targets", "exp/studies/small/tuned"):
+        write_json(tmp_path / folder / "stage.json", {"status": "done"})
+    write_json(tmp_path / "exp/teachers/seed-1/stage.json", {"status": "running"})
+    after = expected()
+    changed = {task: after[task] / before[task] for task in before if after[task] != before[task]}
+    assert changed == {"train: 2 networks: teachers": 0.5, "soft_targets: targets": 0, "tune: tuning of the search": 0}
+
+
 def test_grids_have_means_over_seeds(tmp_path):
     rows = [
         Row(name, name, "student", accuracy={"test": {"all": {0: mean - 1, 1: mean + 1}}})

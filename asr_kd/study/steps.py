@@ -16,6 +16,7 @@ from typing import Any
 from asr_kd import train
 from asr_kd.cli import configured, read_yaml
 from asr_kd.parallel import cpu_count
+from asr_kd.soft_targets import __main__ as soft_targets
 from asr_kd.storage import read_json
 from asr_kd.study.plan import STAGES, Measured, Names, Step, Study
 
@@ -51,7 +52,7 @@ def run_tasks(tasks: Sequence[Task]) -> None:
         expected, begun = task.expected(), time.monotonic()
         task.run()
         seconds = time.monotonic() - begun
-        if seconds > 0.1 * expected:  # else it was done already
+        if seconds > 0.1 * expected > 0:  # else it was done already
             for kind in (task.kind, ""):
                 speeds[kind][0] += seconds
                 speeds[kind][1] += expected
@@ -93,7 +94,9 @@ class Stages:
             else:
                 main = importlib.import_module(STAGES[stage]).main
                 for step in steps:
-                    yield Task(step.name, stage, lambda: OTHER, partial(main, self._config(step)))
+                    config = self._config(step)
+                    cost = partial(targets_seconds, config) if stage == "soft_targets" else lambda: OTHER
+                    yield Task(step.name, stage, partial(_unless_done, config.out, cost), partial(main, config))
 
     def _config(self, step: Step) -> Any:
         """The stage's dataclass: the recipe's flags, then the step's, then the study's data where neither says."""
@@ -123,19 +126,18 @@ class Stages:
             return system.data["features"], system.data["cuts"]
 
         for (features, cuts), systems in itertools.groupby(sorted(self.study.systems, key=key), key):
-            given = [
-                f"{run_name(system, number)}={','.join(map(str, members))}"
-                for system in systems for number, members in enumerate(system.runs)
-            ]  # fmt: skip
+            runs = {run_name(system, n): members for system in systems for n, members in enumerate(system.runs)}
+            out = self.names.out / "accuracy"
             config = configured(
                 accuracy.Config,
                 {
-                    **self._section("accuracy"), "systems": given, "features": features, "cuts": cuts,
-                    "roles": list(self.study.roles), "out": self.names.out / "accuracy", "scheduler": self.scheduler,
+                    **self._section("accuracy"), "features": features, "cuts": cuts, "out": out,
+                    "systems": [f"{name}={','.join(map(str, members))}" for name, members in runs.items()],
+                    "roles": list(self.study.roles), "scheduler": self.scheduler,
                 },
             )  # fmt: skip
-            title = f"frame accuracy of {_count(len(given), 'system')}"
-            yield Task(title, "accuracy", partial(float, 5 * len(given) / cpu_count()), partial(accuracy.main, config))
+            title = f"frame accuracy of {_count(len(runs), 'system')}"
+            yield Task(title, "accuracy", partial(_measuring, out, list(runs)), partial(accuracy.main, config))
 
     def _decoding(self) -> Iterator[Task]:
         from asr_kd.decode.__main__ import Config, main
@@ -149,16 +151,17 @@ class Stages:
         places = {"graph": data["graph"], "features": data["features"], "scheduler": self.scheduler}
         common = {**section, **places}
         tune = {**common, "model": [self.study.tune], "roles": ["dev"], "tune_on": "dev", "out": tuned}
-        yield Task("tuning of the search", "tune", lambda: 4 * DECODED, partial(main, configured(Config, tune)))
+        cost = partial(_unless_done, tuned, lambda: 4 * DECODED)
+        yield Task("tuning of the search", "tune", cost, partial(main, configured(Config, tune)))
         for system, number in runs:
+            out = self.names.out / "decode" / run_name(system, number)
             flags = {
                 **common, **{k: system.data[k] for k in ("graph", "features")}, "model": list(system.runs[number]),
-                "roles": list(system.words), "tuned": tuned / "tuned.json",
-                "out": self.names.out / "decode" / run_name(system, number),
+                "roles": list(system.words), "tuned": tuned / "tuned.json", "out": out,
             }  # fmt: skip
             title = f"words of {system.label}, {number + 1} of {system.decoded}"
-            cost = DECODED * len(system.words) / cpu_count()
-            yield Task(title, "decode", partial(float, cost), partial(main, configured(Config, flags)))
+            cost = partial(_unless_done, out, partial(float, DECODED * len(system.words) / cpu_count()))
+            yield Task(title, "decode", cost, partial(main, configured(Config, flags)))
 
 
 def run_name(system: Measured, number: int) -> str:
@@ -166,21 +169,52 @@ def run_name(system: Measured, number: int) -> str:
     return f"{system.name}-{number}"
 
 
+def _unless_done(folder: Path, seconds: Callable[[], float]) -> float:
+    return 0.0 if _done(folder) else seconds()
+
+
+def _done(folder: Path) -> bool:
+    """Whether a stage has finished there, with whatever flags: good enough for estimates."""
+    mark = folder / "stage.json"
+    return mark.is_file() and read_json(mark)["status"] == "done"
+
+
+def _measuring(out: Path, names: Sequence[str]) -> float:
+    return sum(5.0 for name in names if not _done(out / name)) / cpu_count()
+
+
 def _expected(configs: Sequence[train.Config]) -> float:
     return sum(map(seconds_of, configs))
 
 
 def seconds_of(config: train.Config) -> float:
-    """What the networks of one configuration may take on this machine's cores."""
+    """What the networks of one configuration that are not trained yet may take on this machine's cores."""
     from asr_kd.models import parameters_of
     from asr_kd.trainer import shape_of
 
-    about = config.cuts / "hmm.json"
-    unknown = {"num_pdfs": 600, "roles": {"train": {"frames": 1e6}}}  # until the step that makes it has run
-    described: dict[str, Any] = read_json(about) if about.is_file() else unknown
-    frames = described["roles"]["train"]["frames"] * max(1, len(config.train_cuts))
-    a_frame = FRAME + PRODUCT * parameters_of(shape_of(config, described["num_pdfs"]))
-    return len(config.seeds) * config.epochs * frames * a_frame / cpu_count()
+    left = sum(not _done(config.out / f"seed-{seed}") for seed in config.seeds)
+    pdfs, frames = _pdfs_and_frames(config.cuts)
+    a_frame = FRAME + PRODUCT * parameters_of(shape_of(config, pdfs))
+    return left * config.epochs * frames * max(1, len(config.train_cuts)) * a_frame / cpu_count()
+
+
+def targets_seconds(config: soft_targets.Config) -> float:
+    """What a store may take: a third of an update for each frame and teacher, and a frame's share of one."""
+    from asr_kd.models import Shape, parameters_of
+
+    _, frames = _pdfs_and_frames(config.cuts.parent)
+    about = [folder / "model.json" for folder in config.models]
+    parameters = [parameters_of(Shape(**read_json(path)["shape"])) if path.is_file() else 1.5e6 for path in about]
+    return frames * (FRAME + sum(FRAME + PRODUCT * size / 3 for size in parameters)) / cpu_count()
+
+
+def _pdfs_and_frames(cuts: Path) -> tuple[int, float]:
+    """Senones and training frames of a folder of labelled cuts; guesses until the step that makes it has run."""
+    about = cuts / "hmm.json"
+    if not about.is_file():
+        return 600, 1e6
+    described = read_json(about)
+    return described["num_pdfs"], described["roles"]["train"]["frames"]
 
 
 def _count(number: int, thing: str) -> str:
