@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import itertools
+import os
 import shutil
 
 import numpy as np
@@ -18,7 +19,8 @@ from asr_kd.features import Normaliser
 from asr_kd.models import load_model, posteriors
 from asr_kd.soft_targets import __main__ as stage
 from asr_kd.soft_targets import inspect
-from asr_kd.soft_targets.rows import NOTHING, PROBABILITY, TargetRows
+from asr_kd.soft_targets import store as store_module
+from asr_kd.soft_targets.rows import COLUMNS, NOTHING, PROBABILITY, TargetRows
 from asr_kd.soft_targets.shard import Form, ShardJob, make_shard
 from asr_kd.soft_targets.store import SoftTargets
 from asr_kd.storage import UserError, stage_figures
@@ -168,6 +170,32 @@ def test_store_of_other_teachers_is_refused(prepared, teachers, tmp_path, inline
     train.main(config(prepared, tmp_path / "teachers", seeds=(0,), epochs=1))
     with pytest.raises(UserError, match=r"other teachers \(seed-0 changed"):
         SoftTargets(tmp_path / "store", prepared.features)
+
+
+def test_few_shards_are_open_at_a_time(prepared, teachers, store, tmp_path, monkeypatch, inline):
+    """A corpus of a thousand hours has more of them than a process may open files."""
+    monkeypatch.setattr(stage, "CUTS_A_SHARD", 2)
+    stage.main(store_config(prepared, teachers, tmp_path / "store"))
+    monkeypatch.setattr(store_module, "OPEN", 3)
+    targets = SoftTargets(tmp_path / "store", prepared.features, 1.0)
+    ids, whole = list(targets), SoftTargets(store, prepared.features, 1.0)
+    assert len(ids) > 10 and len(whole.read(ids[0]))
+    before = len(os.listdir("/proc/self/fd"))
+    for cut_id in (*ids, *ids):
+        np.testing.assert_array_equal(targets.read(cut_id).codes, whole.read(cut_id).codes)
+        assert len(os.listdir("/proc/self/fd")) <= before + 3 * len(COLUMNS)
+
+
+def test_two_cuts_with_one_id_are_refused(prepared, teachers, store, tmp_path, inline):
+    for turns, shards in ((2, 1), (1, 2)):
+        cuts = list(cuts_of(prepared))[:2]
+        folder = tmp_path / str(shards)
+        form = Form((1.0,), "arithmetic", 4, 0.0, "even", 0)
+        job = ShardJob(folder, cuts * turns, (teachers / "seed-0",), prepared.features, form, 0)
+        with pytest.raises(UserError, match=f"two cuts .* have the id {cuts[0].id}"):
+            for number in range(shards):
+                make_shard(dataclasses.replace(job, folder=store_module.shard_folder(folder, number)))
+            store_module.write_store(folder, shards, prepared.features, [teachers / "seed-0"])
 
 
 def test_other_cuts_are_refused(prepared, store):

@@ -27,8 +27,8 @@ from asr_kd.frames import Batch
 from asr_kd.losses import CompactTargets
 from asr_kd.models import PRESETS, AcousticModel, Shape, device_and_dtype
 from asr_kd.soft_targets.rows import TargetRows
-from asr_kd.soft_targets.store import SoftTargets, write_shard
-from asr_kd.storage import Stage, write_json
+from asr_kd.soft_targets.store import SoftTargets, write_shard, write_store
+from asr_kd.storage import Stage
 from asr_kd.trainer import Step
 
 BATCH, CUT = 1024, 500  # frames
@@ -88,8 +88,7 @@ def measure(config: Config, preset: str, senones: str) -> dict[str, Any]:
         stage.begin()
         writing = config.frames / bench.seconds(write, "cpu", repeats=3)
         about = {"num_pdfs": classes, "temperatures": [1.0], "mean": "arithmetic", "tail": "none", "prior": None}
-        fingerprint = features.fingerprint
-        write_json(folder / "store.json", {**about, "shards": 1, "features": fingerprint, "teachers": {}})
+        write_store(folder, 1, features.out, [], **about)
         stage.finish()
         read = reading(config, folder, features.out, preset)
         return {"entropy, nats": config.entropy, "written, frames/s": round(writing), **read}

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 from asr_kd.cli import run
 from asr_kd.parallel import Workers, run_all
-from asr_kd.storage import Stage, UserError, read_json, stage_fingerprint, write_json
+from asr_kd.storage import Stage, UserError, read_json
 
 CUTS_A_SHARD = 200
 
@@ -67,7 +66,7 @@ def main(config: Config) -> None:
     from asr_kd.corpora.manifests import count_lines
     from asr_kd.models import load_log_prior
     from asr_kd.soft_targets.shard import Form, ShardJob, make_shard
-    from asr_kd.soft_targets.store import INDEX, shard_folder
+    from asr_kd.soft_targets.store import INDEX, shard_folder, write_store
 
     num_pdfs = read_json(config.models[0] / "model.json")["shape"]["num_pdfs"]
     if num_pdfs > 1 << 16:
@@ -86,28 +85,20 @@ def main(config: Config) -> None:
     with config.executor() as executor:
         for _ in run_all(executor, make_shard, missing(), "soft targets", "shard", len(folders)):
             pass
-    indices = [read_json(folder / INDEX) for folder in folders]
-    frames = sum(sum(index["frames"].values()) for index in indices)
+    frames, size, mass = 0, np.zeros(len(config.temperatures)), np.zeros(len(config.temperatures))
+    for index in (read_json(folder / INDEX) for folder in folders):
+        frames += sum(index["frames"].values())
+        size += index["bytes"]
+        mass += index["mass"]
     figures = {
-        f"{temperature:g}": {
-            "bytes_a_frame": round(sum(index["bytes"][i] for index in indices) / frames, 2),
-            "mass_kept": round(sum(index["mass"][i] for index in indices) / frames, 5),
-        }
+        f"{temperature:g}": {"bytes_a_frame": round(size[i] / frames, 2), "mass_kept": round(mass[i] / frames, 5)}
         for i, temperature in enumerate(config.temperatures)
     }
-    write_json(
-        config.out / "store.json",
-        {
-            "num_pdfs": num_pdfs,
-            "temperatures": config.temperatures,
-            "mean": config.mean,
-            "tail": tail,
-            "prior": np.exp(load_log_prior(config.models[0])).tolist() if tail == "prior" else None,
-            "shards": len(folders),
-            "features": stage_fingerprint(config.features),
-            "teachers": {os.path.relpath(m, config.out): stage_fingerprint(m) for m in config.models},
-        },
-    )
+    prior = np.exp(load_log_prior(config.models[0])).tolist() if tail == "prior" else None
+    write_store(
+        config.out, len(folders), config.features, config.models, num_pdfs=num_pdfs,
+        temperatures=config.temperatures, mean=config.mean, tail=tail, prior=prior,
+    )  # fmt: skip
     stage.finish(frames=frames, temperatures=figures)
     for temperature, figure in figures.items():
         print(

@@ -1,15 +1,20 @@
 """The store on disk: shards of consecutive cuts, each written at once, checksummed and memory-mapped.
 
 ``store.json`` says what it was made from; ``shard-NNNNN/`` holds for every temperature T the columns of
-``TargetRows`` as ``tT.COLUMN.npy``, and ``index.json``: where each cut begins, and each file's checksum.
+``TargetRows`` as ``tT.COLUMN.npy``, and ``index.json``: its cuts with their frames, and each file's checksum.
+``cuts.keys.npy`` and ``cuts.places.npy`` find a cut by its id.  They are memory-mapped too, and few shards are open at
+a time, so that a reader takes the same memory whatever the size of the store.
 """
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +25,9 @@ from asr_kd.soft_targets.rows import COLUMNS, TargetRows
 from asr_kd.storage import MARK, UserError, read_json, save_array, stage_fingerprint, write_json
 
 INDEX = "index.json"
+KEYS, PLACES = "cuts.keys.npy", "cuts.places.npy"
+#: Shards that a reader holds open; each takes a file descriptor a column, of 1,024 that a process usually has.
+OPEN = 64
 
 
 def shard_folder(store: Path, number: int) -> Path:
@@ -41,10 +49,15 @@ def write_shard(
     Args:
         cuts: cut id and its rows at each of ``temperatures``.
         about: figures to keep in the index.
+
+    Raises:
+        UserError: two cuts have the same id.
     """
     rows: list[list[TargetRows]] = [[] for _ in temperatures]
     frames: dict[str, int] = {}
     for cut_id, parts in cuts:
+        if cut_id in frames:
+            raise _same_id(cut_id)
         frames[cut_id] = len(parts[0])
         for kept, part in zip(rows, parts, strict=True):
             kept.append(part)
@@ -54,10 +67,56 @@ def write_shard(
         for name in COLUMNS:
             path = _column(folder, temperature, name)
             save_array(path, getattr(joined, name))
-            with open(path, "rb") as file:
-                checksums[path.name] = _checksum(file)
+            checksums[path.name] = _checksum(path)
     # Last: it marks the shard as complete.
     write_json(folder / INDEX, {"frames": frames, "checksums": checksums, **about})
+
+
+def write_store(folder: Path, shards: int, features: Path, teachers: Sequence[Path], **about: Any) -> None:
+    """Finish a store whose shards are complete: where its cuts are, then ``store.json``.
+
+    Args:
+        features, teachers: folders that it was made from.
+        about: num_pdfs, temperatures, mean, tail, prior.
+
+    Raises:
+        UserError: two cuts have the same id.
+    """
+    _write_places(folder, shards)
+    marks = {os.path.relpath(teacher, folder): stage_fingerprint(teacher) for teacher in teachers}
+    meta = {"shards": shards, "features": stage_fingerprint(features), "teachers": marks}
+    write_json(folder / "store.json", {**about, **meta})
+
+
+def _write_places(folder: Path, shards: int) -> None:
+    """``KEYS``: hashes of the ids (N,) uint64, sorted; ``PLACES`` (N, 3) int64: shard, first row, frames."""
+    keys, places = [], []
+    for number in range(shards):
+        frames = _frames_of(folder, number)
+        lengths = np.fromiter(frames.values(), np.int64, len(frames))
+        keys.append(np.fromiter(map(_key, frames), np.uint64, len(frames)))
+        places.append(np.stack([np.full_like(lengths, number), np.cumsum(lengths) - lengths, lengths], 1))
+    key, place = np.concatenate(keys), np.concatenate(places)
+    order = np.argsort(key, kind="stable")
+    key, place = key[order], place[order]
+    if (twice := key[1:] == key[:-1]).any():
+        number = int(place[1:][twice][0, 0])
+        raise _same_id(next(cut for cut in _frames_of(folder, number) if _key(cut) in key[1:][twice]))
+    save_array(folder / KEYS, key)
+    save_array(folder / PLACES, place)
+
+
+def _same_id(cut_id: str) -> UserError:
+    return UserError(f"two cuts of the transfer set have the id {cut_id}: give each its own")
+
+
+def _frames_of(store: Path, number: int) -> dict[str, int]:
+    """Cuts of a shard, in order, with their frames."""
+    return read_json(shard_folder(store, number) / INDEX)["frames"]
+
+
+def _key(cut_id: str) -> int:
+    return int.from_bytes(hashlib.blake2b(cut_id.encode(), digest_size=8).digest(), "little")
 
 
 class SoftTargets:
@@ -96,20 +155,17 @@ class SoftTargets:
         self.num_pdfs = int(self.meta["num_pdfs"])
         prior = self.meta["prior"]
         self._prior = None if prior is None else torch.tensor(prior, dtype=torch.float32)
-        self._shards: dict[int, TargetRows] = {}
-        self._where: dict[str, tuple[int, int, int]] = {}
-        for number in range(self.meta["shards"]):
-            first = 0
-            for cut_id, frames in read_json(shard_folder(folder, number) / INDEX)["frames"].items():
-                self._where[cut_id] = (number, first, frames)
-                first += frames
+        self._keys, self._places = self._map(KEYS), self._map(PLACES)
+        self._shard = functools.lru_cache(OPEN)(self._open)
+        self._verified: set[int] = set()
 
     def __iter__(self) -> Iterator[str]:
         """Ids of the cuts, in the order of the store."""
-        return iter(self._where)
+        for number in range(self.meta["shards"]):
+            yield from _frames_of(self.folder, number)
 
     def __len__(self) -> int:
-        return len(self._where)
+        return len(self._keys)
 
     def read(self, cut_id: str, frames: int | None = None, start: int = 0, stop: int | None = None) -> TargetRows:
         """Soft targets of frames ``start`` to ``stop`` (default: to the end) of one cut.
@@ -120,40 +176,50 @@ class SoftTargets:
         Raises:
             UserError: the cut is not in the store, or has another number of frames there, or its shard is damaged.
         """
-        if cut_id not in self._where:
+        key = np.uint64(_key(cut_id))
+        place = int(np.searchsorted(self._keys, key))
+        if place == len(self._keys) or self._keys[place] != key:
             raise UserError(f"{self.folder} has no soft targets for {cut_id}: make the store from the same cuts")
-        number, first, stored = self._where[cut_id]
+        number, first, stored = self._places[place].tolist()
         if frames is not None and stored != frames:
             raise UserError(f"{self.folder} has {stored} frames for {cut_id}, not {frames}: make the store again")
-        if number not in self._shards:
-            self._shards[number] = self._open(shard_folder(self.folder, number))
         stop = stored if stop is None else min(stop, stored)
-        return self._shards[number].range(first + min(start, stop), first + stop)
+        return self._shard(number).range(first + min(start, stop), first + stop)
 
     def batch(self, rows: TargetRows | None, index: np.ndarray, windows: Tensor) -> CompactTargets:
         """Targets of the frames ``index`` (B,) of ``rows``, on the device of their ``windows``."""
         assert rows is not None
         return rows.batch(index).to(windows.device)
 
-    def _open(self, folder: Path) -> TargetRows:
+    def _map(self, name: str) -> np.ndarray:
+        try:
+            return np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{self.folder / name} is missing or damaged ({error}): delete {self.folder / MARK} and run "
+                "asr_kd.soft_targets again"
+            ) from None
+
+    def _open(self, number: int) -> TargetRows:
+        folder = shard_folder(self.folder, number)
         again = f"delete {folder} and run asr_kd.soft_targets again"
-        expected = read_json(folder / INDEX)
         columns = {}
+        checksums = read_json(folder / INDEX)["checksums"]
         for name in COLUMNS:
             path = _column(folder, self.temperature, name)
             try:
-                with open(path, "rb") as file:
-                    checksum = _checksum(file)
-                if checksum != expected["checksums"][path.name]:
+                if number not in self._verified and _checksum(path) != checksums[path.name]:
                     raise UserError(f"{path} is damaged (its checksum differs): {again}")
                 columns[name] = np.load(path, mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError, KeyError) as error:
                 raise UserError(f"{path} is missing or damaged ({error}): {again}") from None
+        self._verified.add(number)
         return TargetRows(**columns, tail=self.meta["tail"], prior=self._prior)
 
 
-def _checksum(file: IO[bytes]) -> int:
+def _checksum(path: Path) -> int:
     value = 0
-    while block := file.read(1 << 22):
-        value = zlib.crc32(block, value)
+    with open(path, "rb") as file:
+        while block := file.read(1 << 22):
+            value = zlib.crc32(block, value)
     return value

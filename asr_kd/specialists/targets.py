@@ -7,7 +7,6 @@ The paper left open whether specialists can be distilled back into one network. 
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +17,7 @@ from asr_kd.cli import run
 from asr_kd.parallel import Workers
 from asr_kd.specialists import source
 from asr_kd.specialists.special import folders
-from asr_kd.storage import Stage, UserError, stage_fingerprint, write_json
+from asr_kd.storage import Stage, UserError
 
 if TYPE_CHECKING:
     from asr_kd.losses import CompactTargets
@@ -57,7 +56,7 @@ def main(config: Config) -> None:
     if not stage.begin():
         return
     from asr_kd.parallel import run_all
-    from asr_kd.soft_targets.store import INDEX, shard_folder
+    from asr_kd.soft_targets.store import INDEX, shard_folder, write_store
     from asr_kd.specialists.targets import make_shard  # not from __main__, which workers cannot import
 
     examples = source.open_source(config)
@@ -68,13 +67,9 @@ def main(config: Config) -> None:
             pass
     features = config.images if config.images is not None else config.features
     assert features is not None
-    write_json(
-        config.out / "store.json",
-        {
-            "num_pdfs": len(examples.names), "temperatures": [config.temperature], "mean": "specialists",
-            "tail": "none", "prior": None, "shards": shards, "features": stage_fingerprint(features),
-            "teachers": {os.path.relpath(t, config.out): stage_fingerprint(t) for t in teachers},
-        },
+    write_store(
+        config.out, shards, features, teachers, num_pdfs=len(examples.names), temperatures=[config.temperature],
+        mean="specialists", tail="none", prior=None,
     )  # fmt: skip
     stage.finish(shards=shards)
 
