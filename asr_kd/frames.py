@@ -11,15 +11,20 @@ train one network together read a stream or more each, and see the same batches 
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
+import tempfile
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from asr_kd.copies import clean_id
+from asr_kd.corpora.manifests import read_jsonl
 from asr_kd.losses.targets import IGNORED
 from asr_kd.parallel import ahead
 from asr_kd.soft_targets.rows import TargetRows
@@ -115,23 +120,38 @@ class Source(Protocol):
 
 
 class Manifests:
-    """Cuts listed in Lhotse manifests.
+    """Cuts listed in Lhotse manifests (.jsonl.gz or .jsonl).
+
+    Their lines lie, unpacked, in a temporary file (where TMPDIR says); in memory a cut takes 24 bytes.
 
     Args:
         paths: of the manifests.
         bootstrap: seed of a draw of the cuts with replacement, as many as there are; None: all of them once.
+
+    Raises:
+        UserError: a manifest is missing, damaged or empty.
     """
 
     def __init__(self, paths: Sequence[Path], bootstrap: int | None = None) -> None:
-        self.cuts = [cut for path in paths for cut in _manifest(path)]
+        self._lines = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as this object is
+        starts, sizes, self.unlabelled = array("q", [0]), array("q"), ""
+        for path in paths:
+            for cut in _manifest(path):
+                senones = (cut.get("custom") or {}).get("senones")
+                self.unlabelled = self.unlabelled or ("" if senones else cut["id"])
+                sizes.append(senones["array"]["shape"][0] if senones else cut["features"]["num_frames"])
+                starts.append(starts[-1] + self._lines.write(json.dumps(cut).encode()))
+        self._lines.flush()
+        self._starts, drawn = starts, np.arange(len(sizes))
         if bootstrap is not None:
-            drawn = np.random.default_rng([bootstrap, 2]).integers(len(self.cuts), size=len(self.cuts))
-            self.cuts = [self.cuts[index] for index in sorted(drawn)]
-        self.sizes = [_frames_of(cut) for cut in self.cuts]
-        self.unlabelled = next((cut.id for cut in self.cuts if not cut.has_custom("senones")), "")
+            drawn = np.sort(np.random.default_rng([bootstrap, 2]).integers(len(sizes), size=len(sizes)))
+        self._drawn, self.sizes = array("q", drawn.tobytes()), array("q", (sizes[index] for index in drawn))
 
     def read(self, number: int) -> Sequence[MonoCut]:
-        return self.cuts[number : number + 1]
+        from lhotse.serialization import deserialize_item
+
+        start, stop = self._starts[self._drawn[number]], self._starts[self._drawn[number] + 1]
+        return [deserialize_item(json.loads(os.pread(self._lines.fileno(), stop - start, start)))]
 
 
 class FrameLoader:
@@ -289,17 +309,11 @@ def read_windows(rows: Tensor, width: int) -> Callable[[np.ndarray], Tensor]:
     return lambda starts: torch.from_numpy(runs[starts].view(np.uint8).reshape(len(starts), -1)).view(rows.dtype)
 
 
-def _frames_of(cut: MonoCut) -> int:
-    return int(cut.senones.shape[0] if cut.has_custom("senones") else cut.num_frames)
-
-
-def _manifest(path: Path) -> list[MonoCut]:
-    # Lhotse imports slowly; a stage that is up to date never gets here.
-    from lhotse import CutSet
-
+def _manifest(path: Path) -> Iterator[dict[str, Any]]:
     if not path.is_file():
         raise UserError(f"{path} is missing: run the alignment first (python -m asr_kd.hmm)")
-    cuts = list(CutSet.from_file(path))
-    if not cuts:
+    cut = None
+    for cut in read_jsonl(path):
+        yield cut
+    if cut is None:
         raise UserError(f"{path} holds no utterance: look at the skipped ones listed beside it")
-    return cuts

@@ -1,7 +1,7 @@
 """Stage ``python -m asr_kd.shar``: aligned cuts as Lhotse Shar, tar shards of features and senones.
 
-Training lists the cuts of a manifest in memory; of shards it knows only how many frames each has.  What it reads is
-then bounded whatever the size of the corpus, and lies one after the other on a disk, or anywhere that fsspec reaches.
+Training reads the cuts of a manifest here and there, a file and a seek each; of shards it reads a tar of many at once,
+one after the other, from a disk or from anywhere that fsspec reaches.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from lhotse import CutSet, MonoCut
 from lhotse.array import TemporalArray
 from lhotse.features.io import NumpyFilesWriter
 
-from asr_kd.frames import FrameLoader
+from asr_kd.frames import FrameLoader, Manifests
 from asr_kd.models import context_windows
 from asr_kd.storage import UserError
 
@@ -77,6 +77,19 @@ def test_senones_of_another_length_are_refused(corpus):
     features["utterance-3"] = features["utterance-3"][:-1]
     with pytest.raises(UserError, match="utterance-3 has 49 frames and 50 senones"):
         list(loader((path, features)).epoch(0))
+
+
+@pytest.mark.parametrize("suffix", [".jsonl.gz", ".jsonl"])
+def test_manifests_read_any_cut(corpus, tmp_path, suffix):
+    cuts = CutSet.from_file(corpus[0]).to_eager()
+    cuts.to_file(tmp_path / f"cuts{suffix}")
+    source = Manifests([tmp_path / f"cuts{suffix}", corpus[0]])
+    assert list(source.sizes) == LENGTHS + LENGTHS and source.unlabelled == ""
+    assert [source.read(number)[0] for number in (4, 0, 5)] == [cuts[4], cuts[0], cuts[0]]
+    draws = Manifests([corpus[0]], bootstrap=1)
+    drawn = [draws.read(number)[0].id for number in range(len(LENGTHS))]
+    assert drawn == sorted(drawn) and len(set(drawn)) < len(LENGTHS)
+    assert [LENGTHS[int(name[-1])] for name in drawn] == list(draws.sizes)
 
 
 def test_missing_and_empty_manifests_are_refused(corpus, tmp_path):

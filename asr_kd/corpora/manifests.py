@@ -27,13 +27,13 @@ def jsonl_writer(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a .jsonl.gz, one at a time.
+    """The objects of a .jsonl.gz or .jsonl, one at a time.
 
     Raises:
         UserError: the file is missing or damaged.
     """
     try:
-        with gzip.open(path, "rt", encoding="utf-8") as file:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
             for line in file:
                 yield json.loads(line)
     except FileNotFoundError:

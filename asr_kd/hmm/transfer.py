@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,18 +38,21 @@ def main(config: Config) -> None:
     from asr_kd.corpora.manifests import read_jsonl
     from asr_kd.hmm.store import roles_of
 
-    aligned = {
-        cut["id"]: (cut["supervisions"][0].get("alignment"), cut["custom"]["senones"])
-        for role in roles_of(config.cuts)
-        for cut in read_jsonl(config.cuts / f"cuts_{role}.jsonl.gz")
-    }
-    counts = {role: _transfer(role, config, aligned) for role in roles_of(config.features)}
+    cuts = (cut for role in roles_of(config.cuts) for cut in read_jsonl(config.cuts / f"cuts_{role}.jsonl.gz"))
+    with contextlib.closing(sqlite3.connect("")) as aligned:  # no name: a temporary file
+        aligned.execute("create table aligned (id text primary key, alignment text, senones text)")
+        aligned.executemany("insert or replace into aligned values (?, ?, ?)", map(_row, cuts))
+        counts = {role: _transfer(role, config, aligned) for role in roles_of(config.features)}
     copy_file(config.cuts / "pdf_counts.npy", config.out / "pdf_counts.npy")
     write_json(config.out / "hmm.json", {**read_json(config.cuts / "hmm.json"), "roles": counts})
     stage.finish(roles=counts)
 
 
-def _transfer(role: str, config: Config, aligned: Mapping[str, tuple[Any, Any]]) -> dict[str, int]:
+def _row(cut: Mapping[str, Any]) -> tuple[str, str, str]:
+    return cut["id"], *(json.dumps(v) for v in (cut["supervisions"][0].get("alignment"), cut["custom"]["senones"]))
+
+
+def _transfer(role: str, config: Config, aligned: sqlite3.Connection) -> dict[str, int]:
     """Write the cuts of one role that ``aligned`` has the alignment and the senones of; returns how many."""
     from asr_kd.corpora.manifests import Skipped, jsonl_writer, read_jsonl, require_some, write_skipped
 
@@ -54,10 +60,11 @@ def _transfer(role: str, config: Config, aligned: Mapping[str, tuple[Any, Any]])
     found = frames = 0
     with jsonl_writer(config.out / f"cuts_{role}.jsonl.gz") as add:
         for cut in read_jsonl(config.features / f"cuts_{role}.jsonl.gz"):
-            if (known := aligned.get(clean_id(cut["id"]))) is None:
+            query = "select alignment, senones from aligned where id = ?"
+            if (known := aligned.execute(query, [clean_id(cut["id"])]).fetchone()) is None:
                 skipped.append((cut["id"], f"{config.cuts} has no alignment of it"))
                 continue
-            alignment, senones = known
+            alignment, senones = map(json.loads, known)
             length, labelled = cut["features"]["num_frames"], senones["array"]["shape"][0]
             if length != labelled:
                 raise UserError(
