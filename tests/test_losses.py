@@ -368,6 +368,8 @@ def test_an_infinite_hard_part_stays_there():
     assert parts.hard.item() == torch.inf
     expected = -logits.log_softmax(1)[[0, 1], [0, 2]].mean().item()
     assert parts.soft.item() == pytest.approx(expected) and parts.kl.item() == pytest.approx(expected)
+    without = frame_kd_loss(logits, soft_targets, torch.tensor([1, 2]), hard_weight=0.0)
+    assert without.total.item() == pytest.approx(expected)
 
 
 class Largest(TorchDispatchMode):

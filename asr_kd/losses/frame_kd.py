@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from asr_kd.losses.lean import LeanLinearLoss, LeanLoss
-from asr_kd.losses.targets import IGNORED, CompactTargets, Kind, Targets, checked, frame_shares, in_float
+from asr_kd.losses.targets import IGNORED, CompactTargets, Kind, Targets, checked, frame_shares, in_float, weighted
 
 
 class KDLoss(NamedTuple):
@@ -218,4 +218,4 @@ def combined(
     if hard is None:
         return KDLoss(soft, soft.detach(), torch.zeros_like(kl), kl)
     hard = _mean(hard, share)
-    return KDLoss((1 - hard_weight) * soft + hard_weight * hard, soft.detach(), hard.detach(), kl)
+    return KDLoss(weighted(soft, hard, hard_weight), soft.detach(), hard.detach(), kl)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from asr_kd.losses.targets import CompactTargets, Dense, Targets
+from asr_kd.losses.targets import CompactTargets, Dense, Targets, weighted
 
 CPU_CHUNK = 1 << 19  # logits a thread and chunk
 GPU_CHUNK = 1 << 22  # logits a chunk, at least
@@ -255,7 +255,7 @@ class _Sweep:
         means = values.double() @ self.share.double()  # in float64: the difference of the first two may be small
         soft, kl = self.temperature**2 * means[0], means[0] - means[1]
         hard = means[2] if self.labels is not None else torch.zeros_like(soft)
-        total = (1 - self.hard_weight) * soft + self.hard_weight * hard
+        total = weighted(soft, hard, self.hard_weight)
         return torch.stack([total, soft, hard, kl]).to(self.dtype).unbind()
 
     def __call__(self, logits: Tensor, part: slice, room: Tensor, out: Tensor | None) -> Tensor:

@@ -210,3 +210,10 @@ def frame_shares(
 
 def in_float(values: Tensor) -> Tensor:
     return values if values.dtype == torch.float64 else values.float()
+
+
+def weighted(soft: Tensor, hard: Tensor, hard_weight: float) -> Tensor:
+    """The two parts of a loss together; a part without weight does not count, not even where it is infinite."""
+    if hard_weight in (0, 1):
+        return hard if hard_weight else soft
+    return (1 - hard_weight) * soft + hard_weight * hard
