@@ -101,7 +101,8 @@ def line_plot(series: Sequence[Series], title: str, x_unit: str, y_unit: str) ->
         width, alpha = (1.4, 1.0) if line.label else (0.9, 0.45)
         axes.plot(line.x, line.y, color=line.colour, linewidth=width, alpha=alpha)
     axes.set_xlabel(x_unit)
-    axes.xaxis.set_major_locator(MaxNLocator(5))
+    whole = all(float(x).is_integer() for line in series for x in line.x)  # no half of an epoch or a network
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=whole))
     axes.xaxis.set_major_formatter(FuncFormatter(thousands))
     axes.yaxis.set_major_locator(MaxNLocator(6))
     label_ends(axes, [line for line in series if line.label])
