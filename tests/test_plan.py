@@ -13,7 +13,7 @@ from asr_kd.plan.costs import Job, Machines, costs
 from asr_kd.storage import UserError, read_json
 
 TEACHER, STUDENT = Shape(*PRESETS["large"], 600), Shape(*PRESETS["quarter"], 600)
-RATES = calibrate.Rates(1e-5, 2e-5, 3e-4, 5e-5, 2e-5, 1e-5, 1e-5, 0)
+RATES = calibrate.Rates(1e-5, 2e-5, 3e-4, 1e-9, 5e-5, 2e-5, 1e-5, 1e-5, 0)
 JOB = Job(10, 3, 1, TEACHER, STUDENT, 4, 1, 2, 2, 1024, 2_000_000, 3, 0.1)
 CORES = Machines(cores=2, gpus=0, gpu_speed=0, disk=1e9, network=1e9)
 
@@ -46,6 +46,12 @@ def test_gpus_share_networks_until_the_network_between_them_is_too_slow() -> Non
     assert teachers[1].seconds["compute"] == pytest.approx(work / 2 / 2e14)
     assert teachers[0].seconds["network"] == 0
     assert teachers[2].bottleneck == "network"
+    slow = dataclasses.replace(RATES, loading=1e-6)
+    for cores, processes in ((16, 2), (4, 1)):  # for each of the four networks that are trained at once
+        machines = Machines(cores, 8, 2e14, 1e12, 1e12)
+        (found,) = (c for c in costs(JOB, machines, slow) if c.stage == "teachers")
+        assert found.bottleneck == "loading"
+        assert found.seconds["loading"] == pytest.approx(JOB.frames * 2 * 1e-6 / processes)
 
 
 def test_a_corpus_that_does_not_fit_is_read_every_epoch() -> None:

@@ -21,6 +21,8 @@ from asr_kd.models import AcousticModel, Shape, device_and_dtype, parameters_of,
 FRAMES, LEAST = 1024, 1.0
 #: Of speech that GMMs are trained on, and their senones: with ten Gaussians each, as in a larger corpus.
 MINUTES, LEAVES = 5.0, 600
+#: Frames held in memory while loading is measured: few, so that all are read from the disk.
+POOL = 20_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Rates:
         features: a frame of filterbanks, written.
         alignment: a frame aligned with triphones, its senone written.
         gmm: a frame of GMM training, all passes together, its first alignment included.
+        loading: a frame read from the disk, normalised, shuffled, its window copied, in one process.
         update: a training frame of the network asked for: windows, forward, loss, backward, optimiser.
         student: the same for the student.
         forward: a frame through one network asked for.
@@ -41,6 +44,7 @@ class Rates:
     features: float
     alignment: float
     gmm: float
+    loading: float
     update: float
     student: float
     forward: float
@@ -53,10 +57,10 @@ def measure(teacher: Shape, student: Shape, teachers: int, device: str = "cpu") 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        features, alignment, gmm = _speech()
+        features, alignment, gmm, loading = _speech()
         update = update_seconds(teacher, device, soft=False)
         return Rates(
-            features=features, alignment=alignment, gmm=gmm, update=update,
+            features=features, alignment=alignment, gmm=gmm, loading=loading, update=update,
             student=update_seconds(student, device, soft=True),
             forward=_forward(teacher, device), targets=_targets(teacher.num_pdfs, teachers),
             start=_start(),
@@ -123,13 +127,15 @@ def _targets(num_pdfs: int, teachers: int) -> float:
     return _seconds(lambda: TargetRows.thin(average_distributions(logits), 0.02, generator)) / FRAMES
 
 
-def _speech() -> tuple[float, float, float]:
-    """A frame's features, alignment and GMM training, on minutes of the embedded corpus, in this process; GMMs are
-    trained on the speech as it is, its copies at other speeds are aligned alone."""
+def _speech() -> tuple[float, float, float, float]:
+    """A frame's features, alignment, GMM training and loading, on minutes of the embedded corpus, in this process; GMMs
+    are trained on the speech as it is, its copies at other speeds are aligned alone."""
     from asr_kd.corpora.__main__ import Config as CorporaConfig
     from asr_kd.corpora.__main__ import main as make_corpus
     from asr_kd.feature_extraction import extract_corpus
     from asr_kd.features import Config as FeaturesConfig
+    from asr_kd.features import Normaliser
+    from asr_kd.frames import FrameLoader
     from asr_kd.hmm.__main__ import Config as HmmConfig
     from asr_kd.hmm.align import ScoredAlignment
     from asr_kd.hmm.pipeline import is_perturbed, train_and_align
@@ -163,4 +169,9 @@ def _speech() -> tuple[float, float, float]:
             align_roles(here, source, features, root / "again", pdfs)
             aligning = time.perf_counter() - begun
         spoken = sum(cut.num_frames for cut in load_cuts(features, "train") if not is_perturbed(cut))
-        return extracting, aligning / frames, (training - aligning) / spoken
+        loader = FrameLoader(
+            root / "again" / "cuts_train.jsonl.gz", Normaliser.load(features), pool_frames=POOL, batch_size=FRAMES,
+            dtype=torch.bfloat16,
+        )  # fmt: skip
+        loading = _seconds(lambda: sum(1 for _ in loader.epoch(0))) / loader.frames
+        return extracting, aligning / frames, (training - aligning) / spoken, loading

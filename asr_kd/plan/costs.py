@@ -84,7 +84,7 @@ class Cost:
         disk: bytes that it leaves.
         memory: bytes of one of its processes.
         operations: floating-point, of matrix products; 0 where that is not what it does.
-        seconds: by what takes that long: compute, disk, network; the longest counts.
+        seconds: by what takes that long: compute, loading, disk, network; the longest counts.
         start: seconds until its processes can begin.
     """
 
@@ -124,7 +124,7 @@ def _stages(job: Job, machines: Machines, rates: Rates) -> Iterator[Cost]:
         "senones", every * SENONES, PROCESS + 300e6, 0,
         {"compute": aligned / machines.cores, "disk": (features + every * SENONES) / disk}, 0,
     )  # fmt: skip
-    yield _training("teachers", job, machines, job.teacher, job.teachers, job.teacher_epochs, rates.update, 0)
+    yield _training("teachers", job, machines, job.teacher, job.teachers, job.teacher_epochs, rates.update, rates, 0)
     kept = frames * (A_FRAME + A_CLASS * CLASSES)
     forward = 2 * parameters_of(job.teacher) * job.teachers * frames
     compute = frames * (rates.forward * job.teachers + rates.targets) / machines.cores
@@ -135,7 +135,9 @@ def _stages(job: Job, machines: Machines, rates: Rates) -> Iterator[Cost]:
         "soft targets", kept, PROCESS + job.teachers * 4 * parameters_of(job.teacher), forward,
         {"compute": compute, "disk": (features + kept) / disk}, 0,
     )  # fmt: skip
-    yield _training("students", job, machines, job.student, job.students, job.student_epochs, rates.student, kept)
+    yield _training(
+        "students", job, machines, job.student, job.students, job.student_epochs, rates.student, rates, kept
+    )
     yield Cost(
         "decoding", 1e6, PROCESS + 2e9, 0,
         {"compute": job.test_hours * 3600 * job.systems * job.real_time_factor / machines.cores}, 0,
@@ -143,9 +145,10 @@ def _stages(job: Job, machines: Machines, rates: Rates) -> Iterator[Cost]:
 
 
 def _training(
-    stage: str, job: Job, machines: Machines, shape: Shape, networks: int, epochs: int, update: float, targets: float
-) -> Cost:
-    """So many networks; each by one core, or by its share of the GPUs."""
+    stage: str, job: Job, machines: Machines, shape: Shape, networks: int, epochs: int, update: float, rates: Rates,
+    targets: float,
+) -> Cost:  # fmt: skip
+    """So many networks; each by one core, or by its share of the GPUs, a process each."""
     size = parameters_of(shape)
     work = 6 * size * job.frames * epochs * networks
     at_once = min(networks, machines.gpus or machines.cores)
@@ -156,7 +159,10 @@ def _training(
         # Each GPU sends and receives all gradients (float32) but its own part, twice (ring all-reduce).
         exchanged = 2 * 4 * size * (together - 1) / together * updates
         alone = 6 * size * job.frames * epochs / (together * machines.gpu_speed)
-        seconds = {"compute": rounds * alone, "network": rounds * exchanged / machines.network}
+        loading = job.frames * epochs * rates.loading / min(together, max(1, machines.cores // at_once))
+        seconds = {
+            "compute": rounds * alone, "network": rounds * exchanged / machines.network, "loading": rounds * loading
+        }  # fmt: skip
     else:
         seconds = {"compute": rounds * job.frames * epochs * update}
     # What fits into one pool is read once; else every epoch reads it again, for each network.
