@@ -68,7 +68,16 @@ def test_steps_become_the_stages_own_configurations(tmp_path):
     (tmp_path / "conf.yaml").write_text("teachers: {preset: tiny, learning_rate: 3e-4}\naccuracy: {}\ndecode: {}\n")
     write_json(tmp_path / "exp/gmm/hmm.json", {"num_pdfs": 20, "roles": {"train": {"frames": 1000}}})
     tasks = Stages(read(tmp_path), names(tmp_path), tmp_path / "conf.yaml").tasks()
-    assert [task.kind for task in tasks] == ["train", "soft_targets", "train", "accuracy", "tune", *["decode"] * 5]
+    measuring = ["accuracy"] * 2 + ["tune"] + ["decode"] * 5
+    assert [task.kind for task in tasks] == ["train", "soft_targets", "train", *measuring]
+    assert [task.run.args[0].out for task in tasks[3:]] == [
+        tmp_path / "exp/studies" / folder
+        for folder in (
+            "shared/accuracy-dev-test", "small/accuracy", "shared/teachers-0/tuned",
+            "shared/teachers-0/decode-test/teachers-0", "shared/teachers-0/decode-test/teachers-1",
+            "small/decode/both-0", "small/decode/student-1-32-0", "small/decode/student-2-32-0",
+        )
+    ]  # fmt: skip
     teachers, students = tasks[0].run.args, tasks[2].run.args
     exp = tmp_path / "exp"
     assert teachers == (
@@ -135,7 +144,7 @@ def test_what_is_done_takes_no_time(tmp_path):
 
     before = expected()
     assert all(value > 0 for value in before.values())
-    for folder in ("exp/teachers/seed-0", "exp/studies/small/targets", "exp/studies/small/tuned"):
+    for folder in ("exp/teachers/seed-0", "exp/studies/small/targets", "exp/studies/shared/teachers-0/tuned"):
         write_json(tmp_path / folder / "stage.json", {"status": "done"})
     write_json(tmp_path / "exp/teachers/seed-1/stage.json", {"status": "running"})
     after = expected()

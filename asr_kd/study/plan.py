@@ -82,6 +82,15 @@ class Names:
     exp: Path
     out: Path
 
+    @property
+    def shared(self) -> Path:
+        """For what studies of this experiment share."""
+        return self.out.parent / "shared"
+
+    def name(self, network: Path) -> str:
+        """Of a network's folder: teachers-0."""
+        return f"{network.parent.name}-{network.name.removeprefix('seed-')}"
+
     def folders(self, names: str | Sequence[str]) -> list[Path]:
         if not isinstance(names, str):
             return [folder for name in names for folder in self.folders(name)]

@@ -11,8 +11,8 @@ from asr_kd.report.study import write_report
 from asr_kd.report.systems import Experiment, System
 from asr_kd.score import Bootstrap
 from asr_kd.storage import atomic_open, write_json
-from asr_kd.study.plan import Study
-from asr_kd.study.steps import run_name
+from asr_kd.study.plan import Names, Study
+from asr_kd.study.steps import run_folder
 from asr_kd.study.views import Views
 
 BODY = "body.html"
@@ -20,7 +20,7 @@ BODY = "body.html"
 
 def report(study: Study, exp: Path, out: Path, command: str) -> None:
     """Write OUT/report with the study's tables and figures, and EXP/studies/index.html with those of all studies."""
-    systems = _systems(study, exp, out)
+    systems = _systems(study, Names(exp, out))
     experiment = Experiment(exp, study.data["cuts"], study.data["features"], exp / "boundaries")
     results = collect(experiment, systems, Bootstrap(), study.gain)
     views = Views(study, results, systems, lambda some: curves(exp, some))
@@ -37,16 +37,17 @@ def report(study: Study, exp: Path, out: Path, command: str) -> None:
     print(f"all studies: {out.parent / 'index.html'}")
 
 
-def _systems(study: Study, exp: Path, out: Path) -> list[System]:
+def _systems(study: Study, names: Names) -> list[System]:
     """The systems as the report knows them."""
     found = []
     for system in study.systems:
         numbers = range(len(system.runs))
         # An ensemble's members are no seeds of it: its size and figures come from where it was measured.
         networks = [members[0] for members in system.runs if system.kind != "ensemble"]
-        models = tuple(str(folder.relative_to(exp)) for folder in networks)
-        here = out.relative_to(exp)
-        decoded = tuple(str(here / "decode" / run_name(system, n)) for n in numbers[: system.decoded])
-        measured = tuple(str(here / "accuracy" / run_name(system, n)) for n in numbers)
+        decoding = [run_folder("decode", study, names, system, n) for n in numbers[: system.decoded]]
+        measuring = [run_folder("accuracy", study, names, system, n) for n in numbers]
+        models, decoded, measured = (
+            tuple(str(folder.relative_to(names.exp)) for folder in some) for some in (networks, decoding, measuring)
+        )
         found.append(System(system.name, system.label, system.kind, models, decoded, measured, system.twin))
     return found

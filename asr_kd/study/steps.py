@@ -122,22 +122,22 @@ class Stages:
     def _accuracies(self) -> Iterator[Task]:
         from asr_kd import accuracy
 
-        def key(system: Measured) -> tuple[Path, Path]:
-            return system.data["features"], system.data["cuts"]
-
-        for (features, cuts), systems in itertools.groupby(sorted(self.study.systems, key=key), key):
-            runs = {run_name(system, n): members for system in systems for n, members in enumerate(system.runs)}
-            out = self.names.out / "accuracy"
+        runs: dict[tuple[Path, Path, Path], dict[str, Sequence[Path]]] = defaultdict(dict)
+        for system in self.study.systems:
+            for number, members in enumerate(system.runs):
+                out = run_folder("accuracy", self.study, self.names, system, number)
+                runs[system.data["features"], system.data["cuts"], out.parent][out.name] = members
+        for (features, cuts, out), systems in runs.items():
             config = configured(
                 accuracy.Config,
                 {
                     **self._section("accuracy"), "features": features, "cuts": cuts, "out": out,
-                    "systems": [f"{name}={','.join(map(str, members))}" for name, members in runs.items()],
+                    "systems": [f"{name}={','.join(map(str, members))}" for name, members in systems.items()],
                     "roles": list(self.study.roles), "scheduler": self.scheduler,
                 },
             )  # fmt: skip
-            title = f"frame accuracy of {_count(len(runs), 'system')}"
-            yield Task(title, "accuracy", partial(_measuring, out, list(runs)), partial(accuracy.main, config))
+            title = f"frame accuracy of {_count(len(systems), 'system')}"
+            yield Task(title, "accuracy", partial(_measuring, out, list(systems)), partial(accuracy.main, config))
 
     def _decoding(self) -> Iterator[Task]:
         from asr_kd.decode.__main__ import Config, main
@@ -146,15 +146,15 @@ class Stages:
         if not runs:
             return
         section = self._section("decode")
-        tuned = self.names.out / "tuned"
         data = self.study.data
+        tuned = _folder_for(self.study, self.names) / "tuned"
         places = {"graph": data["graph"], "features": data["features"], "scheduler": self.scheduler}
         common = {**section, **places}
         tune = {**common, "model": [self.study.tune], "roles": ["dev"], "tune_on": "dev", "out": tuned}
         cost = partial(_unless_done, tuned, lambda: 4 * DECODED)
         yield Task("tuning of the search", "tune", cost, partial(main, configured(Config, tune)))
         for system, number in runs:
-            out = self.names.out / "decode" / run_name(system, number)
+            out = run_folder("decode", self.study, self.names, system, number)
             flags = {
                 **common, **{k: system.data[k] for k in ("graph", "features")}, "model": list(system.runs[number]),
                 "roles": list(system.words), "tuned": tuned / "tuned.json", "out": out,
@@ -164,9 +164,25 @@ class Stages:
             yield Task(title, "decode", cost, partial(main, configured(Config, flags)))
 
 
-def run_name(system: Measured, number: int) -> str:
-    """The folder, under accuracy and decode, of one run of a system."""
-    return f"{system.name}-{number}"
+def run_folder(kind: str, study: Study, names: Names, system: Measured, number: int) -> Path:
+    """Where a run of a system is decoded or has its frame accuracy (``kind``): a network of the experiment, on the
+    experiment's own data, once for all studies."""
+    members = system.runs[number]
+    if len(members) > 1 or _of_study(names, *members, *system.data.values()):
+        return names.out / kind / f"{system.name}-{number}"
+    roles = system.words if kind == "decode" else study.roles
+    out = _folder_for(study, names) if kind == "decode" else names.shared
+    return out / f"{kind}-{'-'.join(roles)}" / names.name(members[0])
+
+
+def _folder_for(study: Study, names: Names) -> Path:
+    """Where what depends on the tuning goes."""
+    assert study.tune is not None
+    return names.out if _of_study(names, study.tune, *study.data.values()) else names.shared / names.name(study.tune)
+
+
+def _of_study(names: Names, *paths: Path) -> bool:
+    return any(names.out in path.parents for path in paths)
 
 
 def _unless_done(folder: Path, seconds: Callable[[], float]) -> float:
