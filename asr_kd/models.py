@@ -202,6 +202,12 @@ class AcousticModel(nn.Module):
         for norm in self.norms:
             norm.examples = examples  # type: ignore[assignment]
 
+    def products_in(self, dtype: torch.dtype) -> AcousticModel:
+        """Convert the weights of the matrix products, once for all; inputs must have this dtype then, logits will."""
+        for layer in (*self.hidden, self.output):
+            layer.to(dtype)
+        return self
+
     def parameters_count(self) -> int:
         return sum(p.numel() for p in self.parameters())
 
@@ -239,8 +245,11 @@ def context_windows(features: Tensor, left: int, right: int) -> Tensor:
     return padded.as_strided((frames, (left + 1 + right) * dim), (dim, 1))
 
 
-def load_model(folder: Path | str, device: str = "cpu") -> AcousticModel:
+def load_model(folder: Path | str, device: str = "cpu", dtype: torch.dtype = torch.float32) -> AcousticModel:
     """The best checkpoint in a model folder, in evaluation mode.
+
+    Args:
+        dtype: see ``AcousticModel.products_in``.
 
     Raises:
         UserError: the folder holds no model, or a damaged one.
@@ -250,7 +259,7 @@ def load_model(folder: Path | str, device: str = "cpu") -> AcousticModel:
     model = AcousticModel(shape)
     shapes = {name: value.shape for name, value in model.state_dict().items()}
     model.load_state_dict(load_tensors(folder / "model.safetensors", shapes))
-    return model.to(device).eval()
+    return model.products_in(dtype).to(device).eval()
 
 
 def continued(folder: Path, shape: Shape) -> AcousticModel:
@@ -311,11 +320,14 @@ def ensemble_logits(models: Sequence[AcousticModel], features: np.ndarray) -> li
         models: networks in evaluation mode, of any shapes but the same senones.
         features: (T, D) normalised log-mels.
 
-    Under autocast the products, and so the logits, are in its dtype.
+    Returns:
+        In the dtype of the networks' products (``load_model``).
     """
-    device = next(models[0].parameters()).device
-    frames = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32)).to(device)
-    return [model(context_windows(frames, model.shape.left, model.shape.right)) for model in models]
+    frames = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32)).to(models[0].output.weight)
+    contexts = {(model.shape.left, model.shape.right) for model in models}
+    # Copied out once for all networks of the same context: each would do so by itself.
+    windows = {context: context_windows(frames, *context).contiguous() for context in contexts}
+    return [model(windows[model.shape.left, model.shape.right]) for model in models]
 
 
 def posteriors(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +17,8 @@ import numpy as np
 import torch
 
 from asr_kd.losses import average_distributions
-from asr_kd.models import AcousticModel, Shape, device_and_dtype, parameters_of, scores
+from asr_kd.models import AcousticModel, Shape, device_and_dtype, ensemble_logits, parameters_of
+from asr_kd.parallel import progress
 
 #: Frames of a measured batch, seconds that a measurement takes at least.
 FRAMES, LEAST = 1024, 1.0
@@ -53,20 +56,51 @@ class Rates:
 
 
 def measure(teacher: Shape, student: Shape, teachers: int, device: str = "cpu") -> Rates:
-    """Measure everything, in about a minute (GMMs on a small corpus most of it)."""
+    """Measure everything, in one to two minutes (GMMs on a small corpus most of it)."""
+    parts: dict[str, Callable[[], dict[str, float]]] = {
+        "speech": _speech,
+        "teachers": lambda: {
+            "update": update_seconds(teacher, device, soft=False), "forward": _forward(teacher, device),
+            "targets": _targets(teacher.num_pdfs, teachers),
+        },
+        "students": lambda: {"student": update_seconds(student, device, soft=True)},
+        "processes": lambda: {"start": _start()},
+    }  # fmt: skip
+    found: dict[str, float] = {}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        features, alignment, gmm, loading = _speech()
-        update = update_seconds(teacher, device, soft=False)
-        return Rates(
-            features=features, alignment=alignment, gmm=gmm, loading=loading, update=update,
-            student=update_seconds(student, device, soft=True),
-            forward=_forward(teacher, device), targets=_targets(teacher.num_pdfs, teachers),
-            start=_start(),
-        )  # fmt: skip
+        with progress(parts.items(), "measuring", unit="part") as bar:
+            for title, part in bar:
+                bar.set_postfix_str(title)
+                with _silence():
+                    found |= part()
     finally:
         torch.set_num_threads(threads)
+    return Rates(**found)
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """What stages print, and libraries below Python, goes to a file that is shown if they fail."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = os.dup(1), os.dup(2)
+    with tempfile.TemporaryFile() as file:
+        try:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+            yield
+        except BaseException:
+            file.seek(0)
+            os.write(kept[1], file.read())
+            raise
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number, original in enumerate(kept, 1):
+                os.dup2(original, number)
+                os.close(original)
 
 
 def operations(shape: Shape) -> float:
@@ -114,9 +148,9 @@ def update_seconds(shape: Shape, device: str, soft: bool) -> float:
 
 def _forward(shape: Shape, device: str) -> float:
     _, dtype = device_and_dtype(device, "auto")
-    model = AcousticModel(shape).to(device).eval()
-    windows = torch.randn(FRAMES, shape.window * shape.feature_dim, device=device).to(dtype)
-    return _seconds(lambda: scores(model, windows, dtype), device) / FRAMES
+    model = AcousticModel(shape).products_in(dtype).to(device).eval()
+    features = np.random.default_rng(0).normal(size=(FRAMES, shape.feature_dim))
+    return _seconds(lambda: ensemble_logits([model], features), device) / FRAMES
 
 
 def _targets(num_pdfs: int, teachers: int) -> float:
@@ -127,7 +161,7 @@ def _targets(num_pdfs: int, teachers: int) -> float:
     return _seconds(lambda: TargetRows.thin(average_distributions(logits), 0.02, generator)) / FRAMES
 
 
-def _speech() -> tuple[float, float, float, float]:
+def _speech() -> dict[str, float]:
     """A frame's features, alignment, GMM training and loading, on minutes of the embedded corpus, in this process; GMMs
     are trained on the speech as it is, its copies at other speeds are aligned alone."""
     from asr_kd.corpora.__main__ import Config as CorporaConfig
@@ -174,4 +208,7 @@ def _speech() -> tuple[float, float, float, float]:
             dtype=torch.bfloat16,
         )  # fmt: skip
         loading = _seconds(lambda: sum(1 for _ in loader.epoch(0))) / loader.frames
-        return extracting, aligning / frames, (training - aligning) / spoken, loading
+        return {
+            "features": extracting, "alignment": aligning / frames, "gmm": (training - aligning) / spoken,
+            "loading": loading,
+        }  # fmt: skip

@@ -129,8 +129,7 @@ def _stages(job: Job, machines: Machines, rates: Rates) -> Iterator[Cost]:
     forward = 2 * parameters_of(job.teacher) * job.teachers * frames
     compute = frames * (rates.forward * job.teachers + rates.targets) / machines.cores
     if machines.gpus:
-        # Classes are chosen on the processors, beside the GPUs.
-        compute = max(forward / (machines.gpus * machines.gpu_speed), frames * rates.targets / machines.cores)
+        compute = forward / (machines.gpus * machines.gpu_speed)
     yield Cost(
         "soft targets", kept, PROCESS + job.teachers * 4 * parameters_of(job.teacher), forward,
         {"compute": compute, "disk": (features + kept) / disk}, 0,

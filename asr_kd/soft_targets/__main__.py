@@ -46,6 +46,8 @@ class Config(Workers):
     """Random draws a frame, for --tail drawn (the importance sampling of Anshumann et al. 2025)."""
     seed: int = 0
     """Of everything random."""
+    device: str = "auto"
+    """Where teachers run: cpu, cuda, or auto (cuda if there is one).  All --jobs of a machine share its GPU."""
 
 
 def main(config: Config) -> None:
@@ -80,7 +82,8 @@ def main(config: Config) -> None:
         for number, folder in enumerate(folders):
             shard = list(itertools.islice(cuts, CUTS_A_SHARD))
             if not (folder / INDEX).is_file():
-                yield ShardJob(folder, shard, config.models, config.features, form, 1000 * config.seed + number)
+                seed = 1000 * config.seed + number
+                yield ShardJob(folder, shard, config.models, config.features, form, seed, config.device)
 
     with config.executor() as executor:
         for _ in run_all(executor, make_shard, missing(), "soft targets", "shard", len(folders)):

@@ -72,15 +72,16 @@ class TargetRows:
         """
         values = probabilities.double()
         ends = (values / floor).clamp_(max=1).cumsum(1)
-        ends += torch.rand(len(ends), 1, dtype=ends.dtype, generator=generator)
+        ends += torch.rand(len(ends), 1, dtype=ends.dtype, generator=generator).to(ends.device)
         here = torch.diff(ends.floor_(), dim=1, prepend=ends.new_zeros(len(ends), 1)) > 0
-        classes = torch.arange(values.shape[1]).expand_as(here)
+        classes = torch.arange(values.shape[1], device=here.device).expand_as(here)
         return TargetRows._of(values.clamp(min=floor).float(), classes, here, torch.zeros(len(ends)), "none")
 
     @staticmethod
     def sample(probabilities: Tensor, draws: int, generator: torch.Generator) -> TargetRows:
         """An unbiased estimate of dense (T, C) probabilities: each class's share of ``draws`` draws from them
         (importance sampling with the distribution itself as proposal, Anshumann et al. 2025, arXiv 2503.16870)."""
+        probabilities = probabilities.cpu()  # as the generator
         drawn = probabilities.float().multinomial(min(draws, MOST), replacement=True, generator=generator)
         shares = torch.zeros_like(probabilities, dtype=torch.float32)
         shares.scatter_add_(1, drawn, torch.full(drawn.shape, 1 / drawn.shape[1]))
@@ -89,9 +90,8 @@ class TargetRows:
 
     @staticmethod
     def _of(kept: Tensor, classes: Tensor, here: Tensor, rest: Tensor, tail: Tail) -> TargetRows:
-        return TargetRows(
-            here.sum(1).byte().numpy(), encode(rest), classes[here].numpy().astype(np.uint16), encode(kept[here]), tail
-        )
+        counts, classes, kept = here.sum(1).byte().cpu(), classes[here].cpu(), kept[here].cpu()
+        return TargetRows(counts.numpy(), encode(rest.cpu()), classes.numpy().astype(np.uint16), encode(kept), tail)
 
     @staticmethod
     def join(parts: Sequence[TargetRows]) -> TargetRows:

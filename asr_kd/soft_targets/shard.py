@@ -13,7 +13,7 @@ from lhotse import MonoCut
 
 from asr_kd.features import Normaliser
 from asr_kd.losses import Mean, Tail, average_distributions
-from asr_kd.models import ensemble_logits, fast_bfloat16, load_model
+from asr_kd.models import device_and_dtype, ensemble_logits, load_model
 from asr_kd.soft_targets.rows import PROBABILITY, TargetRows
 from asr_kd.soft_targets.store import write_shard
 
@@ -32,7 +32,7 @@ class Form:
 
 @dataclasses.dataclass(frozen=True)
 class ShardJob:
-    """One shard: its folder, cuts, teachers, features folder, form, and the seed of random draws."""
+    """One shard: its folder, cuts, teachers, features folder, form, seed of random draws, and where teachers run."""
 
     folder: Path
     cuts: Sequence[MonoCut]
@@ -40,20 +40,21 @@ class ShardJob:
     features: Path
     form: Form
     seed: int
+    device: str = "cpu"
 
 
 def make_shard(job: ShardJob) -> None:
     """Compute and write one shard."""
     form = job.form
-    models = [load_model(folder) for folder in job.models]
+    device, dtype = device_and_dtype(job.device, "auto")
+    models = [load_model(folder, device, dtype) for folder in job.models]
     normaliser = Normaliser.load(job.features)
     generator = torch.Generator().manual_seed(job.seed)
     mass, size = [0.0] * len(form.temperatures), [0] * len(form.temperatures)
 
     def targets() -> Iterator[tuple[str, list[TargetRows]]]:
         for cut in job.cuts:
-            with torch.autocast("cpu", torch.bfloat16, enabled=fast_bfloat16("cpu")):  # as in training
-                logits = ensemble_logits(models, normaliser(cut))
+            logits = ensemble_logits(models, normaliser(cut))
             rows = []
             for i, temperature in enumerate(form.temperatures):
                 average = average_distributions(logits, temperature, form.mean)
