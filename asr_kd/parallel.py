@@ -3,7 +3,6 @@ of a Dask cluster."""
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import functools
 import itertools
@@ -11,8 +10,9 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -57,12 +57,10 @@ def make_executor(jobs: int = 0, tasks: int | None = None) -> ProcessPoolExecuto
     if tasks is not None:
         jobs = max(1, min(jobs, tasks))
         threads = max(1, cpu_count() // jobs)
-    return ProcessPoolExecutor(
-        max_workers=jobs,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
-        initargs=(threads,),
-    )
+    # Processes are forked from one that has imported what takes seconds, once for all pools of this process.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["lhotse", "torch"])
+    return ProcessPoolExecutor(jobs, context, _start_worker, (threads, dict(os.environ)))
 
 
 def connect(scheduler: str, resources: str = "") -> Executor:
@@ -120,9 +118,10 @@ def _workers(executor: Executor) -> int:
     return local or sum(executor._client.nthreads().values())  # type: ignore[attr-defined]
 
 
-def _start_worker(threads: int) -> None:
+def _start_worker(threads: int, environment: Mapping[str, str]) -> None:
     """Bound the threads; and end with the parent, however that ends: an orphan would go on writing into a
     folder that the next run resumes."""
+    os.environ.update(environment)  # it was forked from a process that may be older
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)
     # What was imported before this reads no environment any more: threads of NumPy's BLAS that wait for each other
@@ -130,9 +129,14 @@ def _start_worker(threads: int) -> None:
     threadpool_limits(threads)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
-    if sys.platform == "linux":
-        set_parent_death_signal = 1  # PR_SET_PDEATHSIG of prctl(2)
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def progress(
