@@ -240,9 +240,14 @@ def scores(model: AcousticModel, windows: Tensor, dtype: torch.dtype) -> Tensor:
 def context_windows(features: Tensor, left: int, right: int) -> Tensor:
     """Every frame's window, without copying: (T, D) → (T, (left + 1 + right) · D), a strided view of the
     utterance padded by repeating its first and last frame."""
-    frames, dim = features.shape
+    dim = features.shape[1]
     padded = torch.cat([features[:1].expand(left, dim), features, features[-1:].expand(right, dim)])
-    return padded.as_strided((frames, (left + 1 + right) * dim), (dim, 1))
+    return strided_windows(padded, left + 1 + right)
+
+
+def strided_windows(rows: Tensor, width: int) -> Tensor:
+    """All windows of ``width`` rows, without a copy: (N, D) to (N − width + 1, width × D)."""
+    return rows.as_strided((len(rows) - width + 1, width * rows.shape[1]), (rows.shape[1], 1))
 
 
 def load_model(folder: Path | str, device: str = "cpu", dtype: torch.dtype = torch.float32) -> AcousticModel:

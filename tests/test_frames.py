@@ -7,8 +7,8 @@ from lhotse import CutSet, MonoCut
 from lhotse.array import TemporalArray
 from lhotse.features.io import NumpyFilesWriter
 
-from asr_kd.frames import FrameLoader, Manifests
-from asr_kd.models import context_windows
+from asr_kd.frames import FrameLoader, Manifests, read_windows
+from asr_kd.models import context_windows, strided_windows
 from asr_kd.storage import UserError
 
 LENGTHS = [30, 7, 1, 50, 26]
@@ -77,6 +77,11 @@ def test_senones_of_another_length_are_refused(corpus):
     features["utterance-3"] = features["utterance-3"][:-1]
     with pytest.raises(UserError, match="utterance-3 has 49 frames and 50 senones"):
         list(loader((path, features)).epoch(0))
+
+
+def test_windows_are_the_same_on_any_device():
+    rows, starts = torch.randn(40, 4).bfloat16(), np.array([3, 0, 34, 3])
+    assert torch.equal(read_windows(rows, 6)(starts), strided_windows(rows, 6)[torch.from_numpy(starts)])
 
 
 @pytest.mark.parametrize("suffix", [".jsonl.gz", ".jsonl"])

@@ -36,7 +36,7 @@ class Rates:
         features: a frame of filterbanks, written.
         alignment: a frame aligned with triphones, its senone written.
         gmm: a frame of GMM training, all passes together, its first alignment included.
-        loading: a frame read from the disk, normalised, shuffled, its window copied, in one process.
+        loading: a frame read from the disk and normalised, in one process.
         update: a training frame of the network asked for: windows, forward, loss, backward, optimiser.
         student: the same for the student.
         forward: a frame through one network asked for.
@@ -133,14 +133,14 @@ def update_seconds(shape: Shape, device: str, soft: bool) -> float:
     _, dtype = device_and_dtype(device, "auto")
     model = AcousticModel(shape).to(device).train()
     step = Step(model, 1.0, 0.5, dtype, 0.01)
-    pool = torch.randn(100_000 + shape.window, shape.feature_dim).to(dtype)
+    pool = torch.randn(100_000 + shape.window, shape.feature_dim).to(device, dtype)
     windows = read_windows(pool, shape.window)
     labels = torch.randint(shape.num_pdfs, (FRAMES,)).to(device)
     targets = torch.randn(FRAMES, shape.num_pdfs).softmax(-1).to(device) if soft else None
     draw = np.random.default_rng(0)
 
     def update() -> None:
-        batch = windows(draw.integers(100_000, size=FRAMES)).to(device)
+        batch = windows(draw.integers(100_000, size=FRAMES))
         step(Batch(batch, labels, targets), 1e-3)
 
     return _seconds(update, device) / FRAMES
@@ -207,7 +207,7 @@ def _speech() -> dict[str, float]:
             root / "again" / "cuts_train.jsonl.gz", Normaliser.load(features), pool_frames=POOL, batch_size=FRAMES,
             dtype=torch.bfloat16,
         )  # fmt: skip
-        loading = _seconds(lambda: sum(1 for _ in loader.epoch(0))) / loader.frames
+        loading = _seconds(lambda: sum(1 for _ in loader.pools(np.random.default_rng(0)))) / loader.frames
         return {
             "features": extracting, "alignment": aligning / frames, "gmm": (training - aligning) / spoken,
             "loading": loading,
