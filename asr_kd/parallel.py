@@ -10,10 +10,12 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from multiprocessing.context import BaseContext
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from threadpoolctl import threadpool_limits
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from asr_kd.storage import Stage
 
 WAITING = 4  # jobs given out for each worker, the one that it does among them
+MOST_TMPDIR = 70  # characters; a socket's address has 107, of which multiprocessing adds some
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -57,10 +60,16 @@ def make_executor(jobs: int = 0, tasks: int | None = None) -> ProcessPoolExecuto
     if tasks is not None:
         jobs = max(1, min(jobs, tasks))
         threads = max(1, cpu_count() // jobs)
-    # Processes are forked from one that has imported what takes seconds, once for all pools of this process.
+    return ProcessPoolExecutor(jobs, _context(), _start_worker, (threads, dict(os.environ)))
+
+
+def _context() -> BaseContext:
+    """Processes are forked from one that has imported what takes seconds, once for all pools of this process."""
+    if len(tempfile.gettempdir()) > MOST_TMPDIR:
+        return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["lhotse", "torch"])
-    return ProcessPoolExecutor(jobs, context, _start_worker, (threads, dict(os.environ)))
+    return context
 
 
 def connect(scheduler: str, resources: str = "") -> Executor:

@@ -45,6 +45,15 @@ def test_workers_compute_with_one_thread_and_keep_order():
     assert results == {0: 1, 1: 2, 2: 3}
 
 
+def test_folders_for_temporary_files_may_have_long_names(tmp_path, monkeypatch):
+    """Sockets may not: what forks the processes listens at one."""
+    script = tmp_path / "script.py"
+    script.write_text(IMPORTS_FIRST)
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    subprocess.run([sys.executable, script], capture_output=True, check=True, env={**os.environ, "TMPDIR": str(folder)})
+
+
 def test_cores_without_a_process_become_threads():
     for jobs, tasks in ((1, 3), (0, 1)):
         with make_executor(jobs, tasks=tasks) as executor:
