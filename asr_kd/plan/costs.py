@@ -93,7 +93,7 @@ class Cost:
     memory: float
     operations: float
     seconds: dict[str, float]
-    start: float
+    start: float = 0.0
 
     @property
     def bottleneck(self) -> str:
@@ -117,12 +117,12 @@ def _stages(job: Job, machines: Machines, rates: Rates) -> Iterator[Cost]:
     audio = (job.hours + job.test_hours) * 3600 * 16000 * 2 / 2  # FLAC halves 16-bit samples
     yield Cost(
         "features", features, PROCESS + 200e6, 0,
-        {"compute": every * rates.features / machines.cores, "disk": (audio + features) / disk}, 0,
+        {"compute": every * rates.features / machines.cores, "disk": (audio + features) / disk},
     )  # fmt: skip
     aligned = job.hours * FRAMES_AN_HOUR * rates.gmm + every * rates.alignment
     yield Cost(
         "senones", every * SENONES, PROCESS + 300e6, 0,
-        {"compute": aligned / machines.cores, "disk": (features + every * SENONES) / disk}, 0,
+        {"compute": aligned / machines.cores, "disk": (features + every * SENONES) / disk},
     )  # fmt: skip
     yield _training("teachers", job, machines, job.teacher, job.teachers, job.teacher_epochs, rates.update, rates, 0)
     kept = frames * (A_FRAME + A_CLASS * CLASSES)
@@ -132,14 +132,14 @@ def _stages(job: Job, machines: Machines, rates: Rates) -> Iterator[Cost]:
         compute = forward / (machines.gpus * machines.gpu_speed)
     yield Cost(
         "soft targets", kept, PROCESS + job.teachers * 4 * parameters_of(job.teacher), forward,
-        {"compute": compute, "disk": (features + kept) / disk}, 0,
+        {"compute": compute, "disk": (features + kept) / disk},
     )  # fmt: skip
     yield _training(
         "students", job, machines, job.student, job.students, job.student_epochs, rates.student, rates, kept
     )
     yield Cost(
         "decoding", 1e6, PROCESS + 2e9, 0,
-        {"compute": job.test_hours * 3600 * job.systems * job.real_time_factor / machines.cores}, 0,
+        {"compute": job.test_hours * 3600 * job.systems * job.real_time_factor / machines.cores},
     )  # fmt: skip
 
 
@@ -168,4 +168,4 @@ def _training(
     passes = networks * (1 if job.frames <= job.pool_frames else epochs)
     seconds["disk"] = passes * (job.frames * FEATURES + targets) / machines.disk
     memory = PROCESS + 16 * size + POOLED * min(job.frames, job.pool_frames) + 40 * job.batch * shape.width
-    return Cost(stage, networks * 16 * size, memory, work, seconds, 0)
+    return Cost(stage, networks * 16 * size, memory, work, seconds)
