@@ -6,12 +6,19 @@ the devices; the output layer is split by senone, and its loss is ``split_kd_los
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor, Replicate
+from torch.distributed.tensor import DTensor, Replicate, distribute_tensor
 from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, RowwiseParallel, parallelize_module
 
+from asr_kd.losses import CompactTargets, KDLoss
+from asr_kd.losses.split import split_argmax, split_cross_entropy, split_kd_loss
+from asr_kd.losses.targets import IGNORED
 from asr_kd.models import AcousticModel, Masks
+from asr_kd.step import Step
 
 
 class _SplitMasks(Masks):
@@ -65,9 +72,39 @@ def split(model: AcousticModel, mesh: DeviceMesh) -> int:
     return min(shape.num_pdfs, me * -(-shape.num_pdfs // devices))  # as torch deals what does not divide
 
 
-def whole(model: AcousticModel) -> dict[str, Tensor]:
-    """The weights of the network put together again, in every process."""
-    return {
-        name: value.full_tensor() if isinstance(value, DTensor) else value.detach()
-        for name, value in model.state_dict().items()
-    }
+class SplitStep(Step):
+    """One update of a network that is split over the processes: each has its share of the weights, and all frames.
+
+    Args:
+        model: split already.
+        first: this process's first senone.
+        others: see ``Step``.
+    """
+
+    def __init__(self, model: AcousticModel, first: int, *others: Any) -> None:
+        self.first = first
+        super().__init__(model, *others)
+
+    def together(self, model: AcousticModel) -> Callable[[Tensor], Tensor]:
+        self.sharers = 1
+        return model
+
+    def kd(
+        self, logits: Tensor, soft: Tensor | CompactTargets, labels: Tensor | None = None, **settings: Any
+    ) -> KDLoss:
+        return split_kd_loss(logits, self.first, self.model.shape.num_pdfs, soft, labels, **settings)
+
+    def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        known = labels != IGNORED
+        return split_cross_entropy(logits, self.first, labels).sum() / known.sum()
+
+    def best(self, logits: Tensor) -> Tensor:
+        return split_argmax(logits, self.first)
+
+    def whole(self, tensor: Tensor) -> Tensor:
+        return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+    def part(self, tensor: Tensor, weight: Tensor) -> Tensor:
+        if not isinstance(weight, DTensor) or tensor.shape != weight.shape:
+            return tensor
+        return distribute_tensor(tensor, weight.device_mesh, weight.placements)

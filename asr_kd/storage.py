@@ -26,7 +26,7 @@ from asr_kd import __version__
 
 MARK = "stage.json"
 #: Settings that change how a stage runs but not what it makes.
-COSMETIC = frozenset({"out", "jobs", "scheduler", "resources", "device", "progress"})
+COSMETIC = frozenset({"out", "jobs", "scheduler", "resources", "device", "split", "progress"})
 
 
 class UserError(Exception):

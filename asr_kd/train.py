@@ -76,6 +76,9 @@ class Config(Workers):
     streams: int = 1
     """Parts that these frames are dealt to. torchrun's processes take one or more each, so there must be as many as
     processes; the figures depend on the number of streams, not on the number of processes."""
+    split: bool = False
+    """Under torchrun, give each process a share of every layer's weights and all frames, instead of all weights and a
+    share of the frames: for networks too large for one device."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Matrix products in bfloat16 (weights stay float32); auto: where the processor or GPU has it."""
     device: str = "auto"
@@ -117,7 +120,7 @@ def _together(stages: Sequence[tuple[Stage, tuple[Config, int]]]) -> None:
 
     with ranks.joined(stages[0][1][0].device) as rank:
         for stage, (config, seed) in stages:
-            if config.streams < rank.size:
+            if config.streams < rank.size and not config.split:
                 raise UserError(f"{rank.size} processes cannot share --streams {config.streams}: give at least as many")
             if ranks.agreed(stage.begin):
                 figures = train_network((config, seed))
@@ -145,6 +148,8 @@ def check(config: Config) -> None:
         raise UserError("--streams must be positive: correct the flag")
     if config.layers < 0 or config.width < 0:
         raise UserError("--layers and --width must be positive, or 0 for the preset's: correct the flag")
+    if config.split and config.batch_norm:
+        raise UserError("--split is for networks without --batch-norm: leave one out")
     if config.soft_targets is not None and config.teachers:
         raise UserError("--soft-targets and --teachers are two ways to the same: leave one out")
     if config.temperature < 0:

@@ -6,8 +6,6 @@ the same weights as one that was not.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import json
 import math
 import os
@@ -21,24 +19,22 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.nn import functional as F
-from torch.nn.parallel import DistributedDataParallel
+from torch.distributed.device_mesh import init_device_mesh
 from torch.utils.tensorboard import SummaryWriter
 
 from asr_kd import ranks
 from asr_kd.features import Normaliser
 from asr_kd.frames import Batch, FrameLoader, Manifests, Source, Streams
-from asr_kd.losses import frame_kd_loss
-from asr_kd.losses.targets import IGNORED
 from asr_kd.models import PRESETS, AcousticModel, Shape, continued, device_and_dtype, load_tensors, scores
 from asr_kd.parallel import progress
 from asr_kd.shar import Shards
 from asr_kd.soft_targets.online import OnlineTargets
 from asr_kd.soft_targets.store import SoftTargets
+from asr_kd.step import Step
 from asr_kd.storage import UserError, atomic_open, atomic_path, read_json, save_array, stage_fingerprint, write_json
 from asr_kd.train import Config, cuts_of, training_cuts
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
+ADAM = "adam."  # begins the names of the optimiser's moments in last.safetensors
 
 
 def train_network(job: tuple[Config, int]) -> dict[str, Any]:
@@ -58,77 +54,6 @@ def train_network(job: tuple[Config, int]) -> dict[str, Any]:
         "best_epoch": best["epoch"],
         "dev_accuracy": best["dev_accuracy"],
     }
-
-
-class Step:
-    """One update: forward, loss, backward, optimiser; of all processes that train the network together.
-
-    Args:
-        model: on its device.
-        temperature: T of the soft targets, for batches that have some.
-        hard_weight: weight of the hard targets beside soft ones.
-        dtype: of the matrix products; the weights stay float32.
-        weight_decay: AdamW's.
-    """
-
-    def __init__(
-        self, model: AcousticModel, temperature: float, hard_weight: float, dtype: torch.dtype, weight_decay: float
-    ) -> None:
-        self.model, self.temperature, self.hard_weight, self.dtype = model, temperature, hard_weight, dtype
-        self.optimizer = torch.optim.AdamW(model.parameters(), weight_decay=weight_decay, fused=True)
-        # Statistics of batch norm are of all processes already.
-        together = DistributedDataParallel(model, broadcast_buffers=False) if ranks.rank().size > 1 else model
-        self.network: Callable[[Tensor], Tensor] = together
-        if next(model.parameters()).device.type == "cpu":
-            _keep_freed_memory()
-
-    def __call__(self, batch: Batch, learning_rate: float) -> dict[str, Tensor]:
-        """Update the weights.
-
-        Returns:
-            loss; correct and labelled, shares of frames; with soft targets soft, hard and kl, means over this process's
-            part of the batch.
-        """
-        self.model.expect(batch.streams, batch.of_all)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        with torch.autocast(batch.windows.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            logits = self.network(batch.windows)
-        logits = logits.float()  # once, for the loss and the accuracy
-        parts = self.loss(logits, batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        # The processes' gradients are averaged, so each loss counts by its share of the batch.
-        weight = ranks.rank().size * len(batch.labels) / batch.of_all if batch.of_all else 1.0
-        (parts["loss"] if weight == 1.0 else weight * parts["loss"]).backward()
-        self.optimizer.step()
-        parts["correct"], parts["labelled"] = _correct(logits.detach(), batch.labels)
-        return {name: value.detach() for name, value in parts.items()}
-
-    def loss(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """The loss to minimise, and its parts; logits (B, num_pdfs) in float32."""
-        if batch.soft is None:
-            return {"loss": F.cross_entropy(logits, batch.labels)}
-        kd = frame_kd_loss(logits, batch.soft, batch.labels, temperature=self.temperature, hard_weight=self.hard_weight)
-        parts = {"loss": kd.total, "soft": kd.soft, "hard": kd.hard, "kl": kd.kl}
-        if batch.some_unlabelled:  # such frames count in neither part above: the soft one alone is theirs
-            without = batch.labels == IGNORED
-            alone = frame_kd_loss(logits, batch.soft, temperature=self.temperature, mask=without)
-            share = without.float().mean()
-            others = {"loss": alone.total, "soft": alone.soft, "hard": kd.hard, "kl": alone.kl}
-            parts = {name: (1 - share) * value + share * others[name] for name, value in parts.items()}
-        return parts
-
-
-def _keep_freed_memory() -> None:
-    """Let the C library keep what an update frees for the next one.
-
-    It hands large pieces back to the kernel, which clears their pages before it lends them again: a fifth of an update
-    of the paper's network.
-    """
-    with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
-        library = ctypes.CDLL(None)
-        library.mallopt(M_MMAP_MAX, 0)
-        library.mallopt(M_TRIM_THRESHOLD, -1)
 
 
 def one_cycle(done: float, warm: float = 0.1) -> float:
@@ -195,6 +120,7 @@ class Trainer:
 
     def __init__(self, config: Config, seed: int) -> None:
         self.config, self.seed, self.rank = config, seed, ranks.rank()
+        self.split = config.split and self.rank.size > 1
         self.out = config.out / f"seed-{seed}"
         self.device, self.dtype = device_and_dtype(config.device, config.precision)
         self.soft_targets = self._soft_targets()
@@ -207,12 +133,19 @@ class Trainer:
         num_pdfs = int(read_json(config.cuts / "hmm.json")["num_pdfs"])
         shape = shape_of(config, num_pdfs)
         self.model = AcousticModel(shape) if config.start_from is None else continued(config.start_from, shape)
-        self.model.to(self.device)
-        temperature = self.soft_targets.temperature if self.soft_targets is not None else 1.0
-        self.step = Step(self.model, temperature, config.hard_weight, self.dtype, config.weight_decay)
         self.epoch, self.updates, self.log = 0, 0, []  # type: ignore[var-annotated]
+        saved = self._saved()
+        if saved:
+            self.model.load_state_dict({n: t for n, t in saved.items() if not n.startswith(ADAM)})
+        self.step = self._step()
+        for name, parameter in self.model.named_parameters():
+            prefix = f"{ADAM}{name}."
+            self.step.optimizer.state[parameter] = {
+                key.removeprefix(prefix): self.step.part(value.to(self.device), parameter)
+                for key, value in saved.items()
+                if key.startswith(prefix)
+            }
         ranks.agreed(self._describe)
-        self._resume()
 
     def _soft_targets(self) -> SoftTargets | OnlineTargets | None:
         config = self.config
@@ -222,6 +155,17 @@ class Trainer:
         if config.soft_targets is not None:
             return SoftTargets(config.soft_targets, config.features, config.temperature or None)
         return None
+
+    def _step(self) -> Step:
+        config = self.config
+        temperature = self.soft_targets.temperature if self.soft_targets is not None else 1.0
+        settings = (temperature, config.hard_weight, self.dtype, config.weight_decay)
+        if self.split:
+            from asr_kd.split import SplitStep, split  # takes a second
+
+            first = split(self.model, init_device_mesh(self.device, (self.rank.size,)))
+            return SplitStep(self.model.to(self.device), first, *settings)
+        return Step(self.model.to(self.device), *settings)
 
     def _loader(
         self, cuts: Sequence[Path], soft_targets: SoftTargets | OnlineTargets | None, bootstrap: int | None = None
@@ -237,7 +181,7 @@ class Trainer:
             config.pool_frames,
             self.dtype,
             self.device,
-            streams=Streams(config.streams, self.rank.number, self.rank.size),
+            streams=Streams(config.streams, *((0, 1) if self.split else (self.rank.number, self.rank.size))),
         )
 
     def train_epoch(self) -> None:
@@ -256,7 +200,7 @@ class Trainer:
             self.updates += 1
             frames += len(batch.labels)
         names = sorted(sums)
-        total, *totals = _summed([frames, *(sums[name].item() for name in names)], self.device)
+        total, *totals = self._summed([frames, *(sums[name].item() for name in names)])
         seconds = time.time() - started
         self.epoch += 1
         entry = {
@@ -270,7 +214,7 @@ class Trainer:
         correct, labelled = entry.pop("train_correct"), entry.pop("train_labelled")
         entry["train_accuracy"] = 100 * correct / labelled if labelled else 0.0
         self.log.append(entry)
-        ranks.agreed(self._save)
+        self._save()
         left = seconds * (self.config.epochs - self.epoch)
         if not self.rank.first:
             return
@@ -289,10 +233,10 @@ class Trainer:
         loss = correct = frames = 0.0
         for batch in self.dev_frames.epoch(0):
             logits = scores(self.model, batch.windows, self.dtype)
-            loss += F.cross_entropy(logits, batch.labels, reduction="sum").item()
-            correct += (logits.argmax(1) == batch.labels).sum().item()
+            loss += self.step.cross_entropy(logits, batch.labels).item() * len(batch.labels)
+            correct += (self.step.best(logits) == batch.labels).sum().item()
             frames += len(batch.labels)
-        loss, correct, frames = _summed([loss, correct, frames], self.device)
+        loss, correct, frames = self._summed([loss, correct, frames])
         return {"dev_accuracy": 100 * correct / frames, "dev_loss": loss / frames}
 
     def _describe(self) -> None:
@@ -311,46 +255,49 @@ class Trainer:
         counts = np.load(config.cuts / "pdf_counts.npy", allow_pickle=False).astype(np.float64) + 1.0
         save_array(self.out / "log_prior.npy", np.log(counts / counts.sum()).astype(np.float32))
 
+    def _summed(self, values: Sequence[float]) -> list[float]:
+        """Over all processes that share the frames."""
+        if self.split:
+            return list(values)
+        return ranks.summed(torch.tensor(values, dtype=torch.float64, device=self.device)).tolist()
+
     def _save(self) -> None:
+        weights: dict[str, Tensor] = {}
+        moments: dict[str, Tensor] = {}
+        if self.rank.first or self.split:  # all processes put a split network together
+            weights = self._whole(self.model.state_dict())
+            for name, parameter in self.model.named_parameters():
+                state = self.step.optimizer.state[parameter]
+                moments |= self._whole({f"{ADAM}{name}.{key}": value for key, value in state.items()})
+        ranks.agreed(lambda: self._write(weights, moments))
+
+    def _whole(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: self.step.whole(value.detach()).cpu().contiguous() for name, value in tensors.items()}
+
+    def _write(self, weights: dict[str, Tensor], moments: dict[str, Tensor]) -> None:
         entry = self.log[-1]
-        weights = weights_of(self.model)
         if entry["dev_accuracy"] >= max(e["dev_accuracy"] for e in self.log):
             save_tensors(self.out / "model.safetensors", weights)
-        moments = {
-            f"{name}.{key}": value.cpu()
-            for name, parameter in self.model.named_parameters()
-            for key, value in self.step.optimizer.state[parameter].items()
-        }
         # One file holds weights, moments and log, so a kill at any moment leaves one consistent epoch.
-        save_tensors(
-            self.out / "last.safetensors",
-            {**weights, **{f"adam.{k}": v for k, v in moments.items()}},
-            {"log": json.dumps(self.log)},
-        )
+        save_tensors(self.out / "last.safetensors", weights | moments, {"log": json.dumps(self.log)})
         with atomic_open(self.out / "log.jsonl") as file:
             file.writelines(json.dumps(line) + "\n" for line in self.log)
         with SummaryWriter(self.out / "tensorboard", filename_suffix=f".{self.epoch}") as board:
             for name, value in entry.items():
                 board.add_scalar(name, value, self.updates)
 
-    def _resume(self) -> None:
+    def _saved(self) -> dict[str, Tensor]:
+        """Weights and moments of the last finished epoch, if there is one; the log goes on from there."""
         last = self.out / "last.safetensors"
         if not last.is_file():
-            return
+            return {}
         tensors = load_tensors(last)
         with safe_open(last, "pt") as file:
             self.log = json.loads(file.metadata()["log"])
-        self.model.load_state_dict({n: t for n, t in tensors.items() if not n.startswith("adam.")})
-        for name, parameter in self.model.named_parameters():
-            prefix = f"adam.{name}."
-            self.step.optimizer.state[parameter] = {
-                key.removeprefix(prefix): value.to(self.device if value.dim() else "cpu")
-                for key, value in tensors.items()
-                if key.startswith(prefix)
-            }
         self.epoch, self.updates = self.log[-1]["epoch"], self.log[-1]["updates"]
         if self.rank.first:
             print(f"{self.out}: going on after epoch {self.epoch}", flush=True)
+        return tensors
 
 
 def _source(paths: Sequence[Path], bootstrap: int | None) -> Source:
@@ -365,18 +312,6 @@ def _source(paths: Sequence[Path], bootstrap: int | None) -> Source:
     if len(paths) > 1 or bootstrap is not None:
         raise UserError(f"{shards[0]} holds shards: neither --bootstrap nor further --train-cuts go with them")
     return Shards(shards[0])
-
-
-def _summed(values: Sequence[float], device: str) -> list[float]:
-    """Over all processes."""
-    return ranks.summed(torch.tensor(values, dtype=torch.float64, device=device)).tolist()
-
-
-def _correct(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Share of frames whose label has the highest logit, ties included, and of those with a label at all."""
-    known = labels != IGNORED
-    own = logits.gather(1, labels.clamp(min=0).unsqueeze(1)).squeeze(1)  # argmax is slow on a CPU
-    return ((own >= logits.amax(1)) & known).float().mean(), known.float().mean()
 
 
 def weights_of(model: AcousticModel) -> dict[str, Tensor]:

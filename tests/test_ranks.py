@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -11,9 +12,12 @@ import time
 from pathlib import Path
 
 import pytest
-from training import config, jobs_here
+import torch
+from training import config, jobs_here, store_config
 
 from asr_kd import train
+from asr_kd.models import load_model
+from asr_kd.soft_targets import __main__ as soft_targets_stage
 from asr_kd.storage import read_json
 
 EPOCHS = 3
@@ -57,7 +61,7 @@ def assert_same(found: Path, expected: Path) -> None:
     pairs = list(zip(log_of(found), log_of(expected), strict=True))
     assert len(pairs) == EPOCHS
     for one, other in pairs:
-        assert one == pytest.approx(other, rel=1e-3)
+        assert one == pytest.approx(other, rel=1e-3, abs=1e-3)
 
 
 def workers(agent: int) -> list[int]:
@@ -91,6 +95,30 @@ def test_another_number_of_processes_goes_on(prepared, alone, tmp_path, inline):
     assert len(log_of(settings.out)) < EPOCHS
     train.main(settings)
     assert_same(settings.out, alone)
+
+
+def test_a_split_network_is_the_whole_one(prepared, tmp_path, inline):
+    """Its checkpoints, too: a run that was killed goes on."""
+    settings = config(prepared, tmp_path / "whole", epochs=EPOCHS, dropout=0.2)
+    train.main(settings)
+    train.main(dataclasses.replace(settings, out=tmp_path / "teachers", seeds=(0, 1), epochs=1))
+    soft_targets_stage.main(store_config(prepared, tmp_path / "teachers", tmp_path / "store"))
+    student = {"soft_targets": tmp_path / "store", "temperature": 2.0, "hard_weight": 0.3}
+    train.main(dataclasses.replace(settings, out=tmp_path / "student", **student))
+    for name, more in (("whole", {}), ("student", student)):
+        split = dataclasses.replace(settings, out=tmp_path / f"split {name}", split=True, **more)
+        run = torchrun(split)
+        if more:
+            wait_for(split.out / "seed-0" / "last.safetensors", run)
+            os.killpg(run.pid, signal.SIGKILL)
+            run.wait()
+            assert len(log_of(split.out)) < EPOCHS
+            run = torchrun(split)
+        assert run.wait() == 0
+        assert_same(split.out, tmp_path / name)
+        weights, expected = (load_model(tmp_path / n / "seed-0").state_dict() for n in (f"split {name}", name))
+        for key, value in expected.items():
+            torch.testing.assert_close(weights[key], value, rtol=1e-2, atol=3e-3)
 
 
 def test_more_processes_than_streams_are_refused(prepared, tmp_path):

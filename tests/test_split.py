@@ -10,11 +10,12 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.distributed.device_mesh import init_device_mesh
+from torch.nn import functional as F
 
 from asr_kd.losses import CompactTargets, frame_kd_loss
-from asr_kd.losses.split import split_kd_loss
+from asr_kd.losses.split import split_argmax, split_cross_entropy, split_kd_loss
 from asr_kd.models import AcousticModel, Shape
-from asr_kd.split import split, whole
+from asr_kd.split import split
 
 FRAMES, CLASSES = 24, 13  # an odd number: the processes' shares differ
 
@@ -55,6 +56,16 @@ def train(model: AcousticModel, loss_of, updates: int = 3) -> list[float]:
     return losses
 
 
+def scores_and_labels() -> tuple[torch.Tensor, torch.Tensor]:
+    """With as high a logit in both halves, or twice in one."""
+    generator = torch.Generator().manual_seed(5)
+    logits = torch.randn(FRAMES, CLASSES, generator=generator)
+    logits[0, [3, 9]] = logits[1, [2, 4]] = logits[2, [8, 11]] = 9.0
+    labels = torch.randint(CLASSES, (FRAMES,), generator=generator)
+    labels[4] = -100
+    return logits, labels
+
+
 def process(rank: int, folder: str, layers: int) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
     store = dist.FileStore(f"{folder}/store", 2)
@@ -67,9 +78,12 @@ def process(rank: int, folder: str, layers: int) -> None:
             return split_kd_loss(logits, first, CLASSES, soft, labels, temperature=2.0, hard_weight=0.3)
 
         losses = train(model, loss_of)
-        weights = whole(model)
+        weights = {name: value.full_tensor() for name, value in model.state_dict().items()}
         if rank == 0:
             torch.save((losses, weights), f"{folder}/{name}.pt")
+    logits, labels = scores_and_labels()
+    own, first = (logits[:, :7], 0) if rank == 0 else (logits[:, 7:], 7)
+    torch.save((split_argmax(own, first), split_cross_entropy(own, first, labels)), f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -87,6 +101,11 @@ def test_split_is_whole(layers: int, tmp_path: Path) -> None:
         assert found == pytest.approx(losses, rel=1e-9, abs=1e-9), name
         for key, value in model.state_dict().items():
             torch.testing.assert_close(weights[key], value, rtol=1e-7, atol=1e-9)
+    logits, labels = scores_and_labels()
+    for rank in range(2):
+        best, entropies = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert best.tolist() == logits.numpy().argmax(1).tolist()
+        torch.testing.assert_close(entropies, F.cross_entropy(logits, labels, reduction="none"))
 
 
 def test_what_cannot_be_split_is_refused() -> None:

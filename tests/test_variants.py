@@ -18,8 +18,9 @@ from asr_kd.losses import frame_kd_loss
 from asr_kd.losses.targets import IGNORED
 from asr_kd.models import AcousticModel, Shape, load_model
 from asr_kd.soft_targets import __main__ as soft_targets_stage
+from asr_kd.step import Step
 from asr_kd.storage import UserError, read_json
-from asr_kd.trainer import Step, Trainer
+from asr_kd.trainer import Trainer
 
 TRAIN = "cuts_train.jsonl.gz"
 

@@ -28,8 +28,8 @@ from asr_kd.losses import CompactTargets
 from asr_kd.models import PRESETS, AcousticModel, Shape, device_and_dtype
 from asr_kd.soft_targets.rows import TargetRows
 from asr_kd.soft_targets.store import SoftTargets, write_shard, write_store
+from asr_kd.step import Step
 from asr_kd.storage import Stage
-from asr_kd.trainer import Step
 
 BATCH, CUT = 1024, 500  # frames
 

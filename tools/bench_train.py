@@ -31,7 +31,7 @@ from asr_kd.frames import FrameLoader
 from asr_kd.losses import CompactTargets
 from asr_kd.models import PRESETS, AcousticModel, Shape, device_and_dtype
 from asr_kd.soft_targets.rows import TargetRows
-from asr_kd.trainer import Step
+from asr_kd.step import Step
 
 LEFT, RIGHT, LEARNING_RATE = 20, 5, 1e-3
 

@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from asr_kd.losses.frame_kd import KDLoss, combined
-from asr_kd.losses.targets import CompactTargets, Kind, checked, frame_shares, in_float
+from asr_kd.losses.targets import IGNORED, CompactTargets, Kind, checked, frame_shares, in_float
 
 
 class _Total(torch.autograd.Function):
@@ -62,43 +62,85 @@ def split_kd_loss(
     share = frame_shares(shape[:-1], logits.device, labels, mask, lengths, weights)
     # Padding may hold NaN or infinity: what is masked must not reach a product with zero.
     z = torch.where((share > 0).unsqueeze(-1), in_float(logits.flatten(0, -2)), 0.0)
-    width = z.shape[-1]
-
-    def total(values: Tensor) -> Tensor:
-        return _Total.apply(values, group)
-
-    def log_sum_exp(values: Tensor) -> Tensor:
-        """(N,) over the classes of all processes, the same in each: so is what its gradient is multiplied by."""
-        highest = values.detach().amax(-1)
-        dist.all_reduce(highest, dist.ReduceOp.MAX, group=group)
-        return highest + total((values - highest.unsqueeze(-1)).exp().sum(-1)).log()
-
-    def own(classes: Tensor) -> tuple[Tensor, Tensor]:
-        """Which of ``classes`` are here, and their columns."""
-        here = (classes >= first) & (classes < first + width)
-        return here, (classes.long() - first).clamp(0, width - 1)
-
+    columns = _Columns(first, z.shape[-1], group)
     scaled = z / temperature
-    norm = log_sum_exp(scaled)
+    norm = columns.log_sum_exp(scaled)
     if isinstance(targets, CompactTargets):
         parts = targets.parts(num_classes, z.dtype)
-        here, columns = own(targets.classes)
-        kept = torch.where(here, scaled.gather(-1, columns), 0.0)
-        spread = parts.share * (parts.base[first : first + width] * scaled).sum(-1)
+        here, column = columns.own(targets.classes)
+        kept = torch.where(here, scaled.gather(-1, column), 0.0)
+        spread = parts.share * (parts.base[columns.run] * scaled).sum(-1)
         mass = parts.kept.sum(-1) + parts.tail
-        cross_entropy = mass * norm - total((parts.change * kept).sum(-1) + spread)
+        cross_entropy = mass * norm - columns.total((parts.change * kept).sum(-1) + spread)
         if targets.tail == "bucket":
-            inside = torch.zeros_like(z).scatter_add(-1, columns, (here & (parts.kept > 0)).to(z.dtype))
-            rest = log_sum_exp(scaled.masked_fill(inside > 0, torch.finfo(z.dtype).min))
+            inside = torch.zeros_like(z).scatter_add(-1, column, (here & (parts.kept > 0)).to(z.dtype))
+            rest = columns.log_sum_exp(scaled.masked_fill(inside > 0, torch.finfo(z.dtype).min))
             cross_entropy = cross_entropy - torch.where(parts.tail > 0, parts.tail * rest, 0.0)
         entropy = targets.entropy(parts)
     else:
         q = targets.probabilities(temperature, z.dtype)
-        cross_entropy = q.sum(-1) * norm - total((q[:, first : first + width] * scaled).sum(-1))
+        cross_entropy = q.sum(-1) * norm - columns.total((q[:, columns.run] * scaled).sum(-1))
         entropy = torch.special.entr(q).sum(-1)
-    hard = None
-    if labels is not None:
-        here, columns = own(labels.flatten())
-        picked = z.gather(-1, columns.unsqueeze(-1)).squeeze(-1)
-        hard = log_sum_exp(z) - total(torch.where(here, picked, 0.0))
+    hard = None if labels is None else columns.cross_entropy(z, labels.flatten())
     return combined(cross_entropy, entropy, hard, share, temperature, hard_weight)
+
+
+def split_cross_entropy(logits: Tensor, first: int, labels: Tensor, group: dist.ProcessGroup | None = None) -> Tensor:
+    """Each frame's cross-entropy with its label, of logits split as for ``split_kd_loss``.
+
+    Args:
+        logits: (N, c), this process's classes.
+        first: its first class.
+        labels: (N,) int64, of all classes; frames labelled -100 have none.
+        group: of processes; default all.
+
+    Returns:
+        (N,) nats, the same in every process; 0 of frames without a label.
+    """
+    columns = _Columns(first, logits.shape[-1], group)
+    return torch.where(labels == IGNORED, 0.0, columns.cross_entropy(in_float(logits), labels))
+
+
+def split_argmax(logits: Tensor, first: int, group: dist.ProcessGroup | None = None) -> Tensor:
+    """(N,) the class of the highest of all logits, the first of several, the same in every process.
+
+    Args:
+        logits: (N, c), this process's classes.
+        first: its first class.
+        group: of processes; default all.
+    """
+    own, column = logits.detach().max(-1)
+    highest = own.clone()
+    dist.all_reduce(highest, dist.ReduceOp.MAX, group=group)
+    found = torch.where(own == highest, first + column, torch.iinfo(torch.int64).max)
+    dist.all_reduce(found, dist.ReduceOp.MIN, group=group)
+    return found
+
+
+class _Columns:
+    """A process's run of the classes, and what goes over all of them."""
+
+    def __init__(self, first: int, width: int, group: Any) -> None:
+        self.first, self.width, self.group = first, width, group
+        self.run = slice(first, first + width)
+
+    def total(self, values: Tensor) -> Tensor:
+        """Summed over the processes."""
+        return _Total.apply(values, self.group)
+
+    def log_sum_exp(self, values: Tensor) -> Tensor:
+        """(N,) over the classes of all processes, the same in each: so is what its gradient is multiplied by."""
+        highest = values.detach().amax(-1)
+        dist.all_reduce(highest, dist.ReduceOp.MAX, group=self.group)
+        return highest + self.total((values - highest.unsqueeze(-1)).exp().sum(-1)).log()
+
+    def own(self, classes: Tensor) -> tuple[Tensor, Tensor]:
+        """Which of ``classes`` are here, and their columns."""
+        here = (classes >= self.first) & (classes < self.first + self.width)
+        return here, (classes.long() - self.first).clamp(0, self.width - 1)
+
+    def cross_entropy(self, values: Tensor, labels: Tensor) -> Tensor:
+        """(N,) with one label a frame."""
+        here, column = self.own(labels)
+        picked = values.gather(-1, column.unsqueeze(-1)).squeeze(-1)
+        return self.log_sum_exp(values) - self.total(torch.where(here, picked, 0.0))

@@ -18,8 +18,9 @@ from asr_kd.mnist.digits import SIZE, Digits, load_digits
 from asr_kd.mnist.images import ImageLoader, Teachers, as_inputs
 from asr_kd.mnist.network import Config
 from asr_kd.models import AcousticModel, Shape, device_and_dtype, load_model
+from asr_kd.step import Step
 from asr_kd.storage import save_array, write_json
-from asr_kd.trainer import Step, fit, save_tensors, weights_of
+from asr_kd.trainer import fit, save_tensors, weights_of
 
 TEST_LOGITS = "test_logits.npy"
 BLOCK = 5000  # images scored at once

@@ -128,7 +128,7 @@ def _start() -> float:
 def update_seconds(shape: Shape, device: str, soft: bool) -> float:
     """Of a frame: its window read from a pool of noise, and its share of an update."""
     from asr_kd.frames import Batch, read_windows
-    from asr_kd.trainer import Step
+    from asr_kd.step import Step
 
     _, dtype = device_and_dtype(device, "auto")
     model = AcousticModel(shape).to(device).train()

@@ -73,8 +73,9 @@ def train_network(job: tuple[Config, int]) -> dict[str, Any]:
 
     from asr_kd.models import AcousticModel, continued, device_and_dtype
     from asr_kd.specialists.source import ImageSource
+    from asr_kd.step import Step
     from asr_kd.storage import write_json
-    from asr_kd.trainer import Step, fit, save_tensors, weights_of
+    from asr_kd.trainer import fit, save_tensors, weights_of
 
     config, seed = job
     device, dtype = device_and_dtype(config.device, config.precision)

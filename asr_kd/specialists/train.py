@@ -72,7 +72,8 @@ def train_specialist(job: tuple[Config, int, list[int]]) -> dict[str, Any]:
 
     from asr_kd.models import device_and_dtype, load_model
     from asr_kd.specialists.special import Special, SpecialistLoader, start_from
-    from asr_kd.trainer import Step, fit, save_tensors, weights_of
+    from asr_kd.step import Step
+    from asr_kd.trainer import fit, save_tensors, weights_of
 
     config, number, classes = job
     examples = source.open_source(config)
