@@ -99,7 +99,12 @@ def test_steps_become_the_stages_own_configurations(tmp_path):
         ({"systems": SMALL["systems"][:1] * 2}, "two systems are called single"),
         ({"gain": ["single", "best"]}, "no system best"),
         ({"tune": None, "colour": "red"}, "needs"),
-        ({"steps": [{"name": "x", "stage": "train", "speed": 3}]}, "unknown keys"),
+        ({"steps": [{"name": "x", "stage": "train", "speed": 3}, *SMALL["steps"]]}, "unknown keys"),
+        (
+            {"systems": [{"name": "x", "kind": "single", "runs": "exp/teachers:1-2"}]},
+            "x needs teachers-2, which no step",
+        ),
+        ({"tune": "teachers:0"}, "tune needs teachers-0, which no step"),
     ],
 )
 def test_what_makes_no_sense_is_refused(tmp_path, changes, fault):

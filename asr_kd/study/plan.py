@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,10 @@ class Names:
         base = self.exp / name.removeprefix("exp/") if name.startswith("exp/") else self.out / name
         return [base / f"seed-{seed}" for seed in self._numbers(seeds)] if colon else [base]
 
+    def networks(self, name: str, seeds: Iterable[int]) -> list[Path]:
+        """What a step that trains leaves."""
+        return self.folders(f"{name}:{','.join(map(str, seeds))}")
+
     @staticmethod
     def _numbers(text: str) -> list[int]:
         """0-2,5 as 0, 1, 2, 5."""
@@ -165,6 +169,16 @@ def read_study(path: Path, names: Names) -> Study:
     tune = names.folders(content["tune"])[0] if "tune" in content else None
     if tune is None and any(system.decoded for system in systems):
         raise UserError(f"{path}: to decode, tune must name a network: add it, or give all systems decoded: 0")
+    trained = {
+        network for step in steps if step.stage == "train"
+        for network in names.networks(step.name, step.flags.get("seeds", (0,)))
+    }  # fmt: skip
+    used_by = {run: system.name for system in systems for runs in system.runs for run in runs}
+    for network, name in (used_by if tune is None else used_by | {tune: "tune"}).items():
+        if network not in trained and not network.is_dir():
+            raise UserError(
+                f"{path}: {name} needs {names.name(network)}, which no step trains: mend the name, or add a step"
+            )
     return Study(
         content["title"], content.get("intro", ""), steps, systems, content.get("views", ()), tune,
         gain, roles, _folders(names, data),
