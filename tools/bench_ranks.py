@@ -31,7 +31,7 @@ class Config:
     cuts: Path
     """Folder with cuts that carry senones."""
     processes: tuple[int, ...] = (1, 2)
-    """How many together."""
+    """How many together; more than one share the frames, then the weights (--split)."""
     presets: tuple[str, ...] = ("medium", "large", "paper")
     """Networks."""
     batch: int = 1024
@@ -45,23 +45,25 @@ def main(config: Config) -> None:
     for preset in config.presets:
         single: float | None = None
         for processes in config.processes:
-            figures = measure(config, preset, processes)
-            single = single or figures["frames_per_second"]
-            rows.append(
-                {
-                    "network": preset,
-                    "processes": processes,
-                    "frames/s": figures["frames_per_second"],
-                    "times one": figures["frames_per_second"] / single,
-                    "dev frames right, %": figures["dev_accuracy"],
-                }
-            )
+            for shared in ("frames", "weights") if processes > 1 else ("",):
+                figures = measure(config, preset, processes, shared == "weights")
+                single = single or figures["frames_per_second"]
+                rows.append(
+                    {
+                        "network": preset,
+                        "processes": processes,
+                        "share": shared or "–",
+                        "frames/s": figures["frames_per_second"],
+                        "times one": figures["frames_per_second"] / single,
+                        "dev frames right, %": figures["dev_accuracy"],
+                    }
+                )
     print(f"{bench.machine('cpu')}\n")
     print(bench.table(rows))
     bench.write(config.out, {"machine": bench.machine("cpu"), "rows": rows})
 
 
-def measure(config: Config, preset: str, processes: int) -> dict[str, Any]:
+def measure(config: Config, preset: str, processes: int, split: bool) -> dict[str, Any]:
     """The log of one epoch."""
     with tempfile.TemporaryDirectory() as folder:
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
@@ -71,6 +73,7 @@ def measure(config: Config, preset: str, processes: int) -> dict[str, Any]:
         }  # fmt: skip
         command = [sys.executable, *(launcher if processes > 1 else []), "-m", "asr_kd.train"]
         command += [text for name, value in flags.items() for text in (f"--{name}", str(value))]
+        command += ["--split"] * split
         environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         cores = sorted(os.sched_getaffinity(0))[:processes]  # a network alone would take all of them as threads
         subprocess.run(
