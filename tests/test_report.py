@@ -72,7 +72,7 @@ def test_table_one(reported):
     assert rows["student"]["rtf"]["test"] == pytest.approx(0.034)
     text = (reported / "report" / "report.md").read_text()
     assert "| Distilled, same size | 1.57 M | 61.72 ± 0.08 |" in text
-    assert "| 86 % | 0.034 |" in text
+    assert "| 86 % | 0.034 (0.0040) |" in text
     assert "keeps 86 % of that gain" in text
     assert re.search(rf"\| teachers/seed-N \({len(SINGLE)} runs\) \|", text)  # once, though the ensemble has them too
     assert "3512907" in text and "bash run.sh" in text and "| train | 1340 | 67 | 1.75 | 0 |" in text

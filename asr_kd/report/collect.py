@@ -43,6 +43,7 @@ class Row:
     words: dict[str, WordErrors] = field(default_factory=dict)
     gain_kept: dict[str, dict[str, float]] = field(default_factory=dict)
     rtf: dict[str, float] = field(default_factory=dict)
+    scoring: dict[str, float] = field(default_factory=dict)
 
     def mean_accuracy(self, role: str, rate: str = "all") -> float | None:
         seeds = self.accuracy.get(role, {}).get(rate)
@@ -167,9 +168,9 @@ def _row(
     marks = [run.decode / "decode.json" for run in runs if run.decode is not None]
     timed = [read_json(path)["roles"] for path in marks if path.is_file()]
     for role in roles:
-        values = [roles_of[role]["rtf"] for roles_of in timed if role in roles_of]
-        if values:
-            row.rtf[role] = fmean(values)
+        times = [roles_of[role] for roles_of in timed if role in roles_of]
+        if times:
+            row.rtf[role], row.scoring[role] = (fmean(time[key] for time in times) for key in ("rtf", "scoring_rtf"))
     faults = []
     if not row.accuracy and system.kind != "gmm" and any(run.accuracy for run in runs):
         faults.append("frame accuracy")

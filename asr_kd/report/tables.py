@@ -32,15 +32,15 @@ def table_one(results: Results) -> Table:
     accuracies = [(role, rate) for role in ("test", "dev") for rate in ("all", "speech")]
     header += [f"frame acc. {role}, {'all' if rate == 'all' else 'speech'} %" for role, rate in accuracies]
     header += [f"WER {role} %" for role in tests]
-    header += ["gain kept", "RTF"]
+    header += ["gain kept", "RTF (scoring)"]
     rows = []
     for row in results.rows:
         cells = [label(row), count(row.parameters)]
         cells += [spread(row.accuracy.get(role, {}).get(rate, {})) for role, rate in accuracies]
         cells += [word_errors(row, role) for role in tests]
         kept = row.gain_kept.get("test", {}).get("all")
-        cells += [NONE if kept is None else f"{100 * kept:.0f} %"]
-        cells += [f"{row.rtf['test']:.3f}" if "test" in row.rtf else NONE]
+        cells += [NONE if kept is None else f"{100 * kept:.0f} %".replace("-", "−")]
+        cells += [f"{row.rtf['test']:.3f} ({row.scoring['test']:.4f})" if "test" in row.rtf else NONE]
         rows.append(cells)
     return Table(header, rows)
 
@@ -142,7 +142,8 @@ def markdown(results: Results) -> str:
 NOTES = """Frame accuracy: senones right, of all frames and of frames aligned with speech; of several seeds
 the mean ± the standard deviation.  WER: of several seeds the mean, with the 95 % bootstrap interval (the seeds pooled,
 so it speaks of other utterances, not of other seeds).  Gain kept: (student − mean single network) / (ensemble − mean
-single network) in test frame accuracy.  RTF: scoring and search on one core, divided by the duration of the audio."""
+single network) in test frame accuracy.  RTF: scoring and search on one core, divided by the duration of the audio;
+in brackets scoring alone, most of it the network."""
 
 COMPARISON_NOTES = """Difference: WER of the system minus that of the other, on the same utterances; negative
 is better.  Seed all: the seeds that both have, pooled.  Better in: share of the bootstrap draws in which the system

@@ -20,7 +20,8 @@ from asr_kd.study.plan import Measured, Study
 #: What a view may show, in words.
 UNITS = {
     "accuracy": "frames right, %", "speech": "speech frames right, %", "merged": "frames right, silences as one, %",
-    "wer": "words wrong, %", "rtf": "real-time factor", "parameters": "parameters",
+    "wer": "words wrong, %", "rtf": "real-time factor", "scoring": "real-time factor of scoring",
+    "parameters": "parameters",
 }  # fmt: skip
 
 
@@ -104,12 +105,14 @@ class Views:
 
 
 def values(row: Row, what: str) -> dict[int, float]:
-    """A figure of a row by seed: accuracy/ROLE, speech/ROLE, merged/ROLE, wer/ROLE, rtf/ROLE or parameters."""
+    """A figure of a row by seed: accuracy/ROLE, speech/ROLE, merged/ROLE, wer/ROLE, rtf/ROLE, scoring/ROLE or
+    parameters."""
     kind, _, role = what.partition("/")
     if kind == "wer":
         return dict(row.words[role].seeds) if role in row.words else {}
-    if kind == "rtf":
-        return {0: row.rtf[role]} if role in row.rtf else {}
+    if kind in ("rtf", "scoring"):
+        factors = row.rtf if kind == "rtf" else row.scoring
+        return {0: factors[role]} if role in factors else {}
     if kind == "parameters":
         return {} if row.parameters is None else {0: float(row.parameters)}
     return row.accuracy.get(role, {}).get({"accuracy": "all"}.get(kind, kind), {})
