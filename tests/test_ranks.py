@@ -59,7 +59,6 @@ def alone(prepared, tmp_path_factory) -> Path:
 def assert_same(found: Path, expected: Path) -> None:
     assert read_json(found / "seed-0" / "stage.json")["status"] == "done"
     pairs = list(zip(log_of(found), log_of(expected), strict=True))
-    assert len(pairs) == EPOCHS
     for one, other in pairs:
         assert one == pytest.approx(other, rel=1e-3, abs=1e-3)
 
@@ -99,7 +98,7 @@ def test_another_number_of_processes_goes_on(prepared, alone, tmp_path, inline):
 
 def test_a_split_network_is_the_whole_one(prepared, tmp_path, inline):
     """Its checkpoints, too: a run that was killed goes on."""
-    settings = config(prepared, tmp_path / "whole", epochs=EPOCHS, dropout=0.2)
+    settings = config(prepared, tmp_path / "whole", epochs=2, dropout=0.2)
     train.main(settings)
     train.main(dataclasses.replace(settings, out=tmp_path / "teachers", seeds=(0, 1), epochs=1))
     soft_targets_stage.main(store_config(prepared, tmp_path / "teachers", tmp_path / "store"))
@@ -112,7 +111,7 @@ def test_a_split_network_is_the_whole_one(prepared, tmp_path, inline):
             wait_for(split.out / "seed-0" / "last.safetensors", run)
             os.killpg(run.pid, signal.SIGKILL)
             run.wait()
-            assert len(log_of(split.out)) < EPOCHS
+            assert len(log_of(split.out)) == 1
             run = torchrun(split)
         assert run.wait() == 0
         assert_same(split.out, tmp_path / name)
