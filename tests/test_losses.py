@@ -372,6 +372,38 @@ def test_an_infinite_hard_part_stays_there():
     assert without.total.item() == pytest.approx(expected)
 
 
+@both_forms
+@pytest.mark.parametrize("temperature", [1.0, 2.0, 3.0])
+@pytest.mark.parametrize("kind", ["dense", "logits", "none", "even", "bucket"])
+def test_classes_that_both_exclude_do_not_exist(form, temperature, kind):
+    logits, teacher, labels = example(18)
+    labels %= 6
+
+    def targets(values):
+        if kind == "logits":
+            return values
+        dense = average_distributions([values], temperature)
+        if kind == "dense":
+            return dense
+        kept, classes = dense.topk(3)
+        if kind == "even":  # with nothing left to spread
+            kept[:] = torch.tensor([0.5, 0.25, 0.25])
+        else:  # a frame that keeps fewer
+            kept[0, 2], classes[0, 2] = 0, values.shape[1] - 1
+        return CompactTargets(classes, kept, kind)
+
+    keywords = {"temperature": temperature, "hard_weight": 0.3, "lean": form}
+    keywords |= {"soft_kind": "logits"} if kind == "logits" else {}
+    expected, expected_gradient = gradient(logits[:, :6], targets(teacher[:, :6]), labels, **keywords)
+    logits[:, 6:] = teacher[:, 6:] = -torch.inf
+    found, found_gradient = gradient(logits, targets(teacher), labels, **keywords)
+    torch.testing.assert_close(torch.stack(found), torch.stack(expected))
+    torch.testing.assert_close(found_gradient[:, :6], expected_gradient)
+    assert (found_gradient[:, 6:] == 0).all()
+    one = torch.zeros(6, 9).index_fill_(1, torch.tensor(8), 1.0)
+    assert gradient(logits, one, lean=form)[0].soft > 1e30  # a class that the student alone excludes
+
+
 class Largest(TorchDispatchMode):
     """Elements of the largest tensor made."""
 

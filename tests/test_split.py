@@ -66,6 +66,14 @@ def scores_and_labels() -> tuple[torch.Tensor, torch.Tensor]:
     return logits, labels
 
 
+def exclusion() -> tuple[torch.Tensor, list[torch.Tensor | CompactTargets], torch.Tensor]:
+    """Logits, soft targets and labels where each half has a class that does not exist."""
+    logits, labels = scores_and_labels()
+    logits[:, [5, 12]] = -torch.inf
+    dense = (logits / 3).softmax(-1)
+    return logits, [dense, CompactTargets.top(dense, 4, "none"), CompactTargets.top(dense, 4, "bucket")], labels % 5
+
+
 def process(rank: int, folder: str, layers: int) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
     store = dist.FileStore(f"{folder}/store", 2)
@@ -84,6 +92,9 @@ def process(rank: int, folder: str, layers: int) -> None:
     logits, labels = scores_and_labels()
     own, first = (logits[:, :7], 0) if rank == 0 else (logits[:, 7:], 7)
     torch.save((split_argmax(own, first), split_cross_entropy(own, first, labels)), f"{folder}/{rank}.pt")
+    logits, targets, labels = exclusion()
+    own = logits[:, first : first + own.shape[1]]
+    torch.save([list(split_kd_loss(own, first, CLASSES, soft, labels)) for soft in targets], f"{folder}/{rank}-some.pt")
     dist.destroy_process_group()
 
 
@@ -106,6 +117,9 @@ def test_split_is_whole(layers: int, tmp_path: Path) -> None:
         best, entropies = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert best.tolist() == logits.numpy().argmax(1).tolist()
         torch.testing.assert_close(entropies, F.cross_entropy(logits, labels, reduction="none"))
+        some, targets, fewer = exclusion()
+        for losses, soft in zip(torch.load(tmp_path / f"{rank}-some.pt"), targets, strict=True):
+            torch.testing.assert_close(losses, list(frame_kd_loss(some, soft, fewer)))
 
 
 def test_what_cannot_be_split_is_refused() -> None:

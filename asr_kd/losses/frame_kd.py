@@ -9,7 +9,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from asr_kd.losses.lean import LeanLinearLoss, LeanLoss
-from asr_kd.losses.targets import IGNORED, CompactTargets, Kind, Targets, checked, frame_shares, in_float, weighted
+from asr_kd.losses.targets import (
+    IGNORED,
+    CompactTargets,
+    Kind,
+    Targets,
+    checked,
+    frame_shares,
+    in_float,
+    product,
+    weighted,
+)
 
 
 class KDLoss(NamedTuple):
@@ -48,7 +58,8 @@ def frame_kd_loss(
 
     Args:
         logits: (N, C) or (B, T, C) (any number of leading dimensions) student logits of any floating dtype;
-            computed in float32, or in float64 if they are.
+            computed in float32, or in float64 if they are.  A class with a logit of −inf does not exist for the
+            student: it costs nothing where it has no soft target.
         soft_targets: teacher probabilities *at the same temperature*, of the logits' shape, rows summing to
             one; or ``CompactTargets``; or, with ``soft_kind="logits"``, one teacher's logits (for several
             teachers see ``average_distributions``).  No gradient flows to them.
@@ -194,15 +205,14 @@ def _plain_loss(
         inside = torch.zeros_like(log_p).scatter_add(-1, targets.classes.long(), (kept > 0).to(log_p.dtype))
         log_rest = torch.logsumexp(log_p.masked_fill(inside > 0, torch.finfo(log_p.dtype).min), -1)
         log_kept = log_p.gather(-1, targets.classes.long())
-        rest = torch.where(tail > 0, tail * log_rest, 0.0)  # with every class kept there is none
-        cross_entropy = -(kept * log_kept).sum(-1) - rest
+        cross_entropy = -product(kept, log_kept).sum(-1) - product(tail, log_rest)
         entropy = targets.entropy(parts)
     else:
         if isinstance(targets, CompactTargets):
             q = targets.dense(logits.shape[-1]).to(z.dtype)
         else:
             q = targets.probabilities(temperature, z.dtype)
-        cross_entropy = -(q * log_p).sum(-1)
+        cross_entropy = -product(q, log_p).sum(-1)
         entropy = torch.special.entr(q).sum(-1)
     hard = None if labels is None else F.cross_entropy(z, labels, ignore_index=IGNORED, reduction="none")
     return combined(cross_entropy, entropy, hard, share, temperature, hard_weight)

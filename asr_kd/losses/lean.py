@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from asr_kd.losses.targets import CompactTargets, Dense, Targets, weighted
+from asr_kd.losses.targets import CompactTargets, Dense, Targets, product, weighted
 
 CPU_CHUNK = 1 << 19  # logits a thread and chunk
 GPU_CHUNK = 1 << 22  # logits a chunk, at least
@@ -126,8 +126,8 @@ class _CompactRows:
 
     def finish(self) -> None:
         if self.targets.tail != "bucket":
-            self.dot *= self.parts.share
-        self.dot += (self.parts.change * self.values).sum(1)
+            self.dot = product(self.parts.share, self.dot)
+        self.dot += product(self.parts.change, self.values).sum(1)
 
     def _bucket(self, part: slice, y: Tensor) -> Tensor:
         """The bucket's share of the dot product, as one class of exponent log₂ Σ 2^y over the tail; keeps 2^y of the
@@ -179,7 +179,9 @@ class _DenseRows:
             torch.sum(q, 1, out=self.mass[part])
             self.entropy[part] = -math.log(2) * torch.linalg.vecdot(q, logs)
         self.q, self.spare = q, logs
-        self.dot[part] = torch.mul(q, y, out=logs).sum(1)
+        # Classes with a logit of −inf cost nothing where they have no share, and else still more than any other.
+        lowest = torch.finfo(y.dtype).min
+        self.dot[part] = torch.clamp(y, min=lowest, out=logs).mul_(q).sum(1)
 
     def finish(self) -> None:
         pass

@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from asr_kd.losses.frame_kd import KDLoss, combined
-from asr_kd.losses.targets import IGNORED, CompactTargets, Kind, checked, frame_shares, in_float
+from asr_kd.losses.targets import IGNORED, CompactTargets, Kind, checked, frame_shares, in_float, product
 
 
 class _Total(torch.autograd.Function):
@@ -69,17 +69,17 @@ def split_kd_loss(
         parts = targets.parts(num_classes, z.dtype)
         here, column = columns.own(targets.classes)
         kept = torch.where(here, scaled.gather(-1, column), 0.0)
-        spread = parts.share * (parts.base[columns.run] * scaled).sum(-1)
+        spread = product(parts.share, (parts.base[columns.run] * scaled).sum(-1))
         mass = parts.kept.sum(-1) + parts.tail
-        cross_entropy = mass * norm - columns.total((parts.change * kept).sum(-1) + spread)
+        cross_entropy = mass * norm - columns.total(product(parts.change, kept).sum(-1) + spread)
         if targets.tail == "bucket":
             inside = torch.zeros_like(z).scatter_add(-1, column, (here & (parts.kept > 0)).to(z.dtype))
             rest = columns.log_sum_exp(scaled.masked_fill(inside > 0, torch.finfo(z.dtype).min))
-            cross_entropy = cross_entropy - torch.where(parts.tail > 0, parts.tail * rest, 0.0)
+            cross_entropy = cross_entropy - product(parts.tail, rest)
         entropy = targets.entropy(parts)
     else:
         q = targets.probabilities(temperature, z.dtype)
-        cross_entropy = q.sum(-1) * norm - columns.total((q[:, columns.run] * scaled).sum(-1))
+        cross_entropy = q.sum(-1) * norm - columns.total(product(q[:, columns.run], scaled).sum(-1))
         entropy = torch.special.entr(q).sum(-1)
     hard = None if labels is None else columns.cross_entropy(z, labels.flatten())
     return combined(cross_entropy, entropy, hard, share, temperature, hard_weight)

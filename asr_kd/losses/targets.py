@@ -212,6 +212,11 @@ def in_float(values: Tensor) -> Tensor:
     return values if values.dtype == torch.float64 else values.float()
 
 
+def product(shares: Tensor, values: Tensor) -> Tensor:
+    """Shares times values; zero without a share, whatever the value, −inf too."""
+    return torch.where(shares != 0, shares * values, 0.0)
+
+
 def weighted(soft: Tensor, hard: Tensor, hard_weight: float) -> Tensor:
     """The two parts of a loss together; a part without weight does not count, not even where it is infinite."""
     if hard_weight in (0, 1):
