@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import importlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 Value = TypeVar("Value")
 
@@ -50,11 +55,25 @@ def joined(device: str) -> Iterator[Rank]:
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
         # After a restart torchrun's store still holds the addresses of the killed processes, and gloo waits for them.
         store = dist.PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)
+    # Imported later, it would keep the group as a default argument, and so the group's threads, for ever.
+    importlib.import_module("torch.distributed.nn.functional")
     dist.init_process_group("nccl" if on_gpus else "gloo", store=store, rank=number, world_size=size)
     try:
         yield rank()
     finally:
         dist.destroy_process_group()
+        gc.collect()  # The threads end with the last reference; an interpreter that ends before them may abort.
+
+
+def mesh(device: str) -> DeviceMesh:
+    """All processes' devices, in a group of their own: torch keeps it, and its threads, for ever.
+
+    Args:
+        device: cpu or cuda.
+    """
+    from torch.distributed.device_mesh import DeviceMesh
+
+    return DeviceMesh.from_group(dist.new_group(), device)
 
 
 def agreed(make: Callable[[], Value]) -> Value:

@@ -19,7 +19,6 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.distributed.device_mesh import init_device_mesh
 from torch.utils.tensorboard import SummaryWriter
 
 from asr_kd import ranks
@@ -163,7 +162,7 @@ class Trainer:
         if self.split:
             from asr_kd.split import SplitStep, split  # takes a second
 
-            first = split(self.model, init_device_mesh(self.device, (self.rank.size,)))
+            first = split(self.model, ranks.mesh(self.device))
             return SplitStep(self.model.to(self.device), first, *settings)
         return Step(self.model.to(self.device), *settings)
 

@@ -36,10 +36,14 @@ def flags(settings: train.Config) -> list[str]:
     return given
 
 
-def torchrun(settings: train.Config, *more: str, processes: int = 2) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), *more]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([*command, "-m", "asr_kd.train", *flags(settings)], env=environment, start_new_session=True)
+def torchrun(settings: train.Config, *more: str) -> subprocess.Popen[bytes]:
+    return launch(*more, "-m", "asr_kd.train", *flags(settings))
+
+
+def launch(*what: str) -> subprocess.Popen[bytes]:
+    """Two processes of it."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *what]
+    return subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, start_new_session=True)
 
 
 def log_of(folder: Path) -> list[dict[str, float]]:
@@ -124,3 +128,22 @@ def test_more_processes_than_streams_are_refused(prepared, tmp_path):
     settings = config(prepared, tmp_path / "network", epochs=1)
     assert torchrun(settings).wait() != 0
     assert not (settings.out / "seed-0" / "model.safetensors").exists()
+
+
+#: Trains a little, and names the threads that are left.
+LEAVE = """
+import pathlib, torch
+from asr_kd import ranks
+with ranks.joined("cpu"):
+    network = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(3, 3))
+    ranks.summed(network(torch.ones(1, 3)).sum()).backward()
+    ranks.agreed(dict)
+    del network
+left = [path.read_text() for path in pathlib.Path("/proc/self/task").glob("*/comm")]
+assert not any("gloo" in name for name in left), left
+"""
+
+
+def test_no_thread_outlives_the_group():
+    """Python aborts the process, now and then, if one does until its own end."""
+    assert launch("--no-python", sys.executable, "-c", LEAVE).wait() == 0
