@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,7 +30,7 @@ from lhotse import CutSet
 
 from asr_kd.decode.__main__ import Config, main
 from asr_kd.decode.acoustics import load_scorer
-from asr_kd.decode.client import Search, complaint, find_k2_python, prepared_graph
+from asr_kd.decode.client import Search, Searches, complaint, find_k2_python, prepared_graph
 from asr_kd.decode.output import Words, lattice_text
 from asr_kd.decode.pipeline import Decoder
 from asr_kd.decode.tuning import _smoothed
@@ -305,6 +306,21 @@ def test_a_cluster_finds_the_same_words(toy: SimpleNamespace, tmp_path: Path, sc
         assert (tmp_path / "near" / name).read_bytes() == (tmp_path / "far" / name).read_bytes()
 
 
+def test_searches_stay_open_for_the_next_network(toy: SimpleNamespace, tmp_path: Path) -> None:
+    configs = [config(toy, tmp_path / name, jobs=jobs, roles=("test",)) for name, jobs in (("one", 2), ("two", 1))]
+    with closing(Searches()) as searches:
+        main(configs[0], searches=searches)
+        two = searches(2, toy.prepared, toy.python, PDFS)
+        engines = [search.engine for search in two]
+        main(configs[1], searches=searches)
+        assert None not in engines and engines == [search.engine for search in two]
+        other = searches(1, toy.prepared, toy.python, PDFS + 1)
+        assert other[0] not in two and [search.engine for search in two] == [None, None]
+    assert (tmp_path / "one/hyp_test.tsv").read_bytes() == (tmp_path / "two/hyp_test.tsv").read_bytes()
+    with pytest.raises(UserError, match="one command at a time"):
+        main(configs[0], config(toy, None, files=(tmp_path / "a.wav",)))
+
+
 def test_tuning_passes_over_a_lucky_point() -> None:
     """A lone 5 among 20s loses to the middle of a plain of 9s."""
     errors = [[20, 20, 20, 20, 20], [20, 5, 20, 9, 9], [20, 20, 20, 9, 8], [20, 20, 20, 9, 9]]
@@ -351,7 +367,7 @@ def test_bad_features_fail_alone(toy: SimpleNamespace, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cuts_absent"):
         main(config(toy, tmp_path / "none", roles=("test", "absent")))
     CutSet.from_cuts(cuts[3:4]).to_file(folder / "cuts_dev.jsonl.gz")
-    with pytest.raises(UserError, match=r"no utterance could be decoded \(dev\); the first one: .*absent.npy"):
+    with pytest.raises(UserError, match=r"no utterance could be decoded \(none dev\); the first one: .*absent.npy"):
         main(config(toy, tmp_path / "none", cuts=folder, roles=("dev",)))
 
 

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from asr_kd import train
+from asr_kd.decode.client import Searches
 from asr_kd.report.collect import Results, Row
 from asr_kd.storage import UserError, write_json
 from asr_kd.study.plan import Names, Study, read_study
@@ -67,7 +68,7 @@ def test_each_is_filled_in_with_its_kind(tmp_path):
 def test_steps_become_the_stages_own_configurations(tmp_path):
     (tmp_path / "conf.yaml").write_text("teachers: {preset: tiny, learning_rate: 3e-4}\naccuracy: {}\ndecode: {}\n")
     write_json(tmp_path / "exp/gmm/hmm.json", {"num_pdfs": 20, "roles": {"train": {"frames": 1000}}})
-    tasks = Stages(read(tmp_path), names(tmp_path), tmp_path / "conf.yaml").tasks()
+    tasks = Stages(read(tmp_path), names(tmp_path), tmp_path / "conf.yaml", Searches()).tasks()
     measuring = ["accuracy"] * 2 + ["tune"] + ["decode"] * 5
     assert [task.kind for task in tasks] == ["train", "soft_targets", "train", *measuring]
     assert [task.run.args[0].out for task in tasks[3:]] == [
@@ -110,14 +111,14 @@ def test_steps_become_the_stages_own_configurations(tmp_path):
 def test_what_makes_no_sense_is_refused(tmp_path, changes, fault):
     (tmp_path / "conf.yaml").write_text("accuracy: {}\ndecode: {}\n")
     with pytest.raises(UserError, match=fault):
-        Stages(read(tmp_path, changes), names(tmp_path), tmp_path / "conf.yaml").tasks()
+        Stages(read(tmp_path, changes), names(tmp_path), tmp_path / "conf.yaml", Searches()).tasks()
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_studies_of_the_recipe_suit_its_configurations(path, tmp_path):
     for conf in ("embedded", "so762"):
         study = read_study(path, names(tmp_path))
-        tasks = Stages(study, names(tmp_path), ROOT / f"recipes/librispeech/conf/{conf}.yaml").tasks()
+        tasks = Stages(study, names(tmp_path), ROOT / f"recipes/librispeech/conf/{conf}.yaml", Searches()).tasks()
         assert len(tasks) > 4
         groups = {system.group for system in study.systems}
         for view in study.views:
@@ -144,7 +145,7 @@ def test_what_is_done_takes_no_time(tmp_path):
     conf.write_text("{teachers: {width: 32, layers: 1}, decode: {}, accuracy: {}}")
 
     def expected() -> dict[str, float]:
-        tasks = Stages(study, names(tmp_path), conf).tasks()
+        tasks = Stages(study, names(tmp_path), conf, Searches()).tasks()
         return {f"{task.kind}: {task.title}": task.expected() for task in tasks}
 
     before = expected()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tyro.conf import Positional
 
 from asr_kd.cli import run
+from asr_kd.decode.client import Searches
 from asr_kd.decode.output import read_tuned
 from asr_kd.decode.worker import SearchOptions
 from asr_kd.parallel import Workers, cpu_count
@@ -29,6 +30,9 @@ class Config(Workers):
 
     Prepared roles:  --model DIR [DIR ...] --graph DIR --features DIR --roles dev test --out DIR
     Audio files:     --model DIR [DIR ...] --graph DIR --features DIR [--tuned FILE] FILE [FILE ...]
+
+    After --and, the flags of another decoding may follow: one after the other, with the same search processes.
+    --jobs and --scheduler are those of the first.
     """
 
     model: tuple[Path, ...]
@@ -101,31 +105,45 @@ class Config(Workers):
 _COSMETIC = {"k2_python", "in_process", "cache", "batch", "files"}
 
 
-def main(config: Config) -> None:
-    if config.files:
-        return _files(config)
+def main(*configs: Config, searches: Searches | None = None) -> None:
+    """Do all ``configs``, one after the other.
+
+    Args:
+        searches: that earlier calls have opened; the caller closes them.
+    """
+    if len(configs) > 1 and any(config.files for config in configs):
+        raise UserError("audio files are decoded by one command at a time: leave --and out")
+    first = configs[0]
+    with contextlib.ExitStack() as stack:
+        kept = searches or stack.enter_context(contextlib.closing(Searches()))
+        if first.files:
+            return _files(first, kept)
+        for config in configs:
+            _roles(dataclasses.replace(config, jobs=first.jobs, scheduler=first.scheduler), kept)
+
+
+def _roles(config: Config, searches: Searches) -> None:
     if config.out is None:
         raise UserError("--out DIR is missing (or name audio files to print their words)")
     settings: dict[str, Any] = {key: value for key, value in dataclasses.asdict(config).items() if key not in _COSMETIC}
     optional = [path for path in (config.cuts, config.tuned) if path is not None] + _specialists(config)
     stage = Stage("decode", config.out, settings, [*config.model, config.graph, config.features, *optional])
     if not stage.begin():
-        return None
+        return
     from asr_kd.decode.output import Words
 
-    with _decoder(config, config.jobs or cpu_count()) as decoder:
+    with _decoder(config, searches, config.jobs or cpu_count()) as decoder:
         from asr_kd.decode.roles import decode_roles
 
         stage.finish(**decode_roles(config, decoder, _options(config), Words(config.graph), config.out))
     shutil.rmtree(config.out / "shards")
-    return None
 
 
-def _files(config: Config) -> None:
+def _files(config: Config, searches: Searches) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     from asr_kd.decode.output import Words
 
-    with _decoder(config, 1) as decoder:
+    with _decoder(config, searches, 1) as decoder:
         from asr_kd.decode.audio import decode_files
 
         bad = decode_files(config.files, decoder, _options(config), Words(config.graph))
@@ -145,8 +163,8 @@ def _specialists(config: Config) -> list[Path]:
 
 
 @contextlib.contextmanager
-def _decoder(config: Config, jobs: int) -> Iterator[Decoder]:
-    """The decoder that the flags describe, with its workers.
+def _decoder(config: Config, searches: Searches, jobs: int) -> Iterator[Decoder]:
+    """The decoder that the flags describe, with so many of ``searches``, or a cluster's workers.
 
     Raises:
         UserError: a model, the graph or an interpreter with k2 is missing.
@@ -164,8 +182,7 @@ def _decoder(config: Config, jobs: int) -> Iterator[Decoder]:
         with config.executor() as executor:
             yield ClusterDecoder(recogniser, executor)
     else:
-        with recogniser.open(jobs if python else 1) as decoder:
-            yield decoder
+        yield recogniser.decoder(searches, jobs if python else 1)
 
 
 def _options(config: Config) -> SearchOptions:
@@ -180,4 +197,4 @@ def _options(config: Config) -> SearchOptions:
 
 
 if __name__ == "__main__":
-    run(Config, main)
+    run(Config, main, separator="--and")

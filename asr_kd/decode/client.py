@@ -279,6 +279,28 @@ class Search:
         return [Outcome(f) if f.words is not None else Outcome(None, lost) for f in found]
 
 
+class Searches:
+    """Searches that stay open from one network to the next: on short roles, starting k2 takes longer than using it."""
+
+    def __init__(self) -> None:
+        self._made_of: tuple[Path, Path | None, int] | None = None
+        self._kept: list[Search] = []
+
+    def __call__(self, number: int, graph: Path, python: Path | None, num_pdfs: int) -> list[Search]:
+        """So many, of the arguments of ``Search``; those kept for another graph or interpreter end."""
+        if self._made_of != (graph, python, num_pdfs):
+            self.close()
+            self._made_of = graph, python, num_pdfs
+        self._kept += [Search(graph, python, num_pdfs) for _ in range(number - len(self._kept))]
+        self._kept[0].start()  # beside the slow imports that follow the first time
+        return self._kept[:number]
+
+    def close(self) -> None:
+        for search in self._kept:
+            search.close()
+        self._made_of, self._kept = None, []
+
+
 def _environment() -> Mapping[str, str]:
     """One thread a worker: several workers share the cores."""
     return {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}

@@ -1,16 +1,15 @@
-"""Decoding by the workers of a Dask cluster: each keeps the network and the search that its first shard opened."""
+"""Decoding by the workers of a Dask cluster: each keeps the network of its last shard, and the search."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
-from asr_kd.decode.client import Search
+from asr_kd.decode.client import Searches
 from asr_kd.decode.pipeline import Decoder, Shard
 from asr_kd.decode.worker import SearchOptions
 from asr_kd.losses import Mean
@@ -43,19 +42,13 @@ class Recogniser:
     python: Path | None
     batch: int
 
-    @contextlib.contextmanager
-    def open(self, searches: int = 1) -> Iterator[Decoder]:
-        """A decoder in this process, with so many searches."""
-        some = [Search(self.graph, self.python, self.num_pdfs) for _ in range(searches)]
-        try:
-            some[0].start()  # beside the slow imports that follow
-            from asr_kd.decode.acoustics import load_scorer
+    def decoder(self, searches: Searches, number: int = 1) -> Decoder:
+        """A decoder in this process, with so many of ``searches``."""
+        some = searches(number, self.graph, self.python, self.num_pdfs)
+        from asr_kd.decode.acoustics import load_scorer
 
-            scorer = load_scorer(self.models, self.features, self.num_pdfs, self.mean, self.specialists, self.likeliest)
-            yield Decoder(scorer, some, self.batch)
-        finally:
-            for search in some:
-                search.close()
+        scorer = load_scorer(self.models, self.features, self.num_pdfs, self.mean, self.specialists, self.likeliest)
+        return Decoder(scorer, some, self.batch)
 
 
 class ClusterDecoder(Decoder):
@@ -70,7 +63,7 @@ class ClusterDecoder(Decoder):
 
 
 _lock = threading.Lock()
-_open = contextlib.ExitStack()
+_searches = Searches()
 _kept: tuple[Recogniser, Decoder] | None = None
 
 
@@ -78,7 +71,5 @@ def _decode(recogniser: Recogniser, options: SearchOptions, shard: Shard) -> Non
     global _kept
     with _lock:
         if _kept is None or _kept[0] != recogniser:
-            _kept = None
-            _open.close()
-            _kept = recogniser, _open.enter_context(recogniser.open())
+            _kept = recogniser, recogniser.decoder(_searches)
         _kept[1].shard(shard, options)

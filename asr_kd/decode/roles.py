@@ -34,7 +34,7 @@ def decode_roles(config: Config, decoder: Decoder, options: SearchOptions, words
         scale, penalty = _tuned(config, decoder, options, words, out)
         options = dataclasses.replace(options, acoustic_scale=scale, insertion_penalty=penalty)
     for role in config.roles:
-        made = decoder.run(_read_cuts(config, role), options, shards / role, role)
+        made = decoder.run(_read_cuts(config, role), options, shards / role, f"{out.name} {role}")
         figures[role] = _write_role(out, role, made, words, options.lattice)
     write_json(
         out / "decode.json",

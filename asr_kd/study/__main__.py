@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,7 @@ class Config:
 
 
 def main(config: Config) -> None:
+    from asr_kd.decode.client import Searches
     from asr_kd.study.plan import Names, read_study
     from asr_kd.study.steps import Stages, run_tasks
 
@@ -34,7 +36,8 @@ def main(config: Config) -> None:
     out = config.exp / "studies" / config.study.stem
     names = Names(config.exp, out)
     study = read_study(config.study, names)
-    run_tasks(Stages(study, names, config.conf, config.scheduler).tasks())
+    with closing(Searches()) as searches:
+        run_tasks(Stages(study, names, config.conf, searches, config.scheduler).tasks())
 
     from asr_kd.study.report import report
 

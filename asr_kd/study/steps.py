@@ -15,6 +15,7 @@ from typing import Any
 
 from asr_kd import train
 from asr_kd.cli import configured, read_yaml
+from asr_kd.decode.client import Searches
 from asr_kd.parallel import cpu_count
 from asr_kd.soft_targets import __main__ as soft_targets
 from asr_kd.storage import read_json
@@ -74,11 +75,12 @@ class Stages:
         study: what to do.
         names: folders of the study.
         conf: the recipe's configuration.
+        searches: for decoding; the caller closes them.
         scheduler: address of a Dask cluster's, or nothing.
     """
 
-    def __init__(self, study: Study, names: Names, conf: Path, scheduler: str = "") -> None:
-        self.study, self.names, self.conf, self.scheduler = study, names, conf, scheduler
+    def __init__(self, study: Study, names: Names, conf: Path, searches: Searches, scheduler: str = "") -> None:
+        self.study, self.names, self.conf, self.searches, self.scheduler = study, names, conf, searches, scheduler
 
     def tasks(self) -> list[Task]:
         """Everything: steps, frame accuracies, decoding."""
@@ -142,6 +144,7 @@ class Stages:
     def _decoding(self) -> Iterator[Task]:
         from asr_kd.decode.__main__ import Config, main
 
+        decode = partial(main, searches=self.searches)
         runs = [(s, number) for s in self.study.systems for number in range(min(s.decoded, len(s.runs)))]
         if not runs:
             return
@@ -152,7 +155,7 @@ class Stages:
         common = {**section, **places}
         tune = {**common, "model": [self.study.tune], "roles": ["dev"], "tune_on": "dev", "out": tuned}
         cost = partial(_unless_done, tuned, lambda: 4 * DECODED)
-        yield Task("tuning of the search", "tune", cost, partial(main, configured(Config, tune)))
+        yield Task("tuning of the search", "tune", cost, partial(decode, configured(Config, tune)))
         for system, number in runs:
             out = run_folder("decode", self.study, self.names, system, number)
             flags = {
@@ -161,7 +164,7 @@ class Stages:
             }  # fmt: skip
             title = f"words of {system.label}, {number + 1} of {system.decoded}"
             cost = partial(_unless_done, out, partial(float, DECODED * len(system.words) / cpu_count()))
-            yield Task(title, "decode", cost, partial(main, configured(Config, flags)))
+            yield Task(title, "decode", cost, partial(decode, configured(Config, flags)))
 
 
 def run_folder(kind: str, study: Study, names: Names, system: Measured, number: int) -> Path:

@@ -104,6 +104,7 @@ import json, sys
 print(*(role for role in json.load(open(sys.argv[1])) if role not in ("train", "dev")), sep="\n")
 EOF
 )
+decodings=() # in one go: search processes stay open from one network to the next
 decode() { # NAME TUNED-FROM MODEL…
   local name=$1 tuned=$2
   shift 2
@@ -111,8 +112,8 @@ decode() { # NAME TUNED-FROM MODEL…
   [ "$tuned" = - ] || how=(--tuned "$exp/decode/$tuned/tuned.json")
   local roles=("${tests[@]}")
   [[ $name != *-[1-9]* ]] || roles=(test) # further test sets: one network of each kind
-  call 9 decode decode --model "$@" --graph "$exp/graph" --features "$exp/features" --roles "${roles[@]}" \
-    "${how[@]}" --out "$exp/decode/$name"
+  decodings+=(${decodings:+--and --config "$conf:decode"} --model "$@" --graph "$exp/graph" --features "$exp/features"
+    --roles "${roles[@]}" "${how[@]}" --out "$exp/decode/$name")
 }
 decode gmm - "$exp/gmm"
 decode teachers-0 - "$exp/teachers/seed-0"
@@ -125,10 +126,10 @@ for name in teachers student quarter_hard quarter_student; do
     systems+=("$name-$seed=$exp/$name/seed-$seed")
     # Of many teachers as many are decoded as the students have seeds, three at least.
     if [ $name-$seed = teachers-0 ] || [ $seed -ge $((seeds > 3 ? seeds : 3)) ]; then continue; fi
-    # Not "test || decode": the shell would not stop at a failure inside decode then.
     decode "$name-$seed" teachers-0 "$exp/$name/seed-$seed"
   done
 done
+call 9 decode decode "${decodings[@]}"
 call 9 accuracy accuracy --systems "${systems[@]}" "${data[@]}" --roles dev "${tests[@]}" --out "$exp/accuracy"
 
 call 10 report report --exp "$exp" --systems "$recipe/conf/systems.yaml" --command "$command" --out "$exp/report"

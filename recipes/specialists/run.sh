@@ -104,12 +104,12 @@ done
 
 words=()
 if [ -n "$speech" ]; then
-  decoded=() pairs=()
+  decoded=() pairs=() decodings=()
   decode() { # NAME MODEL-FLAGS…: words of the test set, tuned as the generalist was
     local name=$1
     shift
-    run_stage "words-$name" decode decode --model "$@" --graph "$speech/graph" --features "$speech/features" \
-      --roles test --tuned "$speech/decode/teachers-0/tuned.json" --out "$exp/words/$name"
+    decodings+=(${decodings:+--and --config "$conf:decode"} --model "$@" --graph "$speech/graph" --features
+      "$speech/features" --roles test --tuned "$speech/decode/teachers-0/tuned.json" --out "$exp/words/$name")
     decoded+=("$exp/words/$name")
     [ "$name" = generalist ] || pairs+=("generalist:$name")
   }
@@ -121,7 +121,8 @@ if [ -n "$speech" ]; then
   for name in "${students[@]}"; do
     decode "$name" "$exp/$name/seed-0"
   done
-  run_stage words score score --hyp "${decoded[@]}" --cuts "$speech/features" --pairs "${pairs[@]}" --out "$exp/score"
+  run_stage words decode decode "${decodings[@]}"
+  run_stage errors score score --hyp "${decoded[@]}" --cuts "$speech/features" --pairs "${pairs[@]}" --out "$exp/score"
   words=(--words "$exp/score")
 fi
 run_stage report specialists.report report --results "${kinds[@]/#/$exp/results-}" \
