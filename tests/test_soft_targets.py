@@ -251,7 +251,7 @@ def test_inspection_says_what_is_kept(prepared, store, capsys):
     printed = capsys.readouterr().out
     assert printed.count("bytes a frame") == 2
     targets = SoftTargets(store, prepared.features, 2.0)
-    figures = inspect.inspect(targets, inspect.read_labels(prepared.senones / "cuts_train.jsonl.gz"), [])
+    figures = inspect.inspect(targets, prepared.senones / "cuts_train.jsonl.gz", [])
     assert figures["frames"] == sum(figures["histogram"]) == stage_figures(store)["frames"]
     assert figures["bytes_a_frame"] == pytest.approx(
         stage_figures(store)["temperatures"]["2"]["bytes_a_frame"], abs=0.01

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asr_kd.cli import run
+from asr_kd.parallel import progress
 from asr_kd.storage import UserError, read_json
+
+if TYPE_CHECKING:
+    from asr_kd.soft_targets.store import SoftTargets
 
 BINS = 12  # of the histogram of entropies
 BAR = 40  # characters
@@ -30,11 +34,12 @@ class Config:
 def main(config: Config) -> None:
     from asr_kd.soft_targets.store import SoftTargets
 
-    labels = read_labels(config.cuts) if config.cuts is not None else {}
+    if config.cuts is not None and not config.cuts.is_file():
+        raise UserError(f"{config.cuts} is missing: give a cuts_ROLE.jsonl.gz that asr_kd.hmm made")
     damaged: list[str] = []  # what is wrong, once a cut
     for temperature in read_json(config.store / "store.json")["temperatures"]:
         targets = SoftTargets(config.store, config.features, temperature)
-        figures = inspect(targets, labels, damaged)
+        figures = inspect(targets, config.cuts, damaged)
         print(f"\n## T = {temperature:g}: {figures['cuts']} cuts, {figures['frames']} frames\n")
         for line in table(figures):
             print(line)
@@ -43,12 +48,12 @@ def main(config: Config) -> None:
         raise UserError(f"{len(faults)} shards cannot be read: " + "; ".join(faults))
 
 
-def inspect(targets: Any, labels: dict[str, Any], damaged: list[str]) -> dict[str, Any]:
+def inspect(targets: SoftTargets, cuts: Path | None, damaged: list[str]) -> dict[str, Any]:
     """Figures of a store at one temperature, in one pass over it.
 
     Args:
-        targets: an open store (asr_kd.soft_targets.store.SoftTargets).
-        labels: cuts with senones by id; may be empty.
+        targets: an open store.
+        cuts: manifest of cuts with senones, if the labels are to be compared (a second pass).
         damaged: what is wrong with shards that cannot be read is added here.
 
     Returns:
@@ -58,10 +63,10 @@ def inspect(targets: Any, labels: dict[str, Any], damaged: list[str]) -> dict[st
     import numpy as np
     import torch
 
-    total = dict.fromkeys(("frames", "bytes", "classes", "mass", "entropy", "labelled", "disagree"), 0.0)
+    total = dict.fromkeys(("frames", "bytes", "classes", "mass", "entropy"), 0.0)
     histogram, read = np.zeros(BINS, dtype=np.int64), 0
     highest = float(np.log(targets.num_pdfs))
-    for cut_id in targets:
+    for cut_id in progress(targets, "store", unit="cut"):
         try:
             rows = targets.read(cut_id)
         except UserError as error:
@@ -77,10 +82,6 @@ def inspect(targets: Any, labels: dict[str, Any], damaged: list[str]) -> dict[st
         total["mass"] += kept.sum().item()
         total["entropy"] += entropy.sum().item()
         histogram += np.histogram(entropy.clamp(0, highest).numpy(), BINS, (0, highest))[0]
-        if cut_id in labels:
-            label = labels[cut_id].load_custom("senones")
-            total["labelled"] += len(label)
-            total["disagree"] += int((compact.classes[:, 0].numpy() != label).sum())
     frames = max(total["frames"], 1)
     return {
         "cuts": read,
@@ -92,8 +93,29 @@ def inspect(targets: Any, labels: dict[str, Any], damaged: list[str]) -> dict[st
         "entropy": total["entropy"] / frames,
         "highest_entropy": highest,
         "histogram": histogram.tolist(),
-        "disagree": total["disagree"] / total["labelled"] if total["labelled"] else None,
+        "disagree": None if cuts is None else _disagree(targets, cuts, damaged),
     }
+
+
+def _disagree(targets: SoftTargets, cuts: Path, damaged: list[str]) -> float | None:
+    import numpy as np
+    from lhotse import load_manifest_lazy
+
+    from asr_kd.corpora.manifests import count_lines
+
+    frames = wrong = 0
+    for cut in progress(load_manifest_lazy(cuts), "labels", count_lines(cuts), "cut"):
+        if cut.id not in targets:
+            continue
+        labels = cut.load_custom("senones")
+        try:
+            rows = targets.read(cut.id, len(labels))
+        except UserError as error:
+            damaged.append(str(error))
+            continue
+        frames += len(labels)
+        wrong += int((rows.batch(np.arange(len(rows))).classes[:, 0].numpy() != labels).sum())
+    return wrong / frames if frames else None
 
 
 def table(figures: dict[str, Any]) -> list[str]:
@@ -115,15 +137,6 @@ def table(figures: dict[str, Any]) -> list[str]:
         bar = "█" * round(BAR * count / most)
         lines.append(f"{number * width:5.2f} – {(number + 1) * width:5.2f} {count:9d} {bar}")
     return lines
-
-
-def read_labels(cuts: Path) -> dict[str, Any]:
-    """The cuts of a manifest by id."""
-    from lhotse import load_manifest_lazy
-
-    if not cuts.is_file():
-        raise UserError(f"{cuts} is missing: give a cuts_ROLE.jsonl.gz that asr_kd.hmm made")
-    return {cut.id: cut for cut in load_manifest_lazy(cuts)}
 
 
 if __name__ == "__main__":

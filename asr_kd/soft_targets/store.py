@@ -167,6 +167,9 @@ class SoftTargets:
     def __len__(self) -> int:
         return len(self._keys)
 
+    def __contains__(self, cut_id: str) -> bool:
+        return self._find(cut_id) is not None
+
     def read(self, cut_id: str, frames: int | None = None, start: int = 0, stop: int | None = None) -> TargetRows:
         """Soft targets of frames ``start`` to ``stop`` (default: to the end) of one cut.
 
@@ -176,9 +179,8 @@ class SoftTargets:
         Raises:
             UserError: the cut is not in the store, or has another number of frames there, or its shard is damaged.
         """
-        key = np.uint64(_key(cut_id))
-        place = int(np.searchsorted(self._keys, key))
-        if place == len(self._keys) or self._keys[place] != key:
+        place = self._find(cut_id)
+        if place is None:
             raise UserError(f"{self.folder} has no soft targets for {cut_id}: make the store from the same cuts")
         number, first, stored = self._places[place].tolist()
         if frames is not None and stored != frames:
@@ -190,6 +192,12 @@ class SoftTargets:
         """Targets of the frames ``index`` (B,) of ``rows``, on the device of their ``windows``."""
         assert rows is not None
         return rows.batch(index).to(windows.device)
+
+    def _find(self, cut_id: str) -> int | None:
+        """Its row in ``KEYS`` and ``PLACES``."""
+        key = np.uint64(_key(cut_id))
+        place = int(np.searchsorted(self._keys, key))
+        return place if place < len(self._keys) and self._keys[place] == key else None
 
     def _map(self, name: str) -> np.ndarray:
         try:
