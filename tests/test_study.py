@@ -8,6 +8,7 @@ import yaml
 from asr_kd import train
 from asr_kd.decode.client import Searches
 from asr_kd.report.collect import Results, Row
+from asr_kd.report.systems import System
 from asr_kd.storage import UserError, write_json
 from asr_kd.study.plan import Names, Study, read_study
 from asr_kd.study.steps import Stages, Task, run_tasks, time_left
@@ -167,3 +168,19 @@ def test_grids_have_means_over_seeds(tmp_path):
     (grid,) = views.sections()
     assert grid.table.rows == [["1", "40.00 ± 1.41"], ["2", "42.00 ± 1.41"]]
     assert values(rows[0], "wer/test") == {} and values(rows[0], "accuracy/test") == {0: 39.0, 1: 41.0}
+
+
+def test_roles_are_a_figure_of_every_system(tmp_path):
+    rows = [
+        Row(name, name, "student", accuracy={role: {"speech": {0: 30.0 - n}} for n, role in enumerate(roles)})
+        for name, roles in (("student-1-32", ("test", "test_snr20", "test_snr10")), ("student-2-32", ("test",)))
+    ]
+    view = {"show": "roles", "title": "By noise", "y": "speech", "roles": {"a": "test", "b": "test_snr20"}}
+    systems = [System(row.name, row.label, row.kind, (), (), (), None) for row in rows]
+    views = Views(
+        read(tmp_path, {"views": [view]}), Results(rows, [], [], ["test"], "", "", {}), systems, lambda some: []
+    )
+    drawing = next(views.drawings())
+    (axes,) = drawing.figure.axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "b"]
+    assert [line.get_ydata().tolist() for line in axes.lines if len(line.get_xdata()) == 2] == [[30.0, 29.0]]

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from asr_kd.report.systems import Experiment, Run, System, baseline_and_ensemble, runs_of
+from asr_kd.report.systems import Experiment, Run, System, baseline_and_ensemble, natural, runs_of
 from asr_kd.score import Bootstrap, Scores, compare, frame_rates, interval, pool, read_references, score_folder
 from asr_kd.storage import UserError, read_json, stage_figures
 
@@ -142,7 +142,7 @@ def collect(
 def decoded_roles(folders: Iterable[Path | None]) -> list[str]:
     """Roles with hypotheses: test, then further test sets, then dev."""
     names = {p.name[len("hyp_") : -len(".tsv")] for f in folders if f is not None for p in f.glob("hyp_*.tsv")}
-    return sorted(names, key=lambda role: (role != "test", role == "dev", role))
+    return sorted(names, key=lambda role: (role != "test", role == "dev", natural(role)))
 
 
 def _row(

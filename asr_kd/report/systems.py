@@ -119,7 +119,7 @@ def find(exp: Path, patterns: Iterable[str]) -> tuple[list[Path], list[str]]:
     folders: list[Path] = []
     faults: list[str] = []
     for pattern in patterns:
-        found = sorted((path for path in exp.glob(pattern) if path.is_dir()), key=_natural)
+        found = sorted((path for path in exp.glob(pattern) if path.is_dir()), key=natural)
         done = [path for path in found if finished(path)]
         folders += done
         faults += [f"{path.relative_to(exp)} is unfinished" for path in found if path not in done]
@@ -162,6 +162,6 @@ def _by_number(folders: Sequence[Path]) -> dict[int, Path]:
     return numbered
 
 
-def _natural(path: Path) -> list[tuple[int, str]]:
+def natural(path: Path | str) -> list[tuple[int, str]]:
     """Sorts seed-10 after seed-9."""
     return [(int(piece), "") if piece.isdigit() else (-1, piece) for piece in re.split(r"(\d+)", str(path))]

@@ -23,8 +23,10 @@ class Spread:
 
 
 @styled
-def spread_plot(lines: Sequence[Spread], title: str, x_unit: str, y_unit: str, log: bool) -> Figure:
-    """Means as dots on a line, seeds as ticks; x on a logarithmic scale if wanted."""
+def spread_plot(
+    lines: Sequence[Spread], title: str, x_unit: str, y_unit: str, log: bool = False, names: Sequence[str] = ()
+) -> Figure:
+    """Means as dots on a line, seeds as ticks; x on a logarithmic scale if wanted, or with ``names`` at 0, 1, …"""
     figure, axes = panel(title, y_unit)
     ends = []
     for line in lines:
@@ -37,7 +39,10 @@ def spread_plot(lines: Sequence[Spread], title: str, x_unit: str, y_unit: str, l
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(_short))
+    if names:
+        axes.set_xticks(range(len(names)), names)
+    else:
+        axes.xaxis.set_major_formatter(FuncFormatter(_short))
     axes.yaxis.set_major_locator(MaxNLocator(6))
     axes.set_xlabel(x_unit)
     label_ends(axes, ends)

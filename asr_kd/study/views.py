@@ -24,6 +24,8 @@ UNITS = {
     "parameters": "parameters",
 }  # fmt: skip
 
+SPREAD = "Dots: means over seeds; ticks: seeds."
+
 
 class Views:
     """The tables and figures of a study.
@@ -64,11 +66,13 @@ class Views:
         for number, view in enumerate(self.study.views):
             if view.get("show") == "lines":
                 yield self._lines(f"lines-{number}", view)
+            elif view.get("show") == "roles":
+                yield self._roles(f"roles-{number}", view)
             elif view.get("show") == "epochs":
                 shown = [system for system in self.systems if self._group(system.name) in view["groups"]]
                 yield from curve_drawings(self.curves(shown), colours_of(shown))
             elif view.get("show") != "grid":
-                raise UserError(f"there is no view {view!r}: show one of grid, lines, epochs")
+                raise UserError(f"there is no view {view!r}: show one of grid, lines, roles, epochs")
         yield from table_drawings(self.results, colours_of(self.systems))
 
     def _group(self, name: str) -> str:
@@ -100,8 +104,21 @@ class Views:
             colour = SERIES[1 + place % (len(SERIES) - 1)]
             lines.append(Spread([x for x, _ in points], [seeds for _, seeds in points], colour, label))
         units = view.get("x_unit", _unit(view["x"])), _unit(view["y"])
-        figure = spread_plot(lines, view["title"], *units, bool(view.get("log")))
-        return Drawing(name, view.get("caption", "Dots: means over seeds; ticks: seeds."), figure)
+        figure = spread_plot(lines, view["title"], *units, log=bool(view.get("log")))
+        return Drawing(name, view.get("caption", SPREAD), figure)
+
+    def _roles(self, name: str, view: Mapping[str, Any]) -> Drawing:
+        """A line a system, over roles of which the same thing was measured."""
+        colours = colours_of(self.systems)
+        lines = []
+        for row in self.results.rows:
+            found = [values(row, f"{view['y']}/{role}") for role in view["roles"].values()]
+            if all(found):
+                seeds = [list(at.values()) for at in found]
+                lines.append(Spread(range(len(found)), seeds, colours[row.name], row.label))
+        names = list(view["roles"])
+        figure = spread_plot(lines, view["title"], view.get("x_unit", ""), UNITS[view["y"]], names=names)
+        return Drawing(name, view.get("caption", SPREAD), figure)
 
 
 def values(row: Row, what: str) -> dict[int, float]:
