@@ -7,8 +7,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scipy.optimize import minimize
+from torch.autograd.functional import hessian, jacobian
 
 from asr_kd.frames import Batch
 from asr_kd.models import AcousticModel, Shape
@@ -35,20 +37,34 @@ def divergences(q: torch.Tensor, general: torch.Tensor, opinions: list[Opinion],
 
 
 def by_descent(general: torch.Tensor, opinions: list[Opinion], say: torch.Tensor) -> torch.Tensor:
-    """The minimum as the paper finds it: descent on z in float64."""
-    z = torch.zeros(general.shape, dtype=torch.float64, requires_grad=True)
-    solver = torch.optim.LBFGS(
-        [z], max_iter=5000, tolerance_grad=1e-12, tolerance_change=1e-18, line_search_fn="strong_wolfe"
-    )
+    """The minimum as the paper finds it: descent on the logits z, in float64, one example after the other.
 
-    def closure() -> torch.Tensor:
-        solver.zero_grad()
-        loss = divergences(z.softmax(1), general, opinions, say).sum()
-        loss.backward()
-        return loss
+    With second derivatives: where all that is known of some classes is the general net's 1e-6, the divergence
+    is so flat along their logits that gradients alone stop far from the minimum.
+    """
 
-    solver.step(closure)
-    return z.detach().softmax(1)
+    def found(number: int) -> torch.Tensor:
+        one = slice(number, number + 1)
+        earlier = say[:number].sum(0).tolist()
+        said = [
+            Opinion(opinion.classes, opinion.probabilities[skip : skip + int(has)])
+            for opinion, skip, has in zip(opinions, earlier, say[number], strict=True)
+        ]
+
+        def loss(z: torch.Tensor) -> torch.Tensor:
+            return divergences(z.softmax(0)[None], general[one], said, say[one]).sum()
+
+        solved = minimize(
+            lambda z: loss(torch.from_numpy(z)).item(),
+            np.zeros(general.shape[1]),
+            jac=lambda z: jacobian(loss, torch.from_numpy(z)).numpy(),
+            hess=lambda z: hessian(loss, torch.from_numpy(z)).numpy(),
+            method="trust-exact",
+            options={"gtol": 1e-10, "maxiter": 1000},
+        )
+        return torch.from_numpy(solved.x).softmax(0)
+
+    return torch.stack([found(number) for number in range(len(general))])
 
 
 def random_case(sets: list[list[int]], classes: int, examples: int, sharpness: float, seed: int, share=1.0):
@@ -65,11 +81,12 @@ def random_case(sets: list[list[int]], classes: int, examples: int, sharpness: f
 @pytest.mark.parametrize("sets", [[[0, 1, 2], [4, 5], [7]], [[0, 1, 2], [2, 3, 4], [0, 4, 9]], [[3]], []])
 @settings(max_examples=5, deadline=None)
 @given(sharpness=st.floats(0.1, 3), seed=st.integers(0, 1000))
+@example(sharpness=3.0, seed=1)
 def test_combined_distribution_is_the_minimum(sets: list[list[int]], sharpness: float, seed: int) -> None:
     general, opinions, say = random_case(sets, 10, 6, sharpness, seed, share=0.7)
     found = combine(general, opinions, say, tolerance=1e-8)
     wanted = by_descent(general, opinions, say)
-    torch.testing.assert_close(found.probabilities.double(), wanted, atol=2e-5, rtol=0)
+    torch.testing.assert_close(found.probabilities.double(), wanted, atol=2e-6, rtol=0)
     missed = divergences(found.probabilities.double(), general, opinions, say) - divergences(
         wanted, general, opinions, say
     )
