@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -88,3 +90,20 @@ def test_what_cannot_be_is_told(prepared, tmp_path, scheduler):
     ):
         with pytest.raises(UserError, match=message):
             train.main(config(prepared, tmp_path / "networks", **flags))
+
+
+def test_one_machine_needs_no_dask(prepared, tmp_path, monkeypatch):
+    """Neither the process nor those that it starts; and who asks for a cluster is told what to install."""
+    (tmp_path / "hidden").mkdir()
+    for name in ("dask", "distributed"):
+        (tmp_path / "hidden" / f"{name}.py").write_text("raise ModuleNotFoundError(__name__)")
+        monkeypatch.setitem(sys.modules, name, None)
+    flags = (
+        f"--features {prepared.features} --cuts {prepared.senones} --out {tmp_path / 'networks'} --seeds 0 1 --jobs 2"
+    )
+    command = [sys.executable, "-m", "asr_kd.train", *flags.split(), "--preset", "tiny", "--epochs", "1"]
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path / 'hidden'}:{Path(train.__file__).parents[1]}"}
+    subprocess.run(command, env=environment, check=True)
+    assert len(list(tmp_path.glob("networks/seed-*/model.safetensors"))) == 2
+    with pytest.raises(UserError, match="needs Dask: pip install"):
+        connect("tcp://127.0.0.1:1")
