@@ -7,7 +7,7 @@ import yaml
 
 from asr_kd import train
 from asr_kd.decode.client import Searches
-from asr_kd.report.collect import Results, Row
+from asr_kd.report.collect import Compared, Results, Row
 from asr_kd.report.systems import System
 from asr_kd.storage import UserError, write_json
 from asr_kd.study.plan import Names, Study, read_study
@@ -160,14 +160,27 @@ def test_what_is_done_takes_no_time(tmp_path):
 
 
 def test_grids_have_means_over_seeds(tmp_path):
+    students = ("student-1-16", "student-1-32", "student-2-16", "student-2-32")
     rows = [
         Row(name, name, "student", accuracy={"test": {"all": {0: mean - 1, 1: mean + 1}}})
-        for name, mean in (("student-1-32", 40.0), ("student-2-32", 42.0))
+        for name, mean in zip(students, (39.0, 40.0, 41.0, 42.0), strict=True)
     ]
-    views = Views(read(tmp_path), Results(rows, [], [], ["test"], "", "", {}), [], lambda some: [])
-    (grid,) = views.sections()
-    assert grid.table.rows == [["1", "40.00 ± 1.41"], ["2", "42.00 ± 1.41"]]
-    assert values(rows[0], "wer/test") == {} and values(rows[0], "accuracy/test") == {0: 39.0, 1: 41.0}
+    against = Compared(students[1], students[0], "test", None, 50.0, 51.0, -1.0, -2.0, 0.0, 0.9, 0.04)
+    system = {**SMALL["systems"][2], "each": {"T": [1, 2], "w": [16, 32]}, "runs": "exp/teachers:0"}
+    study = read(tmp_path, {"systems": [system]})
+    views = Views(study, Results(rows, [against], [], ["test"], "", "", {}), [], lambda some: [])
+    grid, compared = views.sections()
+    assert grid.table.rows == [["1", "39.00 ± 1.41", "40.00 ± 1.41"], ["2", "41.00 ± 1.41", "42.00 ± 1.41"]]
+    assert compared.table.rows[0][:2] == [students[1], students[0]]
+    assert values(rows[0], "wer/test") == {} and values(rows[0], "accuracy/test") == {0: 38.0, 1: 40.0}
+
+    drawing = next(views.drawings())
+    (axes,) = drawing.figure.axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["16", "32"]
+    assert [line.get_ydata().tolist() for line in axes.lines if list(line.get_xdata()) == [0, 1]] == [
+        [39, 40],
+        [41, 42],
+    ]
 
 
 def test_roles_are_a_figure_of_every_system(tmp_path):

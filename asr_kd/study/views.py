@@ -48,7 +48,9 @@ class Views:
         in_grids = {view["group"] for view in study.views if view.get("show") == "grid"}
         hidden = {system.name for system in study.systems if system.group in in_grids}
         self.rows = {row.name: row for row in results.rows}
+        self.comparisons = replace(results, comparisons=[c for c in results.comparisons if c.seed is None])
         self.results = replace(results, rows=[row for row in results.rows if row.name not in hidden])
+        self.colours = colours_of([system for system in systems if system.name not in hidden])
 
     def sections(self) -> Iterator[Section]:
         """Table 1, the grids, and paired comparisons."""
@@ -57,12 +59,11 @@ class Views:
         for view in self.study.views:
             if view.get("show") == "grid":
                 yield self._grid(view)
-        if self.results.comparisons:
-            together = replace(self.results, comparisons=[c for c in self.results.comparisons if c.seed is None])
-            yield Section("Paired comparisons", tables.COMPARISON_NOTES, tables.compared(together))
+        if self.comparisons.comparisons:
+            yield Section("Paired comparisons", tables.COMPARISON_NOTES, tables.compared(self.comparisons))
 
     def drawings(self) -> Iterator[Drawing]:
-        """Lines and curves that the study asks for, and its table as pictures."""
+        """Grids, lines and curves that the study asks for, and its table as pictures."""
         for number, view in enumerate(self.study.views):
             if view.get("show") == "lines":
                 yield self._lines(f"lines-{number}", view)
@@ -71,9 +72,11 @@ class Views:
             elif view.get("show") == "epochs":
                 shown = [system for system in self.systems if self._group(system.name) in view["groups"]]
                 yield from curve_drawings(self.curves(shown), colours_of(shown))
-            elif view.get("show") != "grid":
+            elif view.get("show") == "grid":
+                yield self._grid_lines(f"grid-{number}", view)
+            else:
                 raise UserError(f"there is no view {view!r}: show one of grid, lines, roles, epochs")
-        yield from table_drawings(self.results, colours_of(self.systems))
+        yield from table_drawings(self.results, self.colours)
 
     def _group(self, name: str) -> str:
         return next(system.group for system in self.study.systems if system.name == name)
@@ -86,12 +89,28 @@ class Views:
 
     def _grid(self, view: Mapping[str, Any]) -> Section:
         """Rows and columns by two variables of ``each``; means over seeds ± their standard deviation."""
-        found = self._of_group(view["group"])
-        down, across = (list(dict.fromkeys(s.at[view[key]] for s, _ in found)) for key in ("rows", "columns"))
-        cells = {(s.at[view["rows"]], s.at[view["columns"]]): values(row, view["y"]) for s, row in found}
+        down, across, cells = self._cells(view)
         header = [f"{view['rows']} ↓, {view['columns']} →", *map(str, across)]
         rows = [[str(d), *(tables.spread(cells.get((d, a), {})) for a in across)] for d in down]
         return Section(view["title"], _unit(view["y"]), tables.Table(header, rows))
+
+    def _grid_lines(self, name: str, view: Mapping[str, Any]) -> Drawing:
+        """A line a row of the grid, over its columns."""
+        down, across, cells = self._cells(view)
+        lines = []
+        for place, d in enumerate(down):
+            at = [x for x, a in enumerate(across) if cells.get((d, a))]
+            seeds = [list(cells[d, across[x]].values()) for x in at]
+            lines.append(Spread(at, seeds, SERIES[place % len(SERIES)], f"{view['rows']} = {d}"))
+        title, names = view["title"], [str(a) for a in across]
+        figure = spread_plot(lines, title, view["columns"], _unit(view["y"]), names=names)
+        return Drawing(name, view.get("caption", SPREAD), figure)
+
+    def _cells(self, view: Mapping[str, Any]) -> tuple[list[Any], list[Any], dict[tuple[Any, Any], dict[int, float]]]:
+        """Values of the rows' variable, of the columns', and what was measured there by seed."""
+        found = self._of_group(view["group"])
+        down, across = (list(dict.fromkeys(s.at[view[key]] for s, _ in found)) for key in ("rows", "columns"))
+        return down, across, {(s.at[view["rows"]], s.at[view["columns"]]): values(row, view["y"]) for s, row in found}
 
     def _lines(self, name: str, view: Mapping[str, Any]) -> Drawing:
         lines = []
@@ -109,13 +128,12 @@ class Views:
 
     def _roles(self, name: str, view: Mapping[str, Any]) -> Drawing:
         """A line a system, over roles of which the same thing was measured."""
-        colours = colours_of(self.systems)
         lines = []
         for row in self.results.rows:
             found = [values(row, f"{view['y']}/{role}") for role in view["roles"].values()]
             if all(found):
                 seeds = [list(at.values()) for at in found]
-                lines.append(Spread(range(len(found)), seeds, colours[row.name], row.label))
+                lines.append(Spread(range(len(found)), seeds, self.colours[row.name], row.label))
         names = list(view["roles"])
         figure = spread_plot(lines, view["title"], view.get("x_unit", ""), UNITS[view["y"]], names=names)
         return Drawing(name, view.get("caption", SPREAD), figure)
