@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
 
 import numpy as np
@@ -26,7 +27,9 @@ from asr_kd import __version__
 
 MARK = "stage.json"
 #: Settings that change how a stage runs but not what it makes.
-COSMETIC = frozenset({"out", "jobs", "scheduler", "resources", "device", "split", "progress"})
+COSMETIC = frozenset({"out", "jobs", "scheduler", "resources", "device", "split", "progress"}) | {
+    *("k2_python", "in_process", "cache", "batch", "files"),  # of decoding
+}
 
 
 class UserError(Exception):
@@ -148,36 +151,75 @@ class Stage:
         out: the folder that the stage fills; nothing else may write there.
         settings: the stage's dataclass (or mapping); paths and fields in ``COSMETIC`` do not count.
         inputs: files and folders that it reads; each counts by ``path_fingerprint``, not by its name.
+        instead: settings of this folder that replace those, as the one seed of a network.
     """
 
-    def __init__(self, name: str, out: Path, settings: Any, inputs: Sequence[Path | str] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        out: Path,
+        settings: Any,
+        inputs: Sequence[Path | str] = (),
+        instead: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         self.name, self.out = name, Path(out)
-        values = dataclasses.asdict(settings) if dataclasses.is_dataclass(settings) else dict(settings)  # type: ignore[arg-type]
+        self.defaults: dict[str, Any] = {}
+        if dataclasses.is_dataclass(settings) and not isinstance(settings, type):
+            self.defaults = {f.name: f.default for f in dataclasses.fields(settings)}
+            settings = dataclasses.asdict(settings)
         # Where an input lies does not matter, only what it is: moved or copied folders stay valid.
+        values = {**settings, **instead}
         self.settings = {k: v for k, v in values.items() if k not in COSMETIC and not _is_path(v)}
-        self.fingerprint = fingerprint(name, __version__, self.settings, [path_fingerprint(p) for p in inputs])
+        self.inputs = [path_fingerprint(path) for path in inputs]
+        self.fingerprint = self._fingerprint(self.settings)
         self._started = time.time()
+
+    def _fingerprint(self, settings: Mapping[str, Any]) -> str:
+        return fingerprint(self.name, __version__, settings, self.inputs)
 
     def begin(self) -> bool:
         """Prepare the folder; False when it already holds the finished result of the same inputs.
 
         What an interrupted run of the same inputs left is kept, so the stage can resume from it; what
-        other inputs made is removed.
+        other inputs or settings made is removed, and a line says so.  Settings that asr_kd had not yet when the folder
+        was made count as having been at their defaults.
 
         Raises:
             UserError: the folder holds files that no stage made.
         """
         mark = read_json(self.out / MARK) if (self.out / MARK).is_file() else None
-        if mark and mark["fingerprint"] == self.fingerprint:
+        if mark and mark["fingerprint"] == self._fingerprint(known := self._known_to(mark)):
+            self.settings, self.fingerprint = known, mark["fingerprint"]
             if mark["status"] == "done":
                 print(f"{self.name}: up to date ({self.out})", flush=True)
                 return False
         elif self.out.is_dir() and any(self.out.iterdir()):
             if mark is None:
                 raise UserError(f"{self.out} holds files that are not asr_kd's: choose an empty folder for --out")
+            print(f"{self.name}: {self.out} is of {self._difference(mark)}: made anew", flush=True)
             shutil.rmtree(self.out)
         self._write("running", {})
         return True
+
+    def _known_to(self, mark: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings without those that the mark does not have and that are at their defaults."""
+        return {
+            key: value
+            for key, value in self.settings.items()
+            if key in mark["settings"] or self.defaults.get(key, dataclasses.MISSING) != value
+        }
+
+    def _difference(self, mark: Mapping[str, Any]) -> str:
+        """Why what is there cannot be used."""
+        now = json.loads(json.dumps(self._known_to(mark), default=_plain))
+        names = sorted(now.keys() | mark["settings"].keys())
+        before, after = ([values.get(name) for name in names] for values in (mark["settings"], now))
+        changed = [
+            f"{name.replace('_', ' ')} {old}, not {new}"
+            for name, old, new in zip(names, before, after, strict=True)
+            if old != new
+        ]
+        return f"other settings ({'; '.join(changed)})" if changed else "other inputs, or another version of asr_kd"
 
     def finish(self, **figures: Any) -> None:
         """Mark the folder as complete; ``figures`` (counts, seconds, …) are kept for the report."""

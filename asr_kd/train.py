@@ -97,8 +97,8 @@ def main(*configs: Config) -> None:
         inputs += [path for path in (config.start_from, config.soft_targets) if path is not None]
         inputs += config.teachers
         for seed in config.seeds:
-            settings = {**vars(config), "seeds": seed}
-            stages.append((Stage("train", config.out / f"seed-{seed}", settings, inputs), (config, seed)))
+            stage = Stage("train", config.out / f"seed-{seed}", config, inputs, {"seeds": seed})
+            stages.append((stage, (config, seed)))
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         _together(stages)
         return

@@ -59,6 +59,36 @@ def test_changed_input_redoes_and_interrupted_stage_resumes(tmp_path):
     assert not (first.out / "part").exists()
 
 
+def test_settings_that_are_new_have_had_their_defaults(tmp_path):
+    """A newer asr_kd, with more flags, does not make everything anew."""
+    (tmp_path / "source.txt").write_text("one")
+    before = Stage("test", tmp_path / "out", {"size": 3}, [tmp_path / "source.txt"])
+    assert before.begin()
+    before.finish()
+    assert stage(tmp_path, rate=2.0).begin(), "the flag is new, its value is not the default"
+    assert stage(tmp_path).begin()
+
+    assert before.begin()
+    now = stage(tmp_path)
+    assert now.begin(), "it was interrupted"
+    now.finish()
+    assert not stage(tmp_path).begin()
+    assert not before.begin()
+    assert now.fingerprint == before.fingerprint, "what was made from it stays valid"
+
+
+def test_what_is_removed_is_told(tmp_path, capsys):
+    (tmp_path / "source.txt").write_text("one")
+    stage(tmp_path).begin()
+    assert capsys.readouterr().out == ""
+    stage(tmp_path, size=4, rate=2.0).begin()
+    said = f"test: {tmp_path / 'out'} is of other settings (rate 1.0, not 2.0; size 3, not 4): made anew\n"
+    assert capsys.readouterr().out == said
+    (tmp_path / "source.txt").write_text("two")
+    stage(tmp_path, size=4, rate=2.0).begin()
+    assert "is of other inputs, or another version of asr_kd: made anew" in capsys.readouterr().out
+
+
 def test_foreign_folder_is_refused(tmp_path):
     (tmp_path / "source.txt").write_text("one")
     (tmp_path / "out").mkdir()

@@ -9,7 +9,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from tyro.conf import Positional
 
@@ -101,10 +101,6 @@ class Config(Workers):
             raise UserError("--tune-on finds values and --tuned gives them: leave one of them out")
 
 
-#: Flags that change how the work is done but not what comes out.
-_COSMETIC = {"k2_python", "in_process", "cache", "batch", "files"}
-
-
 def main(*configs: Config, searches: Searches | None = None) -> None:
     """Do all ``configs``, one after the other.
 
@@ -125,9 +121,8 @@ def main(*configs: Config, searches: Searches | None = None) -> None:
 def _roles(config: Config, searches: Searches) -> None:
     if config.out is None:
         raise UserError("--out DIR is missing (or name audio files to print their words)")
-    settings: dict[str, Any] = {key: value for key, value in dataclasses.asdict(config).items() if key not in _COSMETIC}
     optional = [path for path in (config.cuts, config.tuned) if path is not None] + _specialists(config)
-    stage = Stage("decode", config.out, settings, [*config.model, config.graph, config.features, *optional])
+    stage = Stage("decode", config.out, config, [*config.model, config.graph, config.features, *optional])
     if not stage.begin():
         return
     from asr_kd.decode.output import Words

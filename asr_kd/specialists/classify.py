@@ -52,7 +52,7 @@ def main(config: Config) -> None:
         raise UserError("--epochs, --batch-size, --layers and --width must be positive: correct the flag")
     inputs = [config.images, *(path for path in (config.start_from, config.soft_targets) if path is not None)]
     stages = [
-        (Stage("classify", config.out / f"seed-{seed}", {**vars(config), "seeds": seed}, inputs), (config, seed))
+        (Stage("classify", config.out / f"seed-{seed}", config, inputs, {"seeds": seed}), (config, seed))
         for seed in config.seeds
     ]
     todo = [item for item in stages if item[0].begin()]

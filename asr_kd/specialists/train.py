@@ -53,7 +53,7 @@ def main(config: Config) -> None:
     inputs = [*config.folders, config.clusters]
     stages = []
     for number, classes in enumerate(groups):
-        stage = Stage("specialist", wanted[number], {**vars(config), "classes": classes}, inputs)
+        stage = Stage("specialist", wanted[number], config, inputs, {"classes": classes})
         stages.append((stage, (config, number, classes)))
     todo = [item for item in stages if item[0].begin()]
     if not todo:
