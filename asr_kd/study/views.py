@@ -103,7 +103,7 @@ class Views:
             seeds = [list(cells[d, across[x]].values()) for x in at]
             lines.append(Spread(at, seeds, SERIES[place % len(SERIES)], f"{view['rows']} = {d}"))
         title, names = view["title"], [str(a) for a in across]
-        figure = spread_plot(lines, title, view["columns"], _unit(view["y"]), names=names)
+        figure = spread_plot(lines, title, view.get("x_unit", view["columns"]), _unit(view["y"]), names=names)
         return Drawing(name, view.get("caption", SPREAD), figure)
 
     def _cells(self, view: Mapping[str, Any]) -> tuple[list[Any], list[Any], dict[tuple[Any, Any], dict[int, float]]]:
