@@ -47,7 +47,7 @@ class Config:
     systems: int = 3
     """Networks and ensembles that decode the test set."""
     real_time_factor: float = 0.08
-    """Of scoring and search on one core; the default was measured with a graph of 1.7 million arcs, beam 15."""
+    """Of scoring and search on one core, as reports tell it; default: of a graph with 1.7 million arcs, beam 15."""
     cores: int = 0
     """Cores at work, on one or more machines; 0: this machine's."""
     gpus: int = 0

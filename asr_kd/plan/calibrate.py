@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from asr_kd.losses import average_distributions
 from asr_kd.models import AcousticModel, Shape, device_and_dtype, ensemble_logits, parameters_of
@@ -73,7 +74,8 @@ def measure(teacher: Shape, student: Shape, teachers: int, device: str = "cpu") 
         with progress(parts.items(), "measuring", unit="part") as bar:
             for title, part in bar:
                 bar.set_postfix_str(title)
-                with _silence():
+                # One core: threads of NumPy's BLAS, which torch's setting does not reach, would take the others.
+                with _silence(), threadpool_limits(1):
                     found |= part()
     finally:
         torch.set_num_threads(threads)
