@@ -73,6 +73,7 @@ def test_study_runs_every_stage_it_may_call(experiment):
     assert not results["not_run"]
     assert {row["name"]: bool(row["words"]) for row in results["rows"]}["half"]
     assert {path.stem for path in (report / "figures").glob("*.png")} >= {
+        "small_study-grid-0",
         "small_study-lines-1",
         "small_study-dev-accuracy",
     }

@@ -24,7 +24,7 @@ import tyro
 from asr_kd.corpora.manifests import jsonl_writer, read_jsonl
 from asr_kd.shar import Config as SharConfig
 from asr_kd.shar import main as write_shards
-from asr_kd.storage import copy_file
+from asr_kd.storage import MARK, Stage, copy_file
 
 FRAMES_AN_HOUR = 360_000
 
@@ -63,9 +63,10 @@ def main(config: Config) -> None:
 
 def repeat(cuts: Path, out: Path, hours: float) -> int:
     """A folder as ``cuts`` with so much training speech; returns its utterances."""
-    out.mkdir()
+    stage = Stage("repeat", out, {"hours": hours}, [cuts])
+    stage.begin()
     for path in cuts.iterdir():
-        if path.is_file() and path.name not in ("stage.json", "cuts_train.jsonl.gz"):
+        if path.is_file() and path.name not in (MARK, "cuts_train.jsonl.gz"):
             copy_file(path, out / path.name)
     frames = count = 0
     with jsonl_writer(out / "cuts_train.jsonl.gz") as add:
@@ -73,8 +74,9 @@ def repeat(cuts: Path, out: Path, hours: float) -> int:
             add(cut)
             count, frames = count + 1, frames + cut["features"]["num_frames"]
             if frames >= hours * FRAMES_AN_HOUR:
-                return count
-    raise AssertionError("unreachable")
+                break
+    stage.finish()
+    return count
 
 
 def _again(manifest: Path) -> Iterator[dict[str, Any]]:
