@@ -331,8 +331,16 @@ def ensemble_logits(models: Sequence[AcousticModel], features: np.ndarray) -> li
     frames = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32)).to(models[0].output.weight)
     contexts = {(model.shape.left, model.shape.right) for model in models}
     # Copied out once for all networks of the same context: each would do so by itself.
-    windows = {context: context_windows(frames, *context).contiguous() for context in contexts}
-    return [model(windows[model.shape.left, model.shape.right]) for model in models]
+    windows = {context: _rounded_up(context_windows(frames, *context)) for context in contexts}
+    return [model(windows[model.shape.left, model.shape.right])[: len(frames)] for model in models]
+
+
+def _rounded_up(rows: Tensor, multiple: int = 32) -> Tensor:
+    """With rows of zeros at the end: oneDNN prepares products anew for every number of rows, and keeps a thousand such
+    preparations in memory."""
+    found = rows.new_zeros(-(-len(rows) // multiple) * multiple, rows.shape[1])
+    found[: len(rows)] = rows
+    return found
 
 
 def posteriors(

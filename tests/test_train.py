@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from training import config, store_config
 
-from asr_kd.models import AcousticModel, MaskPool, Shape, load_model
+from asr_kd.models import AcousticModel, MaskPool, Shape, context_windows, ensemble_logits, load_model
 from asr_kd.soft_targets import __main__ as soft_targets_stage
 from asr_kd.storage import UserError, read_json, stage_figures, write_json
 from asr_kd.trainer import Trainer
@@ -19,6 +19,20 @@ def test_teachers_learn_and_differ(teachers):
     first, second = (load_file(teachers / f"seed-{seed}" / "model.safetensors") for seed in (0, 1))
     assert any((first[name] != second[name]).any() for name in first)
     assert any((teachers / "seed-0" / "tensorboard").iterdir())
+
+
+@pytest.mark.parametrize("frames", [1, 31, 32, 33, 100])
+def test_an_ensemble_scores_utterances_of_any_length(frames):
+    torch.manual_seed(frames)
+    models = [AcousticModel(Shape(2, 16, 6, left, right=2)).eval() for left in (1, 3)]
+    for model in models:
+        torch.nn.init.normal_(model.output.weight)
+    features = torch.randn(frames, models[0].shape.feature_dim)
+    found = ensemble_logits(models, features.numpy())
+    for model, logits in zip(models, found, strict=True):
+        expected = model(context_windows(features, model.shape.left, model.shape.right))
+        torch.testing.assert_close(logits, expected)
+        assert logits.shape == (frames, 6)
 
 
 def test_killed_training_resumes_to_the_same_weights(prepared, tmp_path):
