@@ -65,6 +65,7 @@ def test_the_table(tmp_path, capsys, monkeypatch, inline) -> None:
     monkeypatch.setattr(calibrate, "MINUTES", 0.5)
     monkeypatch.setattr(calibrate, "LEAVES", 40)
     monkeypatch.setattr(calibrate, "LEAST", 0.05)
+    monkeypatch.setattr(calibrate, "MOST_CORES", 1)
     config = Config(
         hours=1, senones=50, preset="tiny", teachers=2, rates=tmp_path / "rates.json", out=tmp_path / "plan.json"
     )
@@ -78,7 +79,7 @@ def test_the_table(tmp_path, capsys, monkeypatch, inline) -> None:
     main(config)
     assert capsys.readouterr().out.splitlines()[-9:] == first, "the second time rates are read"
     for flags, message in (
-        ({"senones": 60}, "rates of other networks"),
+        ({"senones": 60}, "rates of other networks or batches"),
         ({"hours": 0}, "must be positive"),
         ({"gpus": 8}, "give --gpu-tflops"),
     ):

@@ -38,7 +38,7 @@ class Config:
     """Networks distilled from it."""
     epochs: int = 2
     """Passes over the training frames."""
-    batch_size: int = 1024
+    batch_size: int = 512
     """Frames a batch."""
     pool_frames: int = 2_000_000
     """Frames held in memory for shuffling."""
@@ -103,13 +103,13 @@ def main(config: Config) -> None:
 def _rates(config: Config, teacher: Shape, student: Shape) -> Rates:
     from asr_kd.plan.calibrate import Rates, measure
 
-    about = {"teacher": vars(teacher), "student": vars(student), "teachers": config.teachers}
+    about = {"teacher": vars(teacher), "student": vars(student), "batch_size": config.batch_size}
     if config.rates is not None and config.rates.is_file():
         known = read_json(config.rates)
         if known["about"] != about:
-            raise UserError(f"{config.rates} has the rates of other networks: name another file")
+            raise UserError(f"{config.rates} has the rates of other networks or batches: name another file")
         return Rates(**known["rates"])
-    found = measure(teacher, student, config.teachers)
+    found = measure(teacher, student, config.batch_size)
     if config.rates is not None:
         write_json(config.rates, {"about": about, "rates": found})
     return found
@@ -124,7 +124,7 @@ def _gpu_speed(config: Config, teacher: Shape) -> float:
         raise UserError("there is no GPU here to measure: give --gpu-tflops")
     from asr_kd.plan.calibrate import operations, update_seconds
 
-    return operations(teacher) / update_seconds(teacher, "cuda", soft=True)
+    return operations(teacher) / update_seconds(teacher, "cuda", config.batch_size, soft=True)
 
 
 def _parameters(shape: Shape) -> str:

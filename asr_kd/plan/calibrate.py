@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
+import functools
 import os
 import subprocess
 import sys
@@ -15,16 +17,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from threadpoolctl import threadpool_limits
 
 from asr_kd.losses import average_distributions
 from asr_kd.models import AcousticModel, Shape, device_and_dtype, ensemble_logits, parameters_of
-from asr_kd.parallel import progress
+from asr_kd.parallel import Workers, cpu_count, run_all
 
-#: Frames of a measured batch, seconds that a measurement takes at least.
-FRAMES, LEAST = 1024, 1.0
+#: Frames of a measured batch at most (larger ones take hardly less a frame), and of an utterance.
+MOST_FRAMES, UTTERANCE = 1024, 400
+#: Seconds that a measurement takes at least.
+LEAST = 1.0
+#: Standard deviation of a trained network's logits, about.
+SPREAD = 3.0
 #: Of speech that GMMs are trained on, and their senones: with ten Gaussians each, as in a larger corpus.
 MINUTES, LEAVES = 5.0, 600
+#: Measured at the same time, each with a GB of memory.
+MOST_CORES = 16
 #: Frames held in memory while loading is measured: few, so that all are read from the disk.
 POOL = 20_000
 
@@ -41,7 +48,7 @@ class Rates:
         update: a training frame of the network asked for: windows, forward, loss, backward, optimiser.
         student: the same for the student.
         forward: a frame through one network asked for.
-        targets: averaging and keeping a frame's soft target.
+        targets: averaging distributions and keeping a frame's soft target.
         start: a process that computes and reads corpora, until it can begin; every stage waits for two.
     """
 
@@ -56,30 +63,30 @@ class Rates:
     start: float
 
 
-def measure(teacher: Shape, student: Shape, teachers: int, device: str = "cpu") -> Rates:
-    """Measure everything, in one to two minutes (GMMs on a small corpus most of it)."""
-    parts: dict[str, Callable[[], dict[str, float]]] = {
-        "speech": _speech,
-        "teachers": lambda: {
-            "update": update_seconds(teacher, device, soft=False), "forward": _forward(teacher, device),
-            "targets": _targets(teacher.num_pdfs, teachers),
-        },
-        "students": lambda: {"student": update_seconds(student, device, soft=True)},
-        "processes": lambda: {"start": _start()},
-    }  # fmt: skip
-    found: dict[str, float] = {}
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with progress(parts.items(), "measuring", unit="part") as bar:
-            for title, part in bar:
-                bar.set_postfix_str(title)
-                # One core: threads of NumPy's BLAS, which torch's setting does not reach, would take the others.
-                with _silence(), threadpool_limits(1):
-                    found |= part()
-    finally:
-        torch.set_num_threads(threads)
-    return Rates(**found)
+def measure(teacher: Shape, student: Shape, batch: int) -> Rates:
+    """Measure everything in about two minutes (GMMs on a small corpus most of it), on all cores at the same time, as
+    stages use them: where all compute, each is slower than one that computes alone."""
+    cores = min(cpu_count(), MOST_CORES)
+    found: dict[str, list[float]] = collections.defaultdict(list)
+    with tempfile.TemporaryDirectory() as name, Workers(jobs=cores).executor() as executor:
+        root = Path(name)
+        with _silence():
+            _corpus(root)
+        parts: list[Callable[[], dict[str, float]]] = [
+            *(functools.partial(_speech, root, root / f"core-{core}") for core in range(cores)),
+            *cores * [functools.partial(_networks, teacher, student, batch)],
+            *cores * [_start],
+        ]
+        for _, figures in run_all(executor, _measured, parts, "measuring", "part"):
+            for rate, seconds in figures.items():
+                found[rate].append(seconds)
+    return Rates(**{rate: float(np.mean(seconds)) for rate, seconds in found.items()})
+
+
+def _measured(part: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """In a worker."""
+    with _silence():
+        return part()
 
 
 @contextlib.contextmanager
@@ -123,51 +130,78 @@ def _seconds(function: Callable[[], object], device: str = "cpu") -> float:
     return float(np.median(times))
 
 
-def _start() -> float:
-    return _seconds(lambda: subprocess.run([sys.executable, "-c", "import lhotse, torch"], check=True))
+def _start() -> dict[str, float]:
+    return {
+        "start": _seconds(
+            lambda: subprocess.run([sys.executable, "-c", "import asr_kd.feature_extraction"], check=True)
+        )
+    }
 
 
-def update_seconds(shape: Shape, device: str, soft: bool) -> float:
+def _networks(teacher: Shape, student: Shape, batch: int) -> dict[str, float]:
+    return {
+        "update": update_seconds(teacher, "cpu", batch, soft=False),
+        "student": update_seconds(student, "cpu", batch, soft=True),
+        **_targets(teacher),
+    }
+
+
+def update_seconds(shape: Shape, device: str, batch: int, soft: bool) -> float:
     """Of a frame: its window read from a pool of noise, and its share of an update."""
     from asr_kd.frames import Batch, read_windows
     from asr_kd.step import Step
 
+    frames = min(batch, MOST_FRAMES) if device == "cpu" else batch
     _, dtype = device_and_dtype(device, "auto")
     model = AcousticModel(shape).to(device).train()
     step = Step(model, 1.0, 0.5, dtype, 0.01)
     pool = torch.randn(100_000 + shape.window, shape.feature_dim).to(device, dtype)
     windows = read_windows(pool, shape.window)
-    labels = torch.randint(shape.num_pdfs, (FRAMES,)).to(device)
-    targets = torch.randn(FRAMES, shape.num_pdfs).softmax(-1).to(device) if soft else None
+    labels = torch.randint(shape.num_pdfs, (frames,)).to(device)
+    targets = torch.randn(frames, shape.num_pdfs).softmax(-1).to(device) if soft else None
     draw = np.random.default_rng(0)
 
     def update() -> None:
-        batch = windows(draw.integers(100_000, size=FRAMES))
-        step(Batch(batch, labels, targets), 1e-3)
+        chosen = windows(draw.integers(100_000, size=frames))
+        step(Batch(chosen, labels, targets), 1e-3)
 
-    return _seconds(update, device) / FRAMES
-
-
-def _forward(shape: Shape, device: str) -> float:
-    _, dtype = device_and_dtype(device, "auto")
-    model = AcousticModel(shape).products_in(dtype).to(device).eval()
-    features = np.random.default_rng(0).normal(size=(FRAMES, shape.feature_dim))
-    return _seconds(lambda: ensemble_logits([model], features), device) / FRAMES
+    return _seconds(update, device) / frames
 
 
-def _targets(num_pdfs: int, teachers: int) -> float:
+def _targets(shape: Shape) -> dict[str, float]:
+    """A frame's forward pass, and what its soft target takes beside those of two networks."""
     from asr_kd.soft_targets.rows import TargetRows
 
-    logits = [3 * torch.randn(FRAMES, num_pdfs) for _ in range(teachers)]
+    _, dtype = device_and_dtype("cpu", "auto")
+    models = [AcousticModel(shape).products_in(dtype).eval() for _ in range(2)]
+    features = np.random.default_rng(0).normal(size=(UTTERANCE, shape.feature_dim))
+    for model in models:  # as if they had been trained: they begin with a last layer of zeros
+        torch.nn.init.normal_(model.output.weight)
+        model.output.weight.data *= SPREAD / ensemble_logits([model], features)[0].std()
     generator = torch.Generator().manual_seed(0)
-    return _seconds(lambda: TargetRows.thin(average_distributions(logits), 0.02, generator)) / FRAMES
+
+    def target() -> TargetRows:
+        average = average_distributions(ensemble_logits(models, features), mean="geometric")  # the dearer one
+        return TargetRows.thin(average, 0.02, generator)
+
+    forward = _seconds(lambda: ensemble_logits(models, features)) / UTTERANCE / len(models)
+    return {"forward": forward, "targets": max(0.0, _seconds(target) / UTTERANCE - len(models) * forward)}
 
 
-def _speech() -> dict[str, float]:
-    """A frame's features, alignment, GMM training and loading, on minutes of the embedded corpus, in this process; GMMs
-    are trained on the speech as it is, its copies at other speeds are aligned alone."""
+def _corpus(root: Path) -> None:
+    """Minutes of the embedded corpus."""
     from asr_kd.corpora.__main__ import Config as CorporaConfig
     from asr_kd.corpora.__main__ import main as make_corpus
+    from asr_kd.lang.__main__ import Config as LangConfig
+    from asr_kd.lang.__main__ import main as make_lang
+
+    make_corpus(CorporaConfig(root / "data", train_minutes=MINUTES, dev_minutes=0.2, test_minutes=0.2))
+    make_lang(LangConfig(data=root / "data", out=root / "lang"))
+
+
+def _speech(corpus: Path, out: Path) -> dict[str, float]:
+    """A frame's features, alignment, GMM training and loading, on that corpus, in this process; GMMs are trained on the
+    speech as it is, its copies at other speeds are aligned alone."""
     from asr_kd.feature_extraction import extract_corpus
     from asr_kd.features import Config as FeaturesConfig
     from asr_kd.features import Normaliser
@@ -177,8 +211,6 @@ def _speech() -> dict[str, float]:
     from asr_kd.hmm.pipeline import is_perturbed, train_and_align
     from asr_kd.hmm.scores import GmmScorer
     from asr_kd.hmm.store import align_roles, load_cuts
-    from asr_kd.lang.__main__ import Config as LangConfig
-    from asr_kd.lang.__main__ import main as make_lang
 
     class Here(HmmConfig):
         """Jobs in this process: what it takes to start others does not count."""
@@ -186,31 +218,28 @@ def _speech() -> dict[str, float]:
         def executor(self, tasks: int | None = None, resources: str = "") -> Executor:
             return ThreadPoolExecutor(1)
 
-    with tempfile.TemporaryDirectory() as name:
-        root = Path(name)
-        make_corpus(CorporaConfig(root / "data", train_minutes=MINUTES, dev_minutes=0.2, test_minutes=0.2))
-        make_lang(LangConfig(data=root / "data", out=root / "lang"))
-        with ThreadPoolExecutor(1) as here:
-            features = root / "features"
-            begun = time.perf_counter()
-            figures = extract_corpus(FeaturesConfig(root / "data", features, speed_perturb=(0.9, 1.1)), here)
-            frames = sum(role["frames"] for role in figures.values())
-            extracting = (time.perf_counter() - begun) / frames
-            settings = Here(features=features, lang=root / "lang", out=root / "gmm", leaves=LEAVES, min_leaf_frames=15)
-            begun = time.perf_counter()
-            pdfs = train_and_align(settings)["num_pdfs"]
-            training = time.perf_counter() - begun
-            source = ScoredAlignment(root / "gmm", root / "lang", GmmScorer(root / "gmm"))
-            begun = time.perf_counter()
-            align_roles(here, source, features, root / "again", pdfs)
-            aligning = time.perf_counter() - begun
-        spoken = sum(cut.num_frames for cut in load_cuts(features, "train") if not is_perturbed(cut))
-        loader = FrameLoader(
-            root / "again" / "cuts_train.jsonl.gz", Normaliser.load(features), pool_frames=POOL, batch_size=FRAMES,
-            dtype=torch.bfloat16,
-        )  # fmt: skip
-        loading = _seconds(lambda: sum(1 for _ in loader.pools(np.random.default_rng(0)))) / loader.frames
-        return {
-            "features": extracting, "alignment": aligning / frames, "gmm": (training - aligning) / spoken,
-            "loading": loading,
-        }  # fmt: skip
+    with ThreadPoolExecutor(1) as here:
+        features, again = out / "features", out / "again"
+        begun = time.perf_counter()
+        figures = extract_corpus(FeaturesConfig(corpus / "data", features, speed_perturb=(0.9, 1.1)), here)
+        frames = sum(role["frames"] for role in figures.values())
+        extracting = (time.perf_counter() - begun) / frames
+        lang = corpus / "lang"
+        settings = Here(features=features, lang=lang, out=out / "gmm", leaves=LEAVES, min_leaf_frames=15)
+        begun = time.perf_counter()
+        pdfs = train_and_align(settings)["num_pdfs"]
+        training = time.perf_counter() - begun
+        source = ScoredAlignment(settings.out, lang, GmmScorer(settings.out))
+        begun = time.perf_counter()
+        align_roles(here, source, features, again, pdfs)
+        aligning = time.perf_counter() - begun
+    spoken = sum(cut.num_frames for cut in load_cuts(features, "train") if not is_perturbed(cut))
+    loader = FrameLoader(
+        again / "cuts_train.jsonl.gz", Normaliser.load(features), pool_frames=POOL, batch_size=MOST_FRAMES,
+        dtype=torch.bfloat16,
+    )  # fmt: skip
+    loading = _seconds(lambda: sum(1 for _ in loader.pools(np.random.default_rng(0)))) / loader.frames
+    return {
+        "features": extracting, "alignment": aligning / frames, "gmm": (training - aligning) / spoken,
+        "loading": loading,
+    }  # fmt: skip

@@ -127,7 +127,7 @@ def _stages(job: Job, machines: Machines, rates: Rates) -> Iterator[Cost]:
     yield _training("teachers", job, machines, job.teacher, job.teachers, job.teacher_epochs, rates.update, rates, 0)
     kept = frames * (A_FRAME + A_CLASS * CLASSES)
     forward = 2 * parameters_of(job.teacher) * job.teachers * frames
-    compute = frames * (rates.forward * job.teachers + rates.targets) / machines.cores
+    compute = frames * (rates.loading + rates.forward * job.teachers + rates.targets) / machines.cores
     if machines.gpus:
         compute = forward / (machines.gpus * machines.gpu_speed)
     yield Cost(
