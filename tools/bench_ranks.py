@@ -2,12 +2,14 @@
 
     python tools/bench_ranks.py --features EXP/features --cuts EXP/gmm --out ranks.json
 
-Each trains the same batches of the same streams for an epoch; the first updates count like all others.
+Each trains the same batches of the same streams for an epoch; the first updates count like all others.  As many
+networks, one a process, that are trained at the same time show what these cores can give at most.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import subprocess
@@ -30,11 +32,11 @@ class Config:
     """Features folder."""
     cuts: Path
     """Folder with cuts that carry senones."""
-    processes: tuple[int, ...] = (1, 2)
-    """How many together; more than one share the frames, then the weights (--split)."""
+    processes: int = 2
+    """How many together: as many networks, then one network, its frames shared, then its weights (--split)."""
     presets: tuple[str, ...] = ("medium", "large", "paper")
     """Networks."""
-    batch: int = 1024
+    batches: tuple[int, ...] = (1024, 8192)
     """Frames a batch, of all processes."""
     out: Path | None = None
     """Also write the figures as JSON."""
@@ -42,46 +44,51 @@ class Config:
 
 def main(config: Config) -> None:
     rows = []
-    for preset in config.presets:
+    for preset, batch in itertools.product(config.presets, config.batches):
         single: float | None = None
-        for processes in config.processes:
-            for shared in ("frames", "weights") if processes > 1 else ("",):
-                figures = measure(config, preset, processes, shared == "weights")
-                single = single or figures["frames_per_second"]
-                rows.append(
-                    {
-                        "network": preset,
-                        "processes": processes,
-                        "share": shared or "–",
-                        "frames/s": figures["frames_per_second"],
-                        "times one": figures["frames_per_second"] / single,
-                        "dev frames right, %": figures["dev_accuracy"],
-                    }
-                )
+        for processes, share in ((1, "–"), *((config.processes, share) for share in ("nothing", "frames", "weights"))):
+            logs = measure(config, preset, batch, processes, share)
+            speed = sum(log["frames_per_second"] for log in logs)
+            single = single or speed
+            rows.append(
+                {
+                    "network": preset,
+                    "batch": batch,
+                    "processes": processes,
+                    "share": share,
+                    "frames/s": speed,
+                    "times one": speed / single,
+                    "dev frames right, %": logs[0]["dev_accuracy"],
+                }
+            )
     print(f"{bench.machine('cpu')}\n")
     print(bench.table(rows))
     bench.write(config.out, {"machine": bench.machine("cpu"), "rows": rows})
 
 
-def measure(config: Config, preset: str, processes: int, split: bool) -> dict[str, Any]:
-    """The log of one epoch."""
-    with tempfile.TemporaryDirectory() as folder:
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-        flags = {
-            "features": config.features, "cuts": config.cuts, "out": folder, "preset": preset, "epochs": 1,
-            "batch-size": config.batch, "streams": max(config.processes), "device": "cpu",
-        }  # fmt: skip
-        command = [sys.executable, *(launcher if processes > 1 else []), "-m", "asr_kd.train"]
-        command += [text for name, value in flags.items() for text in (f"--{name}", str(value))]
-        command += ["--split"] * split
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        cores = sorted(os.sched_getaffinity(0))[:processes]  # a network alone would take all of them as threads
-        subprocess.run(
-            command, env=environment, check=True, stdout=subprocess.DEVNULL,
-            preexec_fn=lambda: os.sched_setaffinity(0, cores),
-        )  # fmt: skip
-        lines = (Path(folder) / "seed-0" / "log.jsonl").read_text().splitlines()
-    return json.loads(lines[-1])
+def measure(config: Config, preset: str, batch: int, processes: int, share: str) -> list[dict[str, Any]]:
+    """The log of one epoch; where they share nothing, of each network."""
+    cores = sorted(os.sched_getaffinity(0))[:processes]  # a network alone would take all of them as threads
+    groups = [[core] for core in cores] if share == "nothing" else [cores]
+    with tempfile.TemporaryDirectory() as name:
+        folders = [Path(name) / str(number) for number in range(len(groups))]
+        running = []
+        for folder, group in zip(folders, groups, strict=True):
+            command = ["taskset", "--cpu-list", ",".join(map(str, group)), sys.executable]
+            if len(group) > 1:
+                command += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(len(group))]
+            flags = {
+                "features": config.features, "cuts": config.cuts, "out": folder, "preset": preset, "epochs": 1,
+                "batch-size": batch, "streams": config.processes, "device": "cpu",
+            }  # fmt: skip
+            command += ["-m", "asr_kd.train", *(text for n, value in flags.items() for text in (f"--{n}", str(value)))]
+            environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+            command += ["--split"] * (share == "weights")
+            running.append(subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL))
+        if any(process.wait() for process in running):
+            raise SystemExit("training failed: see above")
+        logs = [(folder / "seed-0" / "log.jsonl").read_text().splitlines()[-1] for folder in folders]
+    return [json.loads(log) for log in logs]
 
 
 if __name__ == "__main__":
