@@ -18,7 +18,7 @@ Preset = Literal["tiny", "quarter", "small", "medium", "large", "paper"]
 
 @dataclasses.dataclass
 class Config:
-    """Tell what a run would take, on this machine or on others; measures this one for about two minutes first."""
+    """Tell what a run would take, on this machine or on others; measures this one for a minute or two first."""
 
     hours: float
     """Training speech, hours."""

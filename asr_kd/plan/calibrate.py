@@ -64,7 +64,7 @@ class Rates:
 
 
 def measure(teacher: Shape, student: Shape, batch: int) -> Rates:
-    """Measure everything in about two minutes (GMMs on a small corpus most of it), on all cores at the same time, as
+    """Measure everything in one to two minutes (GMMs on a small corpus most of it), on all cores at the same time, as
     stages use them: where all compute, each is slower than one that computes alone."""
     cores = min(cpu_count(), MOST_CORES)
     found: dict[str, list[float]] = collections.defaultdict(list)
