@@ -81,8 +81,10 @@ class Step:
     def together(self, model: AcousticModel) -> Callable[[Tensor], Tensor]:
         """What makes logits of windows: of several processes each has the whole network and its share of the frames."""
         self.sharers = ranks.rank().size
-        # Statistics of batch norm are of all processes already.
-        return DistributedDataParallel(model, broadcast_buffers=False) if self.sharers > 1 else model
+        if self.sharers == 1:
+            return model
+        # Statistics of batch norm are of all processes already; gradients need no copy beside those that are exchanged.
+        return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
 
     def kd(
         self, logits: Tensor, soft: Tensor | CompactTargets, labels: Tensor | None = None, **settings: Any
