@@ -30,7 +30,8 @@ base=$(command -v python3.11 || true)
 free_gb=$(df -Pk "$root" | awk 'NR == 2 {print int($4 / 1048576)}')
 [ "$free_gb" -ge 10 ] || die "only $free_gb GB are free on the disk of $root, and set-up needs 10: free some space"
 
-# install NAME REQUIREMENTS: a virtual environment, filled by uv, marked as ready at the very end.
+# install NAME REQUIREMENTS: a virtual environment, filled by uv, marked as ready at the very end.  Compiled now: where
+# PYTHONDONTWRITEBYTECODE is set, as in many containers, every process would compile torch and Lhotse anew.
 install() {
   local folder=$root/$1 log
   log=$(mktemp)
@@ -38,7 +39,7 @@ install() {
   rm -f "$folder/.ready"
   [ -x "$folder/bin/python" ] || "$base" -m venv "$folder"
   if ! { "$folder/bin/python" -m pip install -q "$(grep '^uv==' "$root/tools/requirements-main.txt")" &&
-         "$folder/bin/uv" pip install -q -p "$folder/bin/python" -r "$root/tools/requirements-$2.txt"; } >"$log" 2>&1; then
+         "$folder/bin/uv" pip install -q --compile-bytecode -p "$folder/bin/python" -r "$root/tools/requirements-$2.txt"; } >"$log" 2>&1; then
     tail -n 15 "$log" >&2
     rm -f "$log"
     grep -qi 'no space left' <(df -Pk "$root" | awk 'NR == 2 && $4 < 1048576 {print "no space left"}') &&
