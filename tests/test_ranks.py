@@ -10,19 +10,25 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from training import config, jobs_here, store_config
+from training import config, jobs_here
 
 from asr_kd import train
 from asr_kd.models import load_model
-from asr_kd.soft_targets import __main__ as soft_targets_stage
 from asr_kd.storage import read_json
 
-EPOCHS = 3
-#: What both dropout and batch norm would show, if processes disagreed.
-SETTINGS = {"epochs": EPOCHS, "streams": 2, "batch_norm": True, "dropout": 0.2}
+#: Of few updates: what rounding does grows with them, and must stay smaller than what a mistake would do.
+EPOCHS = 8
+
+
+@pytest.fixture(scope="module")
+def student(store) -> dict[str, Any]:
+    """Settings of a distilled network; both dropout and batch norm would show if processes disagreed."""
+    soft = {"soft_targets": store, "temperature": 2.0, "hard_weight": 0.3}
+    return soft | {"epochs": EPOCHS, "streams": 2, "batch_norm": True, "dropout": 0.2, "batch_size": 1000}
 
 
 def flags(settings: train.Config) -> list[str]:
@@ -52,11 +58,11 @@ def log_of(folder: Path) -> list[dict[str, float]]:
 
 
 @pytest.fixture(scope="module")
-def alone(prepared, tmp_path_factory) -> Path:
+def alone(prepared, student, tmp_path_factory) -> Path:
     """Trained by one process."""
     out = tmp_path_factory.mktemp("alone") / "network"
     with jobs_here():
-        train.main(config(prepared, out, **SETTINGS))
+        train.main(config(prepared, out, **student))
     return out
 
 
@@ -64,7 +70,7 @@ def assert_same(found: Path, expected: Path) -> None:
     assert read_json(found / "seed-0" / "stage.json")["status"] == "done"
     pairs = list(zip(log_of(found), log_of(expected), strict=True))
     for one, other in pairs:
-        assert one == pytest.approx(other, rel=1e-3, abs=1e-3)
+        assert one == pytest.approx(other, rel=1e-3, abs=1e-4)
 
 
 def workers(agent: int) -> list[int]:
@@ -78,9 +84,9 @@ def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.01)
 
 
-def test_two_processes_are_one_even_if_one_is_killed(prepared, alone, tmp_path):
+def test_two_processes_are_one_even_if_one_is_killed(prepared, student, alone, tmp_path):
     """torchrun starts them again then, and they go on from the last epoch."""
-    settings = config(prepared, tmp_path / "network", **SETTINGS)
+    settings = config(prepared, tmp_path / "network", **student)
     run = torchrun(settings, "--max-restarts", "1")
     last = settings.out / "seed-0" / "last.safetensors"
     wait_for(last, run)
@@ -89,8 +95,8 @@ def test_two_processes_are_one_even_if_one_is_killed(prepared, alone, tmp_path):
     assert_same(settings.out, alone)
 
 
-def test_another_number_of_processes_goes_on(prepared, alone, tmp_path, inline):
-    settings = config(prepared, tmp_path / "network", **SETTINGS)
+def test_another_number_of_processes_goes_on(prepared, student, alone, tmp_path, inline):
+    settings = config(prepared, tmp_path / "network", **student)
     run = torchrun(settings)
     wait_for(settings.out / "seed-0" / "last.safetensors", run)
     os.killpg(run.pid, signal.SIGKILL)
@@ -100,15 +106,13 @@ def test_another_number_of_processes_goes_on(prepared, alone, tmp_path, inline):
     assert_same(settings.out, alone)
 
 
-def test_a_split_network_is_the_whole_one(prepared, tmp_path, inline):
+def test_a_split_network_is_the_whole_one(prepared, store, tmp_path, inline):
     """Its checkpoints, too: a run that was killed goes on."""
     settings = config(prepared, tmp_path / "whole", epochs=2, dropout=0.2)
     train.main(settings)
-    train.main(dataclasses.replace(settings, out=tmp_path / "teachers", seeds=(0, 1), epochs=1))
-    soft_targets_stage.main(store_config(prepared, tmp_path / "teachers", tmp_path / "store"))
-    student = {"soft_targets": tmp_path / "store", "temperature": 2.0, "hard_weight": 0.3}
-    train.main(dataclasses.replace(settings, out=tmp_path / "student", **student))
-    for name, more in (("whole", {}), ("student", student)):
+    soft = {"soft_targets": store, "temperature": 2.0, "hard_weight": 0.3}
+    train.main(dataclasses.replace(settings, out=tmp_path / "student", **soft))
+    for name, more in (("whole", {}), ("student", soft)):
         split = dataclasses.replace(settings, out=tmp_path / f"split {name}", split=True, **more)
         run = torchrun(split)
         if more:
