@@ -22,8 +22,10 @@ from asr_kd.losses import average_distributions
 from asr_kd.models import AcousticModel, Shape, device_and_dtype, ensemble_logits, parameters_of
 from asr_kd.parallel import Workers, cpu_count, run_all
 
-#: Frames of a measured batch at most (larger ones take hardly less a frame), and of an utterance.
-MOST_FRAMES, UTTERANCE = 1024, 400
+#: Frames of a measured batch at most: larger ones take hardly less a frame.
+MOST_FRAMES = 1024
+#: Frames of measured utterances: of several lengths, for which memory and products are prepared anew.
+UTTERANCES = (200, 350, 500, 650)
 #: Seconds that a measurement takes at least.
 LEAST = 1.0
 #: Standard deviation of a trained network's logits, about.
@@ -171,21 +173,27 @@ def update_seconds(shape: Shape, device: str, batch: int, soft: bool) -> float:
 def _targets(shape: Shape) -> dict[str, float]:
     """A frame's forward pass, and what its soft target takes beside those of two networks."""
     from asr_kd.soft_targets.rows import TargetRows
+    from asr_kd.soft_targets.store import write_shard
 
     _, dtype = device_and_dtype("cpu", "auto")
     models = [AcousticModel(shape).products_in(dtype).eval() for _ in range(2)]
-    features = np.random.default_rng(0).normal(size=(UTTERANCE, shape.feature_dim))
+    draw = np.random.default_rng(0)
+    utterances = [draw.normal(size=(frames, shape.feature_dim)) for frames in UTTERANCES]
     for model in models:  # as if they had been trained: they begin with a last layer of zeros
         torch.nn.init.normal_(model.output.weight)
-        model.output.weight.data *= SPREAD / ensemble_logits([model], features)[0].std()
+        model.output.weight.data *= SPREAD / ensemble_logits([model], utterances[0])[0].std()
     generator = torch.Generator().manual_seed(0)
 
-    def target() -> TargetRows:
-        average = average_distributions(ensemble_logits(models, features), mean="geometric")  # the dearer one
-        return TargetRows.thin(average, 0.02, generator)
+    def targets() -> Iterator[tuple[str, list[TargetRows]]]:
+        for number, features in enumerate(utterances):
+            average = average_distributions(ensemble_logits(models, features), mean="geometric")  # the dearer one
+            yield str(number), [TargetRows.thin(average, 0.02, generator)]
 
-    forward = _seconds(lambda: ensemble_logits(models, features)) / UTTERANCE / len(models)
-    return {"forward": forward, "targets": max(0.0, _seconds(target) / UTTERANCE - len(models) * forward)}
+    frames = sum(UTTERANCES)
+    forward = _seconds(lambda: [ensemble_logits(models, features) for features in utterances]) / frames / len(models)
+    with tempfile.TemporaryDirectory() as folder:
+        kept = _seconds(lambda: write_shard(Path(folder), (1.0,), targets(), {})) / frames
+    return {"forward": forward, "targets": max(0.0, kept - len(models) * forward)}
 
 
 def _corpus(root: Path) -> None:
