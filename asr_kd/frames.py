@@ -189,7 +189,10 @@ class FrameLoader:
         self.soft_targets, self.pool_frames, self.dtype, self.device = soft_targets, pool_frames, dtype, device
         self.source: Source = Manifests([source]) if isinstance(source, Path) else source
         if len(self.source.sizes) < streams.count:
-            raise UserError(f"{len(self.source.sizes)} pieces cannot be dealt to {streams.count} streams: give fewer")
+            raise UserError(
+                f"{len(self.source.sizes)} cuts or shards cannot be dealt to {streams.count} streams: give fewer "
+                "--streams, or smaller shards (asr_kd.shar --shard-frames)"
+            )
         if self.source.unlabelled and soft_targets is None:
             raise UserError(
                 f"{self.source.unlabelled} has no senones: give soft targets to learn from, or aligned cuts"

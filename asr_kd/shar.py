@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lhotse.cut import MonoCut
 
 INDEX = "shards.json"
+LEAST = 64  # shards of a role, about, where it has as many cuts: so many streams can share them
 FIELDS = {"cuts": ".jsonl.gz", "features": ".tar", "senones": ".tar"}
 
 
@@ -37,7 +38,7 @@ class Config(Workers):
     roles: tuple[str, ...] = ("train", "dev")
     """Roles to write."""
     shard_frames: int = 100_000
-    """Frames (10 ms each) of a shard, about."""
+    """Frames (10 ms each) of a shard, about; fewer where a role would have less than about 64 shards."""
 
 
 def main(config: Config) -> None:
@@ -55,8 +56,10 @@ def main(config: Config) -> None:
             if not (config.cuts / f"cuts_{role}.jsonl.gz").is_file():
                 raise UserError(f"{config.cuts} has no cuts_{role}.jsonl.gz: check --roles, or align that role")
             place = f"{config.url.rstrip('/')}/{role}" if config.url else ""
-            jobs = _jobs(load_cuts(config.cuts, role), config.out.resolve() / role, place, config.shard_frames)
-            most = -(-_frames(config.cuts, role) // config.shard_frames)
+            frames = _frames(config.cuts, role)
+            size = min(config.shard_frames, -(-frames // LEAST)) or config.shard_frames
+            jobs = _jobs(load_cuts(config.cuts, role), config.out.resolve() / role, place, size)
+            most = -(-frames // size)
             shards = list(run_in_order(executor, write_shard, jobs, f"shards of {role}", "shard", most))
             write_json(config.out / role / INDEX, {"url": place, "frames": shards})
             figures[role] = {"shards": len(shards), "frames": sum(shards)}

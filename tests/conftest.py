@@ -76,6 +76,7 @@ def _speaker(folder: Path, speaker: int, truth: dict[str, np.ndarray]) -> None:
 def _align(features_dir: Path, out: Path, truth: dict[str, np.ndarray]) -> None:
     stage = Stage("senones", out, {}, [features_dir])
     stage.begin()
+    roles = {}
     for role in ("train", "dev", "test"):
         cuts = []
         with NumpyFilesWriter(out / "storage") as writer:
@@ -84,7 +85,8 @@ def _align(features_dir: Path, out: Path, truth: dict[str, np.ndarray]) -> None:
                 cut.senones = writer.store_array(cut.id, senones, temporal_dim=0, frame_shift=0.01, start=0)
                 cuts.append(cut)
         CutSet.from_cuts(cuts).to_file(out / f"cuts_{role}.jsonl.gz")
-    write_json(out / "hmm.json", {"num_pdfs": SENONES, "silence_pdfs": [0]})
+        roles[role] = {"frames": sum(cut.num_frames for cut in cuts)}
+    write_json(out / "hmm.json", {"num_pdfs": SENONES, "silence_pdfs": [0], "roles": roles})
     save_array(out / "pdf_counts.npy", np.bincount(np.concatenate(list(truth.values())), minlength=SENONES))
     stage.finish()
 
