@@ -9,11 +9,11 @@ import pytest
 from asr_kd.models import PRESETS, Shape, parameters_of
 from asr_kd.plan import calibrate
 from asr_kd.plan.__main__ import Config, main
-from asr_kd.plan.costs import Job, Machines, costs
+from asr_kd.plan.costs import GRAPH, Job, Machines, costs
 from asr_kd.storage import UserError, read_json
 
 TEACHER, STUDENT = Shape(*PRESETS["large"], 600), Shape(*PRESETS["quarter"], 600)
-RATES = calibrate.Rates(1e-5, 2e-5, 3e-4, 1e-9, 5e-5, 2e-5, 1e-5, 1e-5, 0)
+RATES = calibrate.Rates(1e-5, 2e-5, 3e-4, 1e-9, 5e-5, 2e-5, 1e-5, 1e-5, 3e-5, 0.02, 0)
 JOB = Job(10, 3, 1, TEACHER, STUDENT, 4, 1, 2, 2, 1024, 2_000_000, 3, 0.1)
 CORES = Machines(cores=2, gpus=0, gpu_speed=0, disk=1e9, network=1e9)
 
@@ -36,6 +36,12 @@ def test_hours_are_frames_times_rates() -> None:
     frames = 10 * 3 * 360_000
     assert hours()["teachers"] * 3600 == pytest.approx(2 * 2 * frames * 5e-5)  # two rounds of two epochs
     assert hours()["senones"] * 3600 == pytest.approx((frames / 3 * 3e-4 + (frames + 360_000) * 2e-5) / 2)
+
+
+def test_decoding_is_search_and_the_scores_of_networks() -> None:
+    found = [hours(dataclasses.replace(JOB, systems=n, real_time_factor=f))["decoding"] for n, f in ((1, 0.1), (3, 0))]
+    assert found[0] == pytest.approx((0.1 + 3e-3) / 2)
+    assert found[1] == pytest.approx((3 * GRAPH * 0.02 + 6 * 3e-3) / 2)  # two networks and an ensemble of four
 
 
 def test_gpus_share_networks_until_the_network_between_them_is_too_slow() -> None:

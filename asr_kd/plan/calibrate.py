@@ -14,13 +14,18 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from asr_kd.losses import average_distributions
-from asr_kd.models import AcousticModel, Shape, device_and_dtype, ensemble_logits, parameters_of
+from asr_kd.models import AcousticModel, Shape, device_and_dtype, ensemble_logits, parameters_of, posteriors
 from asr_kd.parallel import Workers, cpu_count, run_all
+from asr_kd.storage import read_json
+
+if TYPE_CHECKING:
+    from asr_kd.hmm.__main__ import Config as HmmConfig
 
 #: Frames of a measured batch at most: larger ones take hardly less a frame.
 MOST_FRAMES = 1024
@@ -32,7 +37,7 @@ LEAST = 1.0
 SPREAD = 3.0
 #: Of speech that GMMs are trained on, and their senones: with ten Gaussians each, as in a larger corpus.
 MINUTES, LEAVES = 5.0, 600
-#: Measured at the same time, each with a GB of memory.
+#: Measured at the same time, each with two GB of memory.
 MOST_CORES = 16
 #: Frames held in memory while loading is measured: few, so that all are read from the disk.
 POOL = 20_000
@@ -51,6 +56,8 @@ class Rates:
         student: the same for the student.
         forward: a frame through one network asked for.
         targets: averaging distributions and keeping a frame's soft target.
+        scoring: a frame's posteriors by one network asked for, to decode them (in float32).
+        search: a second of speech in a small graph, with the flags that asr_kd.decode has by default.
         start: a process that computes and reads corpora, until it can begin; every stage waits for two.
     """
 
@@ -62,6 +69,8 @@ class Rates:
     student: float
     forward: float
     targets: float
+    scoring: float
+    search: float
     start: float
 
 
@@ -171,12 +180,13 @@ def update_seconds(shape: Shape, device: str, batch: int, soft: bool) -> float:
 
 
 def _targets(shape: Shape) -> dict[str, float]:
-    """A frame's forward pass, and what its soft target takes beside those of two networks."""
+    """A frame's forward pass, what its soft target takes beside those of two networks, and its posteriors."""
     from asr_kd.soft_targets.rows import TargetRows
     from asr_kd.soft_targets.store import write_shard
 
     _, dtype = device_and_dtype("cpu", "auto")
     models = [AcousticModel(shape).products_in(dtype).eval() for _ in range(2)]
+    precise = [AcousticModel(shape).eval()]
     draw = np.random.default_rng(0)
     utterances = [draw.normal(size=(frames, shape.feature_dim)) for frames in UTTERANCES]
     for model in models:  # as if they had been trained: they begin with a last layer of zeros
@@ -191,9 +201,10 @@ def _targets(shape: Shape) -> dict[str, float]:
 
     frames = sum(UTTERANCES)
     forward = _seconds(lambda: [ensemble_logits(models, features) for features in utterances]) / frames / len(models)
+    scoring = _seconds(lambda: [posteriors(precise, features) for features in utterances]) / frames
     with tempfile.TemporaryDirectory() as folder:
         kept = _seconds(lambda: write_shard(Path(folder), (1.0,), targets(), {})) / frames
-    return {"forward": forward, "targets": max(0.0, kept - len(models) * forward)}
+    return {"forward": forward, "targets": max(0.0, kept - len(models) * forward), "scoring": scoring}
 
 
 def _corpus(root: Path) -> None:
@@ -249,5 +260,18 @@ def _speech(corpus: Path, out: Path) -> dict[str, float]:
     loading = _seconds(lambda: sum(1 for _ in loader.pools(np.random.default_rng(0)))) / loader.frames
     return {
         "features": extracting, "alignment": aligning / frames, "gmm": (training - aligning) / spoken,
-        "loading": loading,
+        "loading": loading, "search": _search(settings, out),
     }  # fmt: skip
+
+
+def _search(settings: HmmConfig, out: Path) -> float:
+    """Of a second of speech, with the GMM; networks, which find words more surely, take as long."""
+    from asr_kd.decode.__main__ import Config as DecodeConfig
+    from asr_kd.decode.__main__ import main as decode
+    from asr_kd.hmm.graph import Config as GraphConfig
+    from asr_kd.hmm.graph import main as make_graph
+
+    make_graph(GraphConfig(settings.lang, settings.out, out / "graph"))
+    decode(DecodeConfig((settings.out,), out / "graph", settings.features, out=out / "decode", jobs=1))
+    roles = read_json(out / "decode" / "decode.json")["roles"].values()
+    return sum(role["search_seconds"] for role in roles) / sum(role["audio_seconds"] for role in roles)
