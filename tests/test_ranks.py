@@ -25,9 +25,14 @@ EPOCHS = 8
 
 
 @pytest.fixture(scope="module")
-def student(store) -> dict[str, Any]:
-    """Settings of a distilled network; both dropout and batch norm would show if processes disagreed."""
-    soft = {"soft_targets": store, "temperature": 2.0, "hard_weight": 0.3}
+def soft(store) -> dict[str, Any]:
+    """Settings that make a network a student."""
+    return {"soft_targets": store, "temperature": 2.0, "hard_weight": 0.3}
+
+
+@pytest.fixture(scope="module")
+def student(soft) -> dict[str, Any]:
+    """Settings of a student; both dropout and batch norm would show if processes disagreed."""
     return soft | {"epochs": EPOCHS, "streams": 2, "batch_norm": True, "dropout": 0.2, "batch_size": 1000}
 
 
@@ -106,11 +111,10 @@ def test_another_number_of_processes_goes_on(prepared, student, alone, tmp_path,
     assert_same(settings.out, alone)
 
 
-def test_a_split_network_is_the_whole_one(prepared, store, tmp_path, inline):
+def test_a_split_network_is_the_whole_one(prepared, soft, tmp_path, inline):
     """Its checkpoints, too: a run that was killed goes on."""
     settings = config(prepared, tmp_path / "whole", epochs=2, dropout=0.2)
     train.main(settings)
-    soft = {"soft_targets": store, "temperature": 2.0, "hard_weight": 0.3}
     train.main(dataclasses.replace(settings, out=tmp_path / "student", **soft))
     for name, more in (("whole", {}), ("student", soft)):
         split = dataclasses.replace(settings, out=tmp_path / f"split {name}", split=True, **more)
