@@ -265,7 +265,8 @@ def _speech(corpus: Path, out: Path) -> dict[str, float]:
 
 
 def _search(settings: HmmConfig, out: Path) -> float:
-    """Of a second of speech, with the GMM; networks, which find words more surely, take as long."""
+    """Of a second of speech, with the GMM; how many times that a network's search takes in another graph is
+    ``asr_kd.plan.costs.GRAPH``."""
     from asr_kd.decode.__main__ import Config as DecodeConfig
     from asr_kd.decode.__main__ import main as decode
     from asr_kd.hmm.graph import Config as GraphConfig
