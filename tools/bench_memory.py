@@ -24,7 +24,7 @@ import tyro
 from asr_kd.corpora.manifests import jsonl_writer, read_jsonl
 from asr_kd.shar import Config as SharConfig
 from asr_kd.shar import main as write_shards
-from asr_kd.storage import MARK, Stage, copy_file
+from asr_kd.storage import MARK, Stage, copy_file, read_json, write_json
 
 FRAMES_AN_HOUR = 360_000
 
@@ -75,6 +75,9 @@ def repeat(cuts: Path, out: Path, hours: float) -> int:
             count, frames = count + 1, frames + cut["features"]["num_frames"]
             if frames >= hours * FRAMES_AN_HOUR:
                 break
+    about = read_json(cuts / "hmm.json")
+    about["roles"]["train"]["frames"] = frames  # decides how large shards are
+    write_json(out / "hmm.json", about)
     stage.finish()
     return count
 
