@@ -13,12 +13,12 @@ from lhotse.features.io import NumpyFilesWriter
 from scipy.signal import lfilter
 from training import config, jobs_here, store_config
 
-from asr_kd import train
+from asr_kd.common.storage import Stage, save_array, write_json
 from asr_kd.corpora import __main__ as corpora_stage
-from asr_kd.features import Config as FeaturesConfig
-from asr_kd.features import main as features_stage
+from asr_kd.features.__main__ import main as features_stage
+from asr_kd.features.config import Config as FeaturesConfig
 from asr_kd.soft_targets import __main__ as soft_targets_stage
-from asr_kd.storage import Stage, save_array, write_json
+from asr_kd.train import __main__ as train
 
 SENONES = 6
 
@@ -76,17 +76,17 @@ def _speaker(folder: Path, speaker: int, truth: dict[str, np.ndarray]) -> None:
 def _align(features_dir: Path, out: Path, truth: dict[str, np.ndarray]) -> None:
     stage = Stage("senones", out, {}, [features_dir])
     stage.begin()
-    roles = {}
-    for role in ("train", "dev", "test"):
+    splits = {}
+    for split in ("train", "dev", "test"):
         cuts = []
         with NumpyFilesWriter(out / "storage") as writer:
-            for cut in CutSet.from_file(features_dir / f"cuts_{role}.jsonl.gz"):
+            for cut in CutSet.from_file(features_dir / f"cuts_{split}.jsonl.gz"):
                 senones = truth[cut.id][: cut.num_frames].astype(np.int32)
                 cut.senones = writer.store_array(cut.id, senones, temporal_dim=0, frame_shift=0.01, start=0)
                 cuts.append(cut)
-        CutSet.from_cuts(cuts).to_file(out / f"cuts_{role}.jsonl.gz")
-        roles[role] = {"frames": sum(cut.num_frames for cut in cuts)}
-    write_json(out / "hmm.json", {"num_pdfs": SENONES, "silence_pdfs": [0], "roles": roles})
+        CutSet.from_cuts(cuts).to_file(out / f"cuts_{split}.jsonl.gz")
+        splits[split] = {"frames": sum(cut.num_frames for cut in cuts)}
+    write_json(out / "hmm.json", {"num_pdfs": SENONES, "silence_pdfs": [0], "splits": splits})
     save_array(out / "pdf_counts.npy", np.bincount(np.concatenate(list(truth.values())), minlength=SENONES))
     stage.finish()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from asr_kd.storage import Stage, atomic_open, write_json
+from asr_kd.common.storage import Stage, atomic_open, write_json
 
 VOCABULARY = ["THE", "A", "DOG", "CAT", "SAW", "RAN", "TO", "FROM", "HOUSE", "OLD", "RIVER", "WE", "THEY", "GREEN"]
 
@@ -36,7 +36,7 @@ def make(root: Path, utterances: int = 60) -> Path:
     with atomic_open(root / "systems.yaml") as file:
         file.write(SYSTEMS)
     _common(exp)
-    texts = {role: write_cuts(exp / "features", role, utterances, random) for role in ("dev", "test", "other")}
+    texts = {split: write_cuts(exp / "features", split, utterances, random) for split in ("dev", "test", "other")}
     Stage("hmm", exp / "gmm", {"leaves": 500}, []).finish(num_pdfs=500)
     _decode(exp, "gmm", 0.45, texts, random, tuned=True)
     _decode(exp, "ensemble", 0.26, texts, random, tuned=True)
@@ -54,13 +54,13 @@ def make(root: Path, utterances: int = 60) -> Path:
     return exp
 
 
-def write_cuts(folder: Path, role: str, count: int, random: np.random.Generator) -> dict[str, list[str]]:
-    """cuts_ROLE.jsonl.gz of ``count`` utterances by six speakers; returns their words."""
+def write_cuts(folder: Path, split: str, count: int, random: np.random.Generator) -> dict[str, list[str]]:
+    """cuts_SPLIT.jsonl.gz of ``count`` utterances by six speakers; returns their words."""
     folder.mkdir(parents=True, exist_ok=True)
     texts = {}
-    with gzip.open(folder / f"cuts_{role}.jsonl.gz", "wt", encoding="utf-8") as file:
+    with gzip.open(folder / f"cuts_{split}.jsonl.gz", "wt", encoding="utf-8") as file:
         for number in range(count):
-            name, speaker = f"{role}-{number % 6}-{number:04d}", f"{role}-{number % 6}"
+            name, speaker = f"{split}-{number % 6}-{number:04d}", f"{split}-{number % 6}"
             texts[name] = [str(word) for word in random.choice(VOCABULARY, size=random.integers(4, 14))]
             spoken = {"id": name, "speaker": speaker, "text": " ".join(texts[name])}
             file.write(json.dumps({"id": name, "supervisions": [spoken], "type": "MonoCut"}) + "\n")
@@ -80,14 +80,14 @@ def garble(words: list[str], rate: float, random: np.random.Generator) -> list[s
     return heard
 
 
-def write_hypotheses(folder: Path, role: str, hypotheses: dict[str, list[str]]) -> None:
-    with atomic_open(folder / f"hyp_{role}.tsv") as file:
+def write_hypotheses(folder: Path, split: str, hypotheses: dict[str, list[str]]) -> None:
+    with atomic_open(folder / f"hyp_{split}.tsv") as file:
         file.writelines(f"{name}\t{' '.join(hypotheses[name])}\n" for name in sorted(hypotheses))
 
 
 def _common(exp: Path) -> None:
-    roles = {"train": (1340, 67, 1.75), "dev": (310, 15, 0.36), "test": (310, 15, 0.37), "other": (100, 100, 0.35)}
-    summary = {r: {"utterances": u, "speakers": s, "hours": h, "skipped": 0} for r, (u, s, h) in roles.items()}
+    splits = {"train": (1340, 67, 1.75), "dev": (310, 15, 0.36), "test": (310, 15, 0.37), "other": (100, 100, 0.35)}
+    summary = {r: {"utterances": u, "speakers": s, "hours": h, "skipped": 0} for r, (u, s, h) in splits.items()}
     for name, stage, settings in (
         ("data", "corpora", {"seed": 0}),
         ("features", "features", {"normalise": "speaker"}),
@@ -129,16 +129,16 @@ def _accuracy(exp: Path, name: str, accuracy: float) -> None:
 
 def _decode(exp: Path, name: str, wer: float, texts: dict, random: np.random.Generator, tuned: bool) -> None:
     folder = exp / "decode" / name
-    for role, said in texts.items():
-        write_hypotheses(folder, role, {i: garble(words, wer, random) for i, words in said.items()})
+    for split, said in texts.items():
+        write_hypotheses(folder, split, {i: garble(words, wer, random) for i, words in said.items()})
     timing = {"utterances": 60, "failed": 0, "scoring_rtf": 0.004, "search_rtf": 0.03, "rtf": 0.034}
-    write_json(folder / "decode.json", {"models": 1, "options": {}, "roles": {role: timing for role in texts}})
+    write_json(folder / "decode.json", {"models": 1, "options": {}, "splits": {split: timing for split in texts}})
     if tuned:
         points = [
             {"acoustic_scale": s, "insertion_penalty": p, "wer": 100 * wer * (1 + 25 * (s - 0.1) ** 2 + 0.02 * p**2)}
             for s in (0.05, 0.07, 0.08, 0.1, 0.12, 0.14, 0.17, 0.2, 0.25, 0.3)
             for p in (-1.0, 0.0, 1.0)
         ]
-        write_json(folder / "sweep_dev.json", {"role": "dev", "points": points})
+        write_json(folder / "sweep_dev.json", {"split": "dev", "points": points})
         write_json(folder / "tuned.json", min(points, key=lambda point: point["wer"]))
     Stage("decode", folder, {"beam": 16.0}, []).finish()

@@ -62,7 +62,7 @@ def test_second_run_does_nothing(experiment):
 
 
 def test_study_runs_every_stage_it_may_call(experiment):
-    output = recipe(experiment, "--study", str(ROOT / "tests/small_study.yaml"))
+    output = recipe(experiment, "--study", str(ROOT / "tests/study/small_study.yaml"))
     assert "left in all" in output
     report = experiment / "studies/small_study/report"
     text = (report / "report.md").read_text()
@@ -78,7 +78,7 @@ def test_study_runs_every_stage_it_may_call(experiment):
         "small_study-dev-accuracy",
     }
     assert "A small study" in (experiment / "studies/index.html").read_text()
-    again = recipe(experiment, "--study", str(ROOT / "tests/small_study.yaml"))
+    again = recipe(experiment, "--study", str(ROOT / "tests/study/small_study.yaml"))
     assert "epoch" not in again and again.count("up to date") > 15
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from asr_kd.parallel import Workers
-from asr_kd.soft_targets.__main__ import Config as StoreConfig
-from asr_kd.train import Config
+from asr_kd.common.parallel import Workers
+from asr_kd.soft_targets.config import Config as StoreConfig
+from asr_kd.train.config import Config
 
 
 def config(prepared, out: Path, **changes) -> Config:

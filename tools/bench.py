@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
+from asr_kd.common.storage import write_json
 from asr_kd.report.facts import processor
-from asr_kd.storage import write_json
 
 
 def seconds(function: Callable[[], object], device: str, repeats: int = 5, least: float = 0.3) -> float:

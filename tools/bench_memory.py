@@ -21,10 +21,10 @@ from typing import Any
 import bench
 import tyro
 
+from asr_kd.common.storage import MARK, Stage, copy_file, read_json, write_json
 from asr_kd.corpora.manifests import jsonl_writer, read_jsonl
-from asr_kd.shar import Config as SharConfig
-from asr_kd.shar import main as write_shards
-from asr_kd.storage import MARK, Stage, copy_file, read_json, write_json
+from asr_kd.corpora.shar.__main__ import main as write_shards
+from asr_kd.corpora.shar.config import Config as SharConfig
 
 FRAMES_AN_HOUR = 360_000
 
@@ -76,7 +76,7 @@ def repeat(cuts: Path, out: Path, hours: float) -> int:
             if frames >= hours * FRAMES_AN_HOUR:
                 break
     about = read_json(cuts / "hmm.json")
-    about["roles"]["train"]["frames"] = frames  # decides how large shards are
+    about["splits"]["train"]["frames"] = frames  # decides how large shards are
     write_json(out / "hmm.json", about)
     stage.finish()
     return count
@@ -100,11 +100,11 @@ def peak(config: Config, cuts: Path, out: Path) -> int:
 #: Trains in the process that is measured.
 MEASURE = """
 import resource, sys
-from asr_kd.cli import parse
-from asr_kd.train import Config, main
+from asr_kd.common.cli import parse
+from asr_kd.train.config import Config; from asr_kd.train.__main__ import main
 if __name__ == "__main__":
     from concurrent.futures import ThreadPoolExecutor
-    from asr_kd.parallel import Workers
+    from asr_kd.common.parallel import Workers
     Workers.executor = lambda *_: ThreadPoolExecutor(1)
     main(parse(Config, sys.argv[1:]))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)

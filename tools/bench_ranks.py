@@ -33,7 +33,7 @@ class Config:
     cuts: Path
     """Folder with cuts that carry senones."""
     processes: int = 2
-    """How many together: as many networks, then one network, its frames shared, then its weights (--split)."""
+    """Number of processes: each trains a network, then all share one network's frames, then its weights."""
     presets: tuple[str, ...] = ("medium", "large", "paper")
     """Networks."""
     batches: tuple[int, ...] = (1024, 8192)
@@ -83,7 +83,7 @@ def measure(config: Config, preset: str, batch: int, processes: int, share: str)
             }  # fmt: skip
             command += ["-m", "asr_kd.train", *(text for n, value in flags.items() for text in (f"--{n}", str(value)))]
             environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-            command += ["--split"] * (share == "weights")
+            command += ["--tensor-parallel"] * (share == "weights")
             running.append(subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL))
         if any(process.wait() for process in running):
             raise SystemExit("training failed: see above")

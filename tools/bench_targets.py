@@ -22,14 +22,15 @@ import torch
 import tyro
 from torch import Tensor
 
-from asr_kd.features import NUM_MELS
-from asr_kd.frames import Batch
+from asr_kd.common.storage import Stage
+from asr_kd.features.filterbanks import NUM_MELS
 from asr_kd.losses import CompactTargets
-from asr_kd.models import PRESETS, AcousticModel, Shape, device_and_dtype
+from asr_kd.models.dnn import PRESETS, AcousticModel, Shape
+from asr_kd.models.precision import device_and_dtype
 from asr_kd.soft_targets.rows import TargetRows
 from asr_kd.soft_targets.store import SoftTargets, write_shard, write_store
-from asr_kd.step import Step
-from asr_kd.storage import Stage
+from asr_kd.train.batches import Batch
+from asr_kd.train.step import Step
 
 BATCH, CUT = 1024, 500  # frames
 

@@ -26,12 +26,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from asr_kd.features import NUM_MELS, raw_features
-from asr_kd.frames import FrameLoader
+from asr_kd.features.filterbanks import NUM_MELS, raw_features
 from asr_kd.losses import CompactTargets
-from asr_kd.models import PRESETS, AcousticModel, Shape, device_and_dtype
+from asr_kd.models.dnn import PRESETS, AcousticModel, Shape
+from asr_kd.models.precision import device_and_dtype
 from asr_kd.soft_targets.rows import TargetRows
-from asr_kd.step import Step
+from asr_kd.train.batches import FrameLoader
+from asr_kd.train.step import Step
 
 LEFT, RIGHT, LEARNING_RATE = 20, 5, 1e-3
 

@@ -15,12 +15,14 @@ import kaldi_decoder
 import kaldifst
 import numpy as np
 
-from asr_kd.cli import run
-from asr_kd.decode.acoustics import Scorer, load_scorer
+from asr_kd.common.cli import run
+from asr_kd.common.errors import UserError
+from asr_kd.common.progress import progress
+from asr_kd.common.storage import read_json
+from asr_kd.decode.acoustics import load_scorer
 from asr_kd.decode.client import Search, find_k2_python, prepared_graph
 from asr_kd.decode.worker import SearchOptions
-from asr_kd.parallel import progress
-from asr_kd.storage import UserError, read_json
+from asr_kd.models.scorer import Scorer
 
 
 @dataclasses.dataclass
@@ -34,7 +36,7 @@ class Config:
     features: Path
     """Folder of the features."""
     cuts: Path
-    """cuts_ROLE.jsonl.gz to take utterances from."""
+    """cuts_SPLIT.jsonl.gz to take utterances from."""
     utterances: int = 200
     """How many of them, from the first."""
     beam: float = 13.0

@@ -15,8 +15,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from asr_kd.cli import run
-from asr_kd.storage import UserError
+from asr_kd.common.cli import run
+from asr_kd.common.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 STAGE = re.compile(r"== stage \d+: (\S+)")

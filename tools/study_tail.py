@@ -24,13 +24,16 @@ import torch
 from lhotse import CutSet
 from torch.nn import functional as F
 
-from asr_kd.cli import run
-from asr_kd.features import Normaliser
+from asr_kd.common.cli import run
+from asr_kd.common.errors import UserError
+from asr_kd.common.parallel import cpu_count
+from asr_kd.common.progress import progress
+from asr_kd.common.storage import stage_figures
+from asr_kd.features.normalise import Normaliser
 from asr_kd.losses import average_distributions
-from asr_kd.models import ensemble_logits, load_model
-from asr_kd.parallel import cpu_count, progress
+from asr_kd.models.checkpoints import load_model
+from asr_kd.models.posteriors import ensemble_logits
 from asr_kd.soft_targets.rows import MOST, TargetRows
-from asr_kd.storage import UserError, stage_figures
 
 ROOT = Path(__file__).parents[1]
 TAILS = ("even", "prior", "none", "bucket", "drawn", "sampled")
@@ -137,22 +140,22 @@ def measure(config: Config, todo: list[Variant], teachers: list[Path]) -> list[d
     """One pass over dev and test with the ensemble and every student."""
     models, normaliser = [load_model(folder) for folder in teachers], Normaliser.load(config.exp / "features")
     students = {v: [load_model(config.out / v.name / "student" / f"seed-{s}") for s in config.seeds] for v in todo}
-    sums = {(v, role): np.zeros((2, len(config.seeds))) for v in todo for role in ("dev", "test")}
+    sums = {(v, split): np.zeros((2, len(config.seeds))) for v in todo for split in ("dev", "test")}
     frames = {"dev": 0, "test": 0}
-    for role in frames:
-        cuts = list(CutSet.from_file(config.exp / f"gmm/cuts_{role}.jsonl.gz"))
-        for cut in progress(cuts, f"students on {role}", unit="utterance"):
+    for split in frames:
+        cuts = list(CutSet.from_file(config.exp / f"gmm/cuts_{split}.jsonl.gz"))
+        for cut in progress(cuts, f"students on {split}", unit="utterance"):
             features = normaliser(cut)
             labels = torch.from_numpy(cut.load_custom("senones").astype(np.int64))
             logits = ensemble_logits(models, features)
             soft = {t: average_distributions(logits, t) for t in config.temperatures}
-            frames[role] += len(labels)
+            frames[split] += len(labels)
             for variant, networks in students.items():
                 t = variant.temperature
                 for place, z in enumerate(ensemble_logits(networks, features)):
                     kl = F.kl_div(F.log_softmax(z / t, 1), soft[t], reduction="sum")
-                    sums[variant, role][:, place] += (z.argmax(1) == labels).sum().item(), kl.item()
-    return [row(config, v, {role: sums[v, role] / n for role, n in frames.items()}) for v in todo]
+                    sums[variant, split][:, place] += (z.argmax(1) == labels).sum().item(), kl.item()
+    return [row(config, v, {split: sums[v, split] / n for split, n in frames.items()}) for v in todo]
 
 
 def row(config: Config, variant: Variant, figures: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -162,9 +165,9 @@ def row(config: Config, variant: Variant, figures: dict[str, np.ndarray]) -> dic
             "bytes_a_frame"
         ]
     out: dict[str, Any] = {"T": variant.temperature, "tail": variant.tail, "bytes a frame": size}
-    for role, (correct, kl) in figures.items():
-        out[f"{role} frames right, %"] = f"{100 * correct.mean():.2f} ± {100 * correct.std(ddof=1):.2f}"
-        out[f"{role} KL, nats"] = f"{kl.mean():.4f}"
+    for split, (correct, kl) in figures.items():
+        out[f"{split} frames right, %"] = f"{100 * correct.mean():.2f} ± {100 * correct.std(ddof=1):.2f}"
+        out[f"{split} KL, nats"] = f"{kl.mean():.4f}"
     return out
 
 

@@ -7,5 +7,6 @@ python=${ASR_KD_PYTHON:-$root/.venv/bin/python}
 cd "$root"
 "$python" -m ruff check asr_kd tests tools
 "$python" -m mypy
+"$(dirname "$python")/lint-imports" --no-logo --no-cache
 # A file's tests stay in one process, which keeps what its fixtures made; files in the order of tests/conftest.py.
 OMP_NUM_THREADS=1 "$python" -m pytest -n "${PYTEST_JOBS:-2}" --dist loadfile --no-loadscope-reorder "$@"

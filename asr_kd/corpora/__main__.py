@@ -1,55 +1,19 @@
-"""Stage ``python -m asr_kd.corpora``: recordings and transcripts as Lhotse manifests, one pair a role."""
+"""Stage ``python -m asr_kd.corpora``: recordings and transcripts as Lhotse manifests, one pair a split."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from asr_kd.cli import run
+from asr_kd.common.cli import run
+from asr_kd.common.errors import UserError
+from asr_kd.common.storage import Stage, write_json
+from asr_kd.corpora.config import Config
 from asr_kd.corpora.parts import Part
-from asr_kd.parallel import Workers
-from asr_kd.storage import Stage, UserError, write_json
 
-ROLES = ("train", "dev", "test")
-
-
-@dataclass
-class Config(Workers):
-    """Prepare a corpus: Lhotse manifests of the roles train, dev and test (and of further test sets).
-
-    A part is a folder in LibriSpeech layout, NAME or NAME:i/n, the i-th of n disjoint groups of its speakers
-    with about as many utterances each.  Bad utterances are skipped and listed in skipped_ROLE.tsv.
-    """
-
-    out: Path
-    """Folder for the manifests."""
-    corpus: Literal["embedded", "mini_librispeech", "train-clean-100", "librispeech"] = "embedded"
-    """What to use without --corpus-dir: a synthetic corpus made on the spot, or a download."""
-    corpus_dir: Path | None = None
-    """Root of a tree in LibriSpeech layout, with --train, --dev and --test."""
-    train: tuple[str, ...] = ()
-    """Parts to train on."""
-    dev: tuple[str, ...] = ()
-    """Parts to tune on."""
-    test: tuple[str, ...] = ()
-    """Parts to test on."""
-    also: tuple[Path, ...] = ()
-    """Further test sets, ROOT/PART each, named by their part."""
-    download_dir: Path = Path("data")
-    """Where downloads go."""
-    train_minutes: float = 60.0
-    """Size of the embedded corpus's train role, in minutes of speech."""
-    dev_minutes: float = 6.0
-    """The same for dev."""
-    test_minutes: float = 12.0
-    """The same for test."""
-    voices: tuple[int, int, int] = (48, 8, 16)
-    """Voices of the embedded corpus's train, dev and test roles."""
-    seed: int = 0
-    """Seed of the embedded corpus."""
+SPLITS = ("train", "dev", "test")
 
 
 def main(config: Config) -> None:
@@ -64,15 +28,17 @@ def _layout(config: Config) -> None:
     names = {"train": config.train, "dev": config.dev, "test": config.test}
     if config.corpus_dir is not None:
         root = config.corpus_dir
-        missing = [role for role in ROLES if not names[role]]
+        missing = [split for split in SPLITS if not names[split]]
         if missing:
-            raise UserError(f"--corpus-dir needs the parts of each role: name --{' and --'.join(missing)} too")
+            raise UserError(f"--corpus-dir needs the parts of each split: name --{' and --'.join(missing)} too")
     else:
         from asr_kd.corpora.download import DEFAULT_PARTS, fetch
 
-        names = {role: names[role] or parts for role, parts in zip(ROLES, DEFAULT_PARTS[config.corpus], strict=True)}
+        names = {
+            split: names[split] or parts for split, parts in zip(SPLITS, DEFAULT_PARTS[config.corpus], strict=True)
+        }
         root = fetch(config.download_dir, [spec for specs in names.values() for spec in specs])
-    parts = {role: [Part.parse(root, spec) for spec in specs] for role, specs in names.items()} | _further(config)
+    parts = {split: [Part.parse(root, spec) for spec in specs] for split, specs in names.items()} | _further(config)
     stage = _stage(config, parts, {}, [])
     if stage.begin():
         with config.executor() as executor:
@@ -84,9 +50,9 @@ def _embedded(config: Config) -> None:
     if config.train or config.dev or config.test:
         raise UserError("--train, --dev and --test name parts of a tree on disk: give its root with --corpus-dir")
     minutes = {"train": config.train_minutes, "dev": config.dev_minutes, "test": config.test_minutes}
-    voices = dict(zip(ROLES, config.voices, strict=True))
+    voices = dict(zip(SPLITS, config.voices, strict=True))
     if min(*minutes.values(), *voices.values()) <= 0:
-        raise UserError("a role of nothing makes no corpus: give --train-minutes and the like, and --voices, above 0")
+        raise UserError("a split of nothing makes no corpus: give --train-minutes and the like, and --voices, above 0")
     sources = [Path(__file__).parent / f"{name}.py" for name in ("embedded", "espeak", "sentences", "effects")]
     further = _further(config)
     stage = _stage(config, further, {"minutes": minutes, "voices": voices, "seed": config.seed}, sources)
@@ -97,7 +63,7 @@ def _embedded(config: Config) -> None:
     root = config.out / "corpus"
     with config.executor() as executor:
         make_corpus(root, config.out, minutes, voices, config.seed, executor)
-        parts = {role: [Part.parse(root, role)] for role in ROLES} | further
+        parts = {split: [Part.parse(root, split)] for split in SPLITS} | further
         stage.finish(**_write(config.out, parts, executor))
 
 
@@ -107,37 +73,37 @@ def _further(config: Config) -> dict[str, list[Part]]:
     for path in config.also:
         part = Part.parse(path.parent, path.name)
         name = part.folder.name
-        if name in parts or name in ROLES:
+        if name in parts or name in SPLITS:
             raise UserError(f"--also {path}: there is a test set named {name} already, rename the folder")
         parts[name] = [part]
     return parts
 
 
 def _stage(config: Config, parts: Mapping[str, list[Part]], settings: Mapping[str, Any], sources: list[Path]) -> Stage:
-    """The stage as identified by what its roles are made of, not by how that was asked for."""
-    labels = {role: [part.label for part in some] for role, some in parts.items()}
+    """The stage as identified by what its splits are made of, not by how that was asked for."""
+    labels = {split: [part.label for part in some] for split, some in parts.items()}
     folders = dict.fromkeys(part.folder for some in parts.values() for part in some)
     return Stage("corpora", config.out, {"parts": labels, **settings}, [*sources, *folders])
 
 
 def _write(out: Path, parts: Mapping[str, list[Part]], executor: Executor) -> dict[str, dict[str, float]]:
-    """Write all roles; returns (and writes) the summary."""
-    from asr_kd.corpora.layout import write_role
+    """Write all splits; returns (and writes) the summary."""
+    from asr_kd.corpora.librispeech import write_split
 
     summary: dict[str, dict[str, float]] = {}
     speakers: dict[str, set[str]] = {}
-    for role, some in parts.items():
-        figures, speakers[role] = write_role(out, role, some, executor)
-        summary[role] = figures
+    for split, some in parts.items():
+        figures, speakers[split] = write_split(out, split, some, executor)
+        summary[split] = figures
         print(
-            f"{role}: {figures['utterances']} utterances, {figures['speakers']} speakers, "
+            f"{split}: {figures['utterances']} utterances, {figures['speakers']} speakers, "
             f"{figures['hours']:.2f} h, {figures['skipped']} skipped", flush=True,
         )  # fmt: skip
-        shared = speakers["train"] & speakers[role] if role != "train" else set()
+        shared = speakers["train"] & speakers[split] if split != "train" else set()
         if shared:
             print(
-                f"warning: {len(shared)} of the {figures['speakers']} speakers of {role} are in train too "
-                f"(such as {min(shared)}), so {role} says little about new speakers", flush=True,
+                f"warning: {len(shared)} of the {figures['speakers']} speakers of {split} are in train too "
+                f"(such as {min(shared)}), so {split} says little about new speakers", flush=True,
             )  # fmt: skip
     write_json(out / "summary.json", summary)
     return summary

@@ -11,7 +11,7 @@ from tarfile import TarError
 
 from lhotse.recipes.librispeech import MINI_LIBRISPEECH, download_librispeech
 
-from asr_kd.storage import UserError
+from asr_kd.common.errors import UserError
 
 #: Corpus name -> part specs of train, dev and test.
 DEFAULT_PARTS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {

@@ -21,12 +21,13 @@ import numpy as np
 import soundfile
 from scipy.signal import resample_poly
 
+from asr_kd.common.errors import UserError
+from asr_kd.common.progress import progress
+from asr_kd.common.storage import atomic_open
 from asr_kd.corpora.effects import RATE, Difficulty, coloured_noise, record, rms, room
 from asr_kd.corpora.espeak import Espeak, Phone
 from asr_kd.corpora.manifests import jsonl_writer
 from asr_kd.corpora.sentences import sentences
-from asr_kd.parallel import progress
-from asr_kd.storage import UserError, atomic_open
 
 DIFFICULTY = Difficulty()
 FIRST_SPEAKER = {"train": 1001, "dev": 2001, "test": 3001}
@@ -77,7 +78,7 @@ class _Job:
 
 
 def make_voices(seed: int, counts: Mapping[str, int]) -> dict[str, list[Voice]]:
-    """The speakers of each role.  Variants that differ by a number are relatives and stay in train.
+    """The speakers of each split.  Variants that differ by a number are relatives and stay in train.
 
     Raises:
         UserError: more voices are asked for than there are.
@@ -95,62 +96,62 @@ def make_voices(seed: int, counts: Mapping[str, int]) -> dict[str, list[Voice]]:
     rest += [name for some in families.values() if len(some) > 1 for name in some]
     generator.shuffle(rest)
     names["train"] = rest[: counts["train"]]
-    if any(len(names[role]) < counts[role] for role in counts):
+    if any(len(names[split]) < counts[split] for split in counts):
         raise UserError(f"--voices: there are {len(single)} for dev and test, {len(rest)} of them and others for train")
     accents = itertools.cycle(ACCENTS)
     return {
-        role: [
+        split: [
             Voice(
-                speaker=str(FIRST_SPEAKER[role] + i), name=f"{next(accents)}+{name}", down=generator.randint(*DOWN),
+                speaker=str(FIRST_SPEAKER[split] + i), name=f"{next(accents)}+{name}", down=generator.randint(*DOWN),
                 speed=generator.randint(150, 215), pitch=generator.randint(35, 65),
                 pitch_range=generator.randint(30, 75),
             )
-            for i, name in enumerate(names[role])
+            for i, name in enumerate(names[split])
         ]
-        for role in FIRST_SPEAKER
+        for split in FIRST_SPEAKER
     }  # fmt: skip
 
 
 def make_corpus(
     root: Path, beside: Path, minutes: Mapping[str, float], counts: Mapping[str, int], seed: int, executor: Executor
 ) -> None:
-    """Write ROOT/{train,dev,test} in LibriSpeech layout, and in ``beside`` truth_ROLE.jsonl.gz and lm_text.txt,
+    """Write ROOT/{train,dev,test} in LibriSpeech layout, and in ``beside`` truth_SPLIT.jsonl.gz and lm_text.txt,
     sentences for a language model of which none is in the corpus.
 
     Args:
-        minutes: how much speech each role gets, at least.
-        counts: how many voices each role gets.
+        minutes: how much speech each split gets, at least.
+        counts: how many voices each split gets.
 
     Raises:
         UserError: more voices are asked for than there are.
     """
     voices = make_voices(seed, counts)
-    stream = sentences(seed)  # one for all roles: no sentence comes twice
+    stream = sentences(seed)  # one for all splits: no sentence comes twice
     jobs: dict[str, list[_Job]] = {}
-    for role in ("test", "dev", "train"):
-        share = 60 * minutes[role] / len(voices[role])
+    for split in ("test", "dev", "train"):
+        share = 60 * minutes[split] / len(voices[split])
         # Dealt like cards: what the speakers use is about the first part of the stream, without gaps, so
         # that train hears every word.
-        texts = list(itertools.islice(stream, len(voices[role]) * (int(share / SHORTEST) + 1)))
-        jobs[role] = [
+        texts = list(itertools.islice(stream, len(voices[split]) * (int(share / SHORTEST) + 1)))
+        jobs[split] = [
             _Job(
-                folder=root / role / voice.speaker / "1", voice=voice,
-                others=tuple(other for other in voices[role] if other is not voice),
-                texts=tuple(texts[i :: len(voices[role])]), seconds=share, seed=seed,
+                folder=root / split / voice.speaker / "1", voice=voice,
+                others=tuple(other for other in voices[split] if other is not voice),
+                texts=tuple(texts[i :: len(voices[split])]), seconds=share, seed=seed,
             )
-            for i, voice in enumerate(voices[role])
+            for i, voice in enumerate(voices[split])
         ]  # fmt: skip
     with atomic_open(beside / "lm_text.txt") as file:
         file.writelines(sentence.replace(",", "") + "\n" for sentence in itertools.islice(stream, LM_SENTENCES))
-    every = [job for role in voices for job in jobs[role]]
+    every = [job for split in voices for job in jobs[split]]
     done = iter(progress(executor.map(_speak, every), "synthesis", len(every), "voice"))
-    for role in voices:
-        with jsonl_writer(beside / f"truth_{role}.jsonl.gz") as add:
-            for truths in itertools.islice(done, len(jobs[role])):
+    for split in voices:
+        with jsonl_writer(beside / f"truth_{split}.jsonl.gz") as add:
+            for truths in itertools.islice(done, len(jobs[split])):
                 for truth in truths:
                     add(truth)
     with atomic_open(root / "SPEAKERS.TXT") as file:
-        file.writelines(f"{v.speaker} | - | {role} | - | {v.name}\n" for role in voices for v in voices[role])
+        file.writelines(f"{v.speaker} | - | {split} | - | {v.name}\n" for split in voices for v in voices[split])
 
 
 def _speak(job: _Job) -> list[dict[str, Any]]:
@@ -209,7 +210,7 @@ def _utterances(
 
 
 def _babble(job: _Job, generator: np.random.Generator) -> np.ndarray:
-    """About 15 s of four other voices of the role at once."""
+    """About 15 s of four other voices of the split at once."""
     crowd = np.zeros(15 * RATE, dtype=np.float32)
     for i in generator.choice(len(job.others), size=min(4, len(job.others)), replace=False):
         other = job.others[i]

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from asr_kd.storage import UserError, atomic_open
+from asr_kd.common.errors import UserError
+from asr_kd.common.storage import atomic_open
 
 Skipped = tuple[str, str]  # utterance id, reason
 
@@ -48,19 +49,19 @@ def count_lines(path: Path) -> int:
         return sum(1 for _ in file)
 
 
-def write_skipped(out: Path, role: str, skipped: Sequence[Skipped]) -> None:
-    """skipped_ROLE.tsv in ``out``: id<TAB>reason, one line an utterance (an empty file when none was)."""
-    with atomic_open(out / f"skipped_{role}.tsv") as file:
+def write_skipped(out: Path, split: str, skipped: Sequence[Skipped]) -> None:
+    """skipped_SPLIT.tsv in ``out``: id<TAB>reason, one line an utterance (an empty file when none was)."""
+    with atomic_open(out / f"skipped_{split}.tsv") as file:
         for utterance, reason in skipped:
             file.write(f"{utterance}\t{' '.join(reason.split())}\n")
 
 
-def require_some(kept: int, skipped: Sequence[Skipped], role: str, out: Path) -> None:
-    """Raises UserError when nothing is left of a role, naming the first reason."""
+def require_some(kept: int, skipped: Sequence[Skipped], split: str, out: Path) -> None:
+    """Raises UserError when nothing is left of a split, naming the first reason."""
     if kept:
         return
     example = f", the first ({skipped[0][0]}) because: {skipped[0][1]}" if skipped else ""
     raise UserError(
-        f"nothing usable is left for {role}: all {len(skipped)} utterances were skipped{example}; "
-        f"see {out / f'skipped_{role}.tsv'} and mend the recordings"
+        f"nothing usable is left for {split}: all {len(skipped)} utterances were skipped{example}; "
+        f"see {out / f'skipped_{split}.tsv'} and mend the recordings"
     )

@@ -1,4 +1,4 @@
-"""Which folders make up a role.  Needs no heavy package, so that an up-to-date stage returns at once."""
+"""Which folders make up a split.  Needs no heavy package, so that an up-to-date stage returns at once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from asr_kd.storage import UserError
+from asr_kd.common.errors import UserError
 
 
 def read_group(text: str) -> tuple[int, int]:

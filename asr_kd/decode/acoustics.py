@@ -2,72 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
-from asr_kd.storage import UserError
-
-if TYPE_CHECKING:
-    from lhotse.cut import MonoCut
-
-    from asr_kd.losses import Mean
-    from asr_kd.models import AcousticModel
-
-
-#: Gives a cut with features its scores, (T, C) float32; called from several threads at once.
-Scorer = Callable[["MonoCut"], np.ndarray]
-
-
-#: Gives normalised features (T, D) their senone posteriors (T, C).
-Posteriors = Callable[[np.ndarray], np.ndarray]
-
-
-class NetworkScorer:
-    """log posterior − log prior; posteriors of a network, of an ensemble, or of a network with its specialists."""
-
-    def __init__(self, posteriors: Posteriors, network: Path, features: Path) -> None:
-        from asr_kd.features import Normaliser
-        from asr_kd.models import load_log_prior
-
-        self._posteriors, self._log_prior = posteriors, load_log_prior(network)
-        self._normaliser = Normaliser.load(features)
-
-    def __call__(self, cut: MonoCut) -> np.ndarray:
-        average = self._posteriors(self._normaliser(cut))
-        floor = np.finfo(np.float32).tiny  # a softmax can underflow to 0
-        return np.log(np.maximum(average, floor)) - self._log_prior
-
-
-def _ensemble(folders: Sequence[Path], num_pdfs: int, mean: Mean) -> Posteriors:
-    from asr_kd.models import load_model, posteriors
-
-    models = [load_model(folder) for folder in folders]
-    for folder, model in zip(folders, models, strict=True):
-        _check_fit(folder, model, num_pdfs)
-    return partial(posteriors, models, mean=mean)
-
-
-def _check_fit(folder: Path, model: AcousticModel, num_pdfs: int) -> None:
-    if model.shape.num_pdfs != num_pdfs:
-        raise UserError(
-            f"the network in {folder} has {model.shape.num_pdfs} senones, the graph {num_pdfs}: "
-            "give the graph made with the senones it was trained on"
-        )
+from asr_kd.common.errors import UserError
+from asr_kd.hmm.scores import GmmScorer
+from asr_kd.losses import Mean
+from asr_kd.models.scorer import NetworkScorer, Posteriors, Scorer, check_fit, ensemble_posteriors
+from asr_kd.models.windows import context_windows
+from asr_kd.specialists.ensemble import Ensemble
 
 
 def _with_specialists(network: Path, num_pdfs: int, specialists: Sequence[Path], likeliest: int) -> Posteriors:
     """What a network and its specialists agree on (section 5.4)."""
-    import torch
-
-    from asr_kd.models import context_windows
-    from asr_kd.specialists.ensemble import Ensemble
-
     ensemble = Ensemble(network, specialists, likeliest, torch.float32)
-    _check_fit(network, ensemble.generalist, num_pdfs)
+    check_fit(network, ensemble.generalist, num_pdfs)
     shape = ensemble.generalist.shape
 
     def posteriors(features: np.ndarray) -> np.ndarray:
@@ -97,18 +49,14 @@ def load_scorer(
     if specialists and not len(networks) == len(folders) == 1:
         raise UserError("--specialists stand beside one network: give that one as --model")
     if folders and len(networks) == len(folders):
-        import torch
-
         torch.set_num_threads(1)  # utterances are scored side by side instead
         if specialists:
             found = _with_specialists(folders[0], num_pdfs, specialists, likeliest)
         else:
-            found = _ensemble(folders, num_pdfs, mean)
+            found = ensemble_posteriors(folders, num_pdfs, mean)
         return NetworkScorer(found, folders[0], features)
     if len(folders) == 1 and (folders[0] / "hmm.json").is_file():
-        from asr_kd.hmm import gmm_scores
-
-        return gmm_scores(folders[0])
+        return GmmScorer(folders[0])
     strange = next((f for f in folders if f not in networks and not (f / "hmm.json").is_file()), None)
     if strange is not None:
         raise UserError(f"{strange} holds no finished model (model.json or hmm.json): check --model, or train it first")

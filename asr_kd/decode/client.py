@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 
 import asr_kd
+from asr_kd.common.errors import UserError
+from asr_kd.common.storage import path_fingerprint
 from asr_kd.decode import worker
 from asr_kd.decode.worker import Found, SearchOptions
-from asr_kd.storage import UserError, path_fingerprint
 
 #: Names the interpreter that has k2.
 ENVIRONMENT = "ASR_KD_K2_PYTHON"
@@ -280,7 +281,7 @@ class Search:
 
 
 class Searches:
-    """Searches that stay open from one network to the next: on short roles, starting k2 takes longer than using it."""
+    """Searches that stay open from one network to the next: on short splits, starting k2 takes longer than using it."""
 
     def __init__(self) -> None:
         self._made_of: tuple[Path, Path | None, int] | None = None

@@ -9,11 +9,12 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
+from asr_kd.common.parallel import run_all
+from asr_kd.decode.acoustics import load_scorer
 from asr_kd.decode.client import Searches
 from asr_kd.decode.pipeline import Decoder, Shard
 from asr_kd.decode.worker import SearchOptions
 from asr_kd.losses import Mean
-from asr_kd.parallel import run_all
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,6 @@ class Recogniser:
     def decoder(self, searches: Searches, number: int = 1) -> Decoder:
         """A decoder in this process, with so many of ``searches``."""
         some = searches(number, self.graph, self.python, self.num_pdfs)
-        from asr_kd.decode.acoustics import load_scorer
 
         scorer = load_scorer(self.models, self.features, self.num_pdfs, self.mean, self.specialists, self.likeliest)
         return Decoder(scorer, some, self.batch)

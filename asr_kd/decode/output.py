@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from asr_kd.common.errors import UserError
+from asr_kd.common.storage import atomic_open, read_json
 from asr_kd.decode.worker import Lattice
-from asr_kd.storage import UserError, atomic_open, read_json
 
 BOUNDARY = "▁"  # begins every sentencepiece piece that begins a word
 UNKNOWN = "<UNK>"  # a word by itself among pieces

@@ -15,19 +15,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from asr_kd.decode.acoustics import Scorer
+from asr_kd.common.errors import UserError
+from asr_kd.common.parallel import ahead, run_all
+from asr_kd.common.storage import atomic_open, read_json, write_json
 from asr_kd.decode.client import Outcome, Search
 from asr_kd.decode.output import lattice_text
 from asr_kd.decode.worker import SearchOptions
-from asr_kd.parallel import ahead, run_all
-from asr_kd.storage import UserError, atomic_open, read_json, write_json
+from asr_kd.models.scorer import Scorer
 
 if TYPE_CHECKING:
     from lhotse.cut import MonoCut
 
 Item = TypeVar("Item")
 
-#: Utterances in a shard, the unit of resuming; few, so that a short role keeps every worker busy.
+#: Utterances in a shard, the unit of resuming; few, so that a short split keeps every worker busy.
 SHARD = 8
 #: Bounds on a batch: frames (lattices take up to 100 kB a frame in the worker), and bytes of scores.
 BATCH_FRAMES = 12000

@@ -1,4 +1,4 @@
-"""Acoustic scale and word insertion penalty with the fewest errors on a role kept for tuning."""
+"""Acoustic scale and word insertion penalty with the fewest errors on a split kept for tuning."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import kaldialign
 import numpy as np
 
+from asr_kd.common.errors import UserError
 from asr_kd.decode.output import Words
 from asr_kd.decode.pipeline import Decoder, utterances
 from asr_kd.decode.worker import SearchOptions
-from asr_kd.storage import UserError
 
 if TYPE_CHECKING:
     from lhotse.cut import MonoCut
@@ -95,7 +95,7 @@ def _points(texts: dict[str, list[str]], shards: Sequence[Path], options: Search
             errors[place] += counts[record["grid_index"][place] if found else 0]
     spoken = sum(len(text) for text in texts.values())
     if spoken == 0:
-        raise UserError("the utterances to tune on have no words: name another role by --tune-on")
+        raise UserError("the utterances to tune on have no words: name another split by --tune-on")
     return [
         Point(scale, penalty, count, spoken, round(100 * count / spoken, 3))
         for (scale, penalty), count in zip(grid, errors, strict=True)

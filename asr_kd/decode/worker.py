@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import torch
 
 #: Goes into the name of a prepared graph: raise it when the conversion changes.
 FORMAT = 1
@@ -234,7 +235,6 @@ def prepare(graph: str | Path, folder: str | Path) -> None:
     if folder.is_dir():
         return
     import k2
-    import torch
 
     arcs, outputs, scores = read_openfst(graph)
     packed = np.column_stack([arcs, scores.view(np.int32)]).astype(np.int32)
@@ -264,7 +264,6 @@ class Searcher:
 
     def __init__(self, folder: str | Path) -> None:
         import k2
-        import torch
 
         torch.set_num_threads(1)
         self.k2, self.torch = k2, torch

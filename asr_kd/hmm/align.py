@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from lhotse.cut import MonoCut
 
+from asr_kd.common.errors import UserError
 from asr_kd.hmm.kaldi_io import read_transition_model, read_tree
 from asr_kd.hmm.viterbi import BEAM, GraphCompiler, Transitions, align, graph_labels, phones_of
 from asr_kd.hmm.words import Lexicon, Words, locate_words
-from asr_kd.storage import UserError
 
 if TYPE_CHECKING:
     from kaldi_hmm_gmm import ContextDependency

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from asr_kd.features import NUM_MELS, Normaliser, raw_features
+from asr_kd.features.filterbanks import NUM_MELS, raw_features
+from asr_kd.features.normalise import Normaliser
 
 if TYPE_CHECKING:
     from lhotse.cut import MonoCut

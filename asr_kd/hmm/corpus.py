@@ -10,16 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from asr_kd.common.storage import atomic_open, read_json, save_array
 from asr_kd.hmm.cepstra import CepstralMeans
+from asr_kd.hmm.viterbi import Lexicon
 from asr_kd.hmm.words import Words
-from asr_kd.storage import MARK, atomic_open, read_json, save_array, stage_figures
 
 if TYPE_CHECKING:
     from lhotse.cut import MonoCut
-
-    from asr_kd.hmm.viterbi import Lexicon
-
-CHUNK_FRAMES = 30_000  # five minutes; fixed, so that sums do not depend on the number of processes
 
 
 @dataclass(frozen=True)
@@ -31,26 +28,6 @@ class ChunkJob:
     features: Path
     lang: Path
     cmn: str  # "speaker" or "utterance"
-
-
-def chunks(cuts: Iterator[MonoCut], frames: int = CHUNK_FRAMES) -> Iterator[list[MonoCut]]:
-    """Runs of neighbouring cuts of about ``frames`` frames."""
-    chunk: list[MonoCut] = []
-    total = 0
-    for cut in cuts:
-        chunk.append(cut)
-        total += cut.num_frames
-        if total >= frames:
-            yield chunk
-            chunk, total = [], 0
-    if chunk:
-        yield chunk
-
-
-def most_chunks(features: Path, role: str) -> int | None:
-    """At most so many chunks are to come of a role, if the features stage says how many frames it has."""
-    frames = stage_figures(features).get(role, {}).get("frames") if (features / MARK).is_file() else None
-    return -(-frames // CHUNK_FRAMES) if frames else None
 
 
 def prepare_chunk(job: ChunkJob) -> int:

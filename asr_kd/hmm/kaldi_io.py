@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from asr_kd.common.errors import UserError
+from asr_kd.common.storage import atomic_open
 from asr_kd.hmm.gmm import Gmms
-from asr_kd.storage import UserError, atomic_open
+from asr_kd.hmm.tree import Node
 
 if TYPE_CHECKING:
     import kaldi_hmm_gmm
-
-    from asr_kd.hmm.tree import Node
+    from kaldi_hmm_gmm import ContextDependency, TransitionModel
 
 BINARY = b"\0B"
 
@@ -281,3 +282,21 @@ def _read_gmms(reader: _Reader) -> Gmms:
         variances.append(1 / inverse)
         starts.append(starts[-1] + len(inverse))
     return Gmms(np.array(starts), np.concatenate(weights), np.concatenate(means), np.concatenate(variances))
+
+
+def load_transition_model(gmm_dir: Path) -> TransitionModel:
+    """The triphones' transition model.
+
+    Raises:
+        UserError: missing or damaged.
+    """
+    return read_transition_model(gmm_dir / "tri.mdl")
+
+
+def load_tree(gmm_dir: Path) -> ContextDependency:
+    """The decision tree.
+
+    Raises:
+        UserError: missing or damaged.
+    """
+    return read_tree(gmm_dir / "tree")

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from asr_kd.common.storage import read_json, save_array
 from asr_kd.hmm.cepstra import apply_map
 from asr_kd.hmm.corpus import Chunk
 from asr_kd.hmm.gmm import Accumulators, Gmms, accumulate
 from asr_kd.hmm.kaldi_io import read_model, read_transition_model, read_tree
 from asr_kd.hmm.tree import ContextStats
 from asr_kd.hmm.viterbi import GraphCompiler, Transitions, align, equal_alignment, graph_labels, phones_of
-from asr_kd.storage import read_json, save_array
 
 ALIGNMENT = "alignment.npy"
 

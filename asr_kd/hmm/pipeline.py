@@ -1,4 +1,4 @@
-"""The work of the hmm stage: train on the role train, align every role, describe the result."""
+"""The work of the hmm stage: train on the split train, align every split, describe the result."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from asr_kd.common.errors import UserError
+from asr_kd.common.parallel import run_all
+from asr_kd.common.storage import atomic_open, copy_file, write_json
+from asr_kd.corpora.cuts import chunks, load_cuts, most_chunks, splits_of
 from asr_kd.hmm.align import ScoredAlignment
 from asr_kd.hmm.cepstra import delta_map
-from asr_kd.hmm.corpus import ChunkJob, chunks, most_chunks, prepare_chunk
+from asr_kd.hmm.config import Config
+from asr_kd.hmm.corpus import ChunkJob, prepare_chunk
 from asr_kd.hmm.scores import GmmScorer
-from asr_kd.hmm.store import align_roles, finish, load_cuts, roles_of
+from asr_kd.hmm.store import align_splits, finish
 from asr_kd.hmm.topology import topology_text
 from asr_kd.hmm.train import Trainer
 from asr_kd.hmm.words import Words
-from asr_kd.parallel import run_all
-from asr_kd.storage import UserError, atomic_open, copy_file, write_json
 
 if TYPE_CHECKING:
     from lhotse.cut import MonoCut
-
-    from asr_kd.hmm.__main__ import Config
 
 CMVN = ("cmvn.json", "cmvn_speakers.npy", "cmvn_global.npy")
 
@@ -31,9 +32,9 @@ def train_and_align(config: Config) -> dict[str, Any]:
     """Fill ``config.out``; returns the figures that the completion mark keeps.
 
     Raises:
-        UserError: there is no train role, or nothing of a role could be aligned.
+        UserError: there is no train split, or nothing of a split could be aligned.
     """
-    if "train" not in roles_of(config.features):
+    if "train" not in splits_of(config.features):
         raise UserError(f"{config.features} has no cuts_train.jsonl.gz: run python -m asr_kd.features first")
     out = config.out.resolve()
     words = Words.load(config.lang)
@@ -56,7 +57,7 @@ def train_and_align(config: Config) -> dict[str, Any]:
             copy_file(made, out / name)
         shutil.rmtree(scratch)
         source = ScoredAlignment(out, config.lang.resolve(), GmmScorer(out))
-        figures = align_roles(executor, source, config.features, out, tree.num_pdfs)
+        figures = align_splits(executor, source, config.features, out, tree.num_pdfs)
     description = {
         "num_pdfs": tree.num_pdfs,
         "silence_pdfs": tree.silence_pdfs,
@@ -74,7 +75,7 @@ def is_perturbed(cut: MonoCut) -> bool:
 
 
 def _prepare(executor: Executor, config: Config, scratch: Path) -> list[Path]:
-    """Cepstra and transcripts of the train role, in chunks; returns their folders."""
+    """Cepstra and transcripts of the train split, in chunks; returns their folders."""
     cuts = (cut for cut in load_cuts(config.features, "train") if config.perturbed or not is_perturbed(cut))
     folders: list[Path] = []
 

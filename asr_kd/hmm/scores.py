@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
+from asr_kd.common.errors import UserError
+from asr_kd.common.storage import read_json
 from asr_kd.hmm.cepstra import CepstralMeans, apply_map
 from asr_kd.hmm.kaldi_io import read_model
-from asr_kd.storage import UserError, read_json
+from asr_kd.losses import Mean
+from asr_kd.models.scorer import NetworkScorer, ensemble_posteriors
 
 if TYPE_CHECKING:
     from lhotse.cut import MonoCut
-
-    from asr_kd.losses import Mean
 
 
 class GmmScorer:
@@ -51,11 +53,10 @@ class NetworkScores:
     """
 
     def __init__(self, networks: Sequence[Path], features: Path, mean: Mean) -> None:
-        from asr_kd.decode.acoustics import load_scorer
-
         self.made_of = networks, features, mean
         num_pdfs = int(read_json(networks[0] / "model.json")["shape"]["num_pdfs"])
-        self.scorer = load_scorer(networks, features, num_pdfs, mean)
+        torch.set_num_threads(1)  # utterances are scored side by side instead
+        self.scorer = NetworkScorer(ensemble_posteriors(networks, num_pdfs, mean), networks[0], features)
 
     def __reduce__(self) -> tuple[type[NetworkScores], tuple[Sequence[Path], Path, Mean]]:
         return NetworkScores, self.made_of

@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from lhotse import CutSet, NumpyFilesWriter
+from lhotse import NumpyFilesWriter
 from lhotse.cut import MonoCut
 from lhotse.supervision import AlignmentItem
 from lhotse.utils import fastcopy
 
+from asr_kd.common.parallel import run_in_order
+from asr_kd.common.storage import atomic_open, copy_file, save_array, write_json
+from asr_kd.corpora.cuts import chunks, load_cuts, most_chunks, splits_of
 from asr_kd.corpora.manifests import Skipped, jsonl_writer, require_some, write_skipped
 from asr_kd.hmm.align import Aligned
-from asr_kd.hmm.corpus import chunks, most_chunks
 from asr_kd.hmm.words import Lexicon
-from asr_kd.parallel import run_in_order
-from asr_kd.storage import UserError, atomic_open, copy_file, save_array, write_json
 
 FRAME_SHIFT = 0.01  # seconds
 #: What a folder needs to score and align, beside hmm.json.
@@ -63,7 +63,7 @@ class StoreJob:
 
 @dataclass
 class Figures:
-    """What is worth knowing about a role's alignment."""
+    """What is worth knowing about a split's alignment."""
 
     pdf_counts: np.ndarray
     utterances: int = 0
@@ -110,72 +110,58 @@ def store_chunk(job: StoreJob) -> Figures:
     return figures
 
 
-def store_role(
-    executor: Executor, source: Source, cuts: Iterable[MonoCut], out: Path, role: str, num_pdfs: int,
+def store_split(
+    executor: Executor, source: Source, cuts: Iterable[MonoCut], out: Path, split: str, num_pdfs: int,
     about: int | None = None,
 ) -> Figures:  # fmt: skip
-    """Write cuts_ROLE.jsonl.gz with alignments, their senones, skipped_ROLE.tsv and guessed_ROLE.tsv.
+    """Write cuts_SPLIT.jsonl.gz with alignments, their senones, skipped_SPLIT.tsv and guessed_SPLIT.tsv.
 
     Raises:
-        UserError: not one cut of the role could be aligned.
+        UserError: not one cut of the split could be aligned.
     """
     out = out.resolve()  # manifests name their arrays by path
-    work = out / "chunks" / role
+    work = out / "chunks" / split
     results = (work / f"{i:05d}.jsonl" for i in itertools.count())
     jobs = (
-        StoreJob(chunk, source, out / "senones" / role / f"{i:05d}", work / f"{i:05d}.jsonl", num_pdfs)
+        StoreJob(chunk, source, out / "senones" / split / f"{i:05d}", work / f"{i:05d}.jsonl", num_pdfs)
         for i, chunk in enumerate(chunks(iter(cuts)))
     )
     total = Figures(np.zeros(num_pdfs, dtype=np.int64))
-    with jsonl_writer(out / f"cuts_{role}.jsonl.gz") as add:
-        for part in run_in_order(executor, store_chunk, jobs, f"alignment of {role}", "chunk", about):
+    with jsonl_writer(out / f"cuts_{split}.jsonl.gz") as add:
+        for part in run_in_order(executor, store_chunk, jobs, f"alignment of {split}", "chunk", about):
             total.add(part)
             for line in next(results).read_text(encoding="utf-8").splitlines():
                 add(json.loads(line))
-    write_skipped(out, role, total.skipped)
-    with atomic_open(out / f"guessed_{role}.tsv") as file:
+    write_skipped(out, split, total.skipped)
+    with atomic_open(out / f"guessed_{split}.tsv") as file:
         for word in sorted(total.guessed):
             file.writelines(f"{word}\t{' '.join(one)}\n" for one in total.guessed[word])
-    require_some(total.utterances, total.skipped, role, out)
+    require_some(total.utterances, total.skipped, split, out)
     shutil.rmtree(out / "chunks")
     return total
 
 
-def roles_of(folder: Path) -> list[str]:
-    """Roles that a folder has cuts of, train first.
-
-    Raises:
-        UserError: there are none.
-    """
-    roles = sorted(p.name[len("cuts_") : -len(".jsonl.gz")] for p in Path(folder).glob("cuts_*.jsonl.gz"))
-    if not roles:
-        raise UserError(f"{folder} has no cuts_ROLE.jsonl.gz: run python -m asr_kd.features first")
-    return sorted(roles, key=lambda role: role != "train")
-
-
-def load_cuts(folder: Path, role: str) -> CutSet:
-    return CutSet.from_jsonl_lazy(folder / f"cuts_{role}.jsonl.gz")
-
-
-def align_roles(
-    executor: Executor, source: Source, features: Path, out: Path, num_pdfs: int, roles: Sequence[str] = ()
+def align_splits(
+    executor: Executor, source: Source, features: Path, out: Path, num_pdfs: int, splits: Sequence[str] = ()
 ) -> dict[str, Figures]:
-    """Align the roles (all of them by default) that ``features`` has cuts of."""
+    """Align the splits (all of them by default) that ``features`` has cuts of."""
     return {
-        role: store_role(executor, source, load_cuts(features, role), out, role, num_pdfs, most_chunks(features, role))
-        for role in roles or roles_of(features)
+        split: store_split(
+            executor, source, load_cuts(features, split), out, split, num_pdfs, most_chunks(features, split)
+        )
+        for split in splits or splits_of(features)
     }
 
 
 def finish(out: Path, description: Mapping[str, Any], figures: Mapping[str, Figures]) -> dict[str, Any]:
-    """Write hmm.json and pdf_counts.npy, print a line a role; returns what the completion mark keeps."""
+    """Write hmm.json and pdf_counts.npy, print a line a split; returns what the completion mark keeps."""
     if "train" in figures:
         save_array(out / "pdf_counts.npy", figures["train"].pdf_counts)
-    roles = {role: one.summary(description["silence_pdfs"]) for role, one in figures.items()}
-    write_json(out / "hmm.json", {**description, "roles": roles})
-    for role, one in roles.items():
-        print(f"{role}: " + ", ".join(f"{name} {value}" for name, value in one.items()), flush=True)
-    return {"num_pdfs": description["num_pdfs"], "roles": roles}
+    splits = {split: one.summary(description["silence_pdfs"]) for split, one in figures.items()}
+    write_json(out / "hmm.json", {**description, "splits": splits})
+    for split, one in splits.items():
+        print(f"{split}: " + ", ".join(f"{name} {value}" for name, value in one.items()), flush=True)
+    return {"num_pdfs": description["num_pdfs"], "splits": splits}
 
 
 def copy_models(source: Path, target: Path) -> None:

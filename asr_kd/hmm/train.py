@@ -11,13 +11,14 @@ from typing import TypeVar
 import kaldi_hmm_gmm
 import numpy as np
 
+from asr_kd.common.errors import UserError
+from asr_kd.common.parallel import run_in_order
+from asr_kd.common.storage import read_json
 from asr_kd.hmm import passes
 from asr_kd.hmm.gmm import Accumulators, Gmms, grow, single_gaussians, update
 from asr_kd.hmm.kaldi_io import make_tree, read_model, tree_bytes, write_model, write_tree
 from asr_kd.hmm.passes import Model, PassJob, Statistics
 from asr_kd.hmm.tree import ContextStats, Tree, build_tree, monophone_tree
-from asr_kd.parallel import run_in_order
-from asr_kd.storage import UserError, read_json
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")

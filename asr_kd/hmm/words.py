@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from asr_kd.lang import Lang
+from asr_kd.lang.lang import Lang
 from asr_kd.lang.lexicon import SPOKEN_NOISE, Pronunciation, cmu_dictionary, pronounce
 
 Lexicon = dict[str, list[Pronunciation]]

@@ -10,8 +10,9 @@ from typing import IO
 
 import numpy as np
 
+from asr_kd.common.errors import UserError
+from asr_kd.common.storage import atomic_open
 from asr_kd.lang.ngram import BackoffModel
-from asr_kd.storage import UserError, atomic_open
 
 BOS, EOS = "<s>", "</s>"
 LOG10 = math.log(10.0)

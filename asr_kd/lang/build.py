@@ -11,14 +11,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from asr_kd.common.errors import UserError
+from asr_kd.common.storage import atomic_open, write_json
 from asr_kd.corpora.manifests import read_jsonl
-from asr_kd.lang import UNKNOWN, Lang, ngram, symbol_names, symbol_table
-from asr_kd.lang.__main__ import Config
+from asr_kd.lang import ngram
 from asr_kd.lang.arpa import read_arpa, write_arpa
+from asr_kd.lang.config import Config
 from asr_kd.lang.fst import disambiguate, grammar_fst, lexicon_fst, write_fst
+from asr_kd.lang.lang import UNKNOWN, Lang, symbol_names, symbol_table
 from asr_kd.lang.lexicon import SPOKEN_NOISE, Guess, Pronunciation, cmu_dictionary, pronounce, read_lexicon
 from asr_kd.lang.ngram import BackoffModel
-from asr_kd.storage import UserError, atomic_open, write_json
+from asr_kd.lang.pieces import ALPHABET, Pieces, train_pieces
 
 Lexicon = dict[str, list[Pronunciation]]
 Encode = Callable[[str], list[int]]
@@ -70,9 +73,9 @@ def check(config: Config) -> None:
 # ---------------------------------------------------------------- texts
 
 
-def read_transcripts(data: Path, role: str) -> list[str]:
-    """Upper-case texts of one role's supervisions; none if the corpus lacks the role."""
-    path = data / f"supervisions_{role}.jsonl.gz"
+def read_transcripts(data: Path, split: str) -> list[str]:
+    """Upper-case texts of one split's supervisions; none if the corpus lacks the split."""
+    path = data / f"supervisions_{split}.jsonl.gz"
     if not path.is_file():
         return []
     return [item["text"].upper() for item in read_jsonl(path)]
@@ -121,8 +124,6 @@ def word_lexicon(config: Config, transcripts: Sequence[str], others: Iterable[st
 
 def piece_lexicon(config: Config, transcripts: Sequence[str]) -> tuple[Lexicon, list[str]]:
     """Pieces spelt in letters, and the letters."""
-    from asr_kd.lang.pieces import ALPHABET, Pieces, train_pieces
-
     alphabet = ALPHABET | {letter for text in transcripts for letter in text if letter.isalpha()}
     texts = (line for source in (transcripts, *map(read_text, config.lm_text)) for line in source)
     train_pieces(config.out / "pieces.model", texts, alphabet, config.vocab_size)

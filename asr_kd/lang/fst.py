@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from asr_kd.common.storage import atomic_path
 from asr_kd.lang.lexicon import Pronunciation
-from asr_kd.storage import atomic_path
 
 if TYPE_CHECKING:
     import kaldifst

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from asr_kd.storage import UserError
+from asr_kd.common.errors import UserError
+from asr_kd.lang.g2p import Pronouncer
 
 Pronunciation = tuple[str, ...]
 SPOKEN_NOISE: Pronunciation = ("SPN",)
@@ -66,8 +67,6 @@ def pronounce(
     A possessive of a known word follows from it, any other unknown word is asked of eSpeak NG, and what
     even that cannot say (bare punctuation) is spoken noise.
     """
-    from asr_kd.lang.g2p import Pronouncer
-
     lexicon: dict[str, list[Pronunciation]] = {}
     guesses: list[Guess] = []
     inventory = {phone for variants in dictionary.values() for variant in variants for phone in variant}

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import sentencepiece
 
+from asr_kd.common.errors import UserError
+from asr_kd.common.storage import atomic_open
 from asr_kd.lang.fst import BOUNDARY
 from asr_kd.lang.lexicon import Pronunciation
-from asr_kd.storage import UserError, atomic_open
 
 #: LibriSpeech's letters; those of the training transcripts join them.
 ALPHABET = frozenset(string.ascii_uppercase + "'")

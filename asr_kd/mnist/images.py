@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from asr_kd.frames import Batch
 from asr_kd.losses import average_distributions
-from asr_kd.mnist.digits import SIZE, Digits
-from asr_kd.models import MaskPool, load_model, scores
+from asr_kd.mnist.digits.read import SIZE, Digits
+from asr_kd.models.checkpoints import load_model
+from asr_kd.models.dnn import MaskPool
+from asr_kd.models.posteriors import scores
+from asr_kd.train.batches import Batch
 
 POINTS = 4  # a side of the grid of points that bending displaces
 KEPT = 1 << 28  # bytes of soft targets that may be kept: enough for five by five places of all images

@@ -12,15 +12,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from asr_kd.frames import Batch
+from asr_kd.common.storage import save_array, write_json
 from asr_kd.losses import logit_matching_loss
-from asr_kd.mnist.digits import SIZE, Digits, load_digits
+from asr_kd.mnist.config import Config
+from asr_kd.mnist.digits.read import SIZE, Digits, load_digits
 from asr_kd.mnist.images import ImageLoader, Teachers, as_inputs
-from asr_kd.mnist.network import Config
-from asr_kd.models import AcousticModel, Shape, device_and_dtype, load_model
-from asr_kd.step import Step
-from asr_kd.storage import save_array, write_json
-from asr_kd.trainer import fit, save_tensors, weights_of
+from asr_kd.models.checkpoints import load_model, save_tensors, weights_of
+from asr_kd.models.dnn import AcousticModel, Shape
+from asr_kd.models.precision import device_and_dtype
+from asr_kd.train.batches import Batch
+from asr_kd.train.fit import fit
+from asr_kd.train.step import Step
 
 TEST_LOGITS = "test_logits.npy"
 BLOCK = 5000  # images scored at once

@@ -2,67 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from asr_kd.cli import run
-from asr_kd.storage import UserError, read_json, write_json
+from asr_kd.common.cli import run
+from asr_kd.common.errors import UserError
+from asr_kd.common.storage import read_json, write_json
+from asr_kd.plan.config import Config
 
 if TYPE_CHECKING:
-    from asr_kd.models import Shape
+    from asr_kd.models.dnn import Shape
     from asr_kd.plan.calibrate import Rates
-
-Preset = Literal["tiny", "quarter", "small", "medium", "large", "paper"]
-
-
-@dataclasses.dataclass
-class Config:
-    """Tell what a run would take, on this machine or on others; measures this one for a minute or two first."""
-
-    hours: float
-    """Training speech, hours."""
-    copies: int = 1
-    """Times that each utterance is in it (1 and as many as --speed-perturb has speeds)."""
-    test_hours: float = 5.0
-    """Speech of dev and test, hours; each system decodes it."""
-    senones: int = 600
-    """Classes of the networks."""
-    preset: Preset = "medium"
-    """Teachers' hidden layers and units (asr_kd.train --preset)."""
-    student: Preset | None = None
-    """Students'; default: as the teachers."""
-    teachers: int = 5
-    """Networks of the ensemble."""
-    students: int = 1
-    """Networks distilled from it."""
-    epochs: int = 2
-    """Passes over the training frames."""
-    batch_size: int = 512
-    """Frames a batch."""
-    pool_frames: int = 2_000_000
-    """Frames held in memory for shuffling."""
-    batch_norm: bool = False
-    """Networks with batch norm."""
-    systems: int = 3
-    """Systems that decode the test set: one network, or of several one the ensemble of teachers."""
-    real_time_factor: float = 0.0
-    """Of the search on one core (what reports tell less what stands in brackets there, which is scoring); 0: measured
-    here in a small graph, and 4 times that, as a graph of 1.7 million arcs takes with beam 15."""
-    cores: int = 0
-    """Cores at work, on one or more machines; 0: this machine's."""
-    gpus: int = 0
-    """GPUs at work; 0: networks are trained on the cores."""
-    gpu_tflops: float = 0.0
-    """Operations a second that a GPU achieves in training, in 10^12; 0: measured here."""
-    disk_rate: float = 500.0
-    """What all machines together read from or write to the disk, MB a second."""
-    network_rate: float = 10_000.0
-    """Between any two GPUs, MB a second."""
-    rates: Path | None = None
-    """JSON file of rates: read if it is there, else measured and written."""
-    out: Path | None = None
-    """Also write the plan as JSON."""
 
 
 def main(config: Config) -> None:
@@ -70,8 +19,8 @@ def main(config: Config) -> None:
         raise UserError("--hours, --test-hours, --disk-rate and --network-rate must be positive: correct the flag")
     if min(config.copies, config.senones, config.teachers, config.students, config.epochs, config.batch_size) < 1:
         raise UserError("--copies, --senones, --teachers, --students, --epochs and --batch-size must be positive")
-    from asr_kd.models import PRESETS, Shape
-    from asr_kd.parallel import cpu_count
+    from asr_kd.common.parallel import cpu_count
+    from asr_kd.models.dnn import PRESETS, Shape
     from asr_kd.plan.costs import Job, Machines, costs
 
     def shape(preset: str) -> Shape:
@@ -129,7 +78,7 @@ def _gpu_speed(config: Config, teacher: Shape) -> float:
 
 
 def _parameters(shape: Shape) -> str:
-    from asr_kd.models import parameters_of
+    from asr_kd.models.dnn import parameters_of
 
     return f"{parameters_of(shape) / 1e6:.2f} M"
 

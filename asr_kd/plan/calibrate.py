@@ -14,18 +14,38 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from asr_kd.common.parallel import Workers, cpu_count, run_all
+from asr_kd.common.storage import read_json
+from asr_kd.corpora.__main__ import main as make_corpus
+from asr_kd.corpora.config import Config as CorporaConfig
+from asr_kd.corpora.cuts import load_cuts
+from asr_kd.decode.__main__ import main as decode
+from asr_kd.decode.config import Config as DecodeConfig
+from asr_kd.features.config import Config as FeaturesConfig
+from asr_kd.features.extraction import extract_corpus
+from asr_kd.features.normalise import Normaliser
+from asr_kd.hmm.align import ScoredAlignment
+from asr_kd.hmm.config import Config as HmmConfig
+from asr_kd.hmm.graph.__main__ import main as make_graph
+from asr_kd.hmm.graph.config import Config as GraphConfig
+from asr_kd.hmm.pipeline import is_perturbed, train_and_align
+from asr_kd.hmm.scores import GmmScorer
+from asr_kd.hmm.store import align_splits
+from asr_kd.lang.__main__ import main as make_lang
+from asr_kd.lang.config import Config as LangConfig
 from asr_kd.losses import average_distributions
-from asr_kd.models import AcousticModel, Shape, device_and_dtype, ensemble_logits, parameters_of, posteriors
-from asr_kd.parallel import Workers, cpu_count, run_all
-from asr_kd.storage import read_json
-
-if TYPE_CHECKING:
-    from asr_kd.hmm.__main__ import Config as HmmConfig
+from asr_kd.models.dnn import AcousticModel, Shape, parameters_of
+from asr_kd.models.posteriors import ensemble_logits, posteriors
+from asr_kd.models.precision import device_and_dtype
+from asr_kd.soft_targets.rows import TargetRows
+from asr_kd.soft_targets.store import write_shard
+from asr_kd.train.batches import Batch, FrameLoader
+from asr_kd.train.pools import read_windows
+from asr_kd.train.step import Step
 
 #: Frames of a measured batch at most: larger ones take hardly less a frame.
 MOST_FRAMES = 1024
@@ -144,7 +164,7 @@ def _seconds(function: Callable[[], object], device: str = "cpu") -> float:
 def _start() -> dict[str, float]:
     return {
         "start": _seconds(
-            lambda: subprocess.run([sys.executable, "-c", "import asr_kd.feature_extraction"], check=True)
+            lambda: subprocess.run([sys.executable, "-c", "import asr_kd.features.extraction"], check=True)
         )
     }
 
@@ -159,9 +179,6 @@ def _networks(teacher: Shape, student: Shape, batch: int) -> dict[str, float]:
 
 def update_seconds(shape: Shape, device: str, batch: int, soft: bool) -> float:
     """Of a frame: its window read from a pool of noise, and its share of an update."""
-    from asr_kd.frames import Batch, read_windows
-    from asr_kd.step import Step
-
     frames = min(batch, MOST_FRAMES) if device == "cpu" else batch
     _, dtype = device_and_dtype(device, "auto")
     model = AcousticModel(shape).to(device).train()
@@ -181,9 +198,6 @@ def update_seconds(shape: Shape, device: str, batch: int, soft: bool) -> float:
 
 def _targets(shape: Shape) -> dict[str, float]:
     """A frame's forward pass, what its soft target takes beside those of two networks, and its posteriors."""
-    from asr_kd.soft_targets.rows import TargetRows
-    from asr_kd.soft_targets.store import write_shard
-
     _, dtype = device_and_dtype("cpu", "auto")
     models = [AcousticModel(shape).products_in(dtype).eval() for _ in range(2)]
     precise = [AcousticModel(shape).eval()]
@@ -209,11 +223,6 @@ def _targets(shape: Shape) -> dict[str, float]:
 
 def _corpus(root: Path) -> None:
     """Minutes of the embedded corpus."""
-    from asr_kd.corpora.__main__ import Config as CorporaConfig
-    from asr_kd.corpora.__main__ import main as make_corpus
-    from asr_kd.lang.__main__ import Config as LangConfig
-    from asr_kd.lang.__main__ import main as make_lang
-
     make_corpus(CorporaConfig(root / "data", train_minutes=MINUTES, dev_minutes=0.2, test_minutes=0.2))
     make_lang(LangConfig(data=root / "data", out=root / "lang"))
 
@@ -221,15 +230,6 @@ def _corpus(root: Path) -> None:
 def _speech(corpus: Path, out: Path) -> dict[str, float]:
     """A frame's features, alignment, GMM training and loading, on that corpus, in this process; GMMs are trained on the
     speech as it is, its copies at other speeds are aligned alone."""
-    from asr_kd.feature_extraction import extract_corpus
-    from asr_kd.features import Config as FeaturesConfig
-    from asr_kd.features import Normaliser
-    from asr_kd.frames import FrameLoader
-    from asr_kd.hmm.__main__ import Config as HmmConfig
-    from asr_kd.hmm.align import ScoredAlignment
-    from asr_kd.hmm.pipeline import is_perturbed, train_and_align
-    from asr_kd.hmm.scores import GmmScorer
-    from asr_kd.hmm.store import align_roles, load_cuts
 
     class Here(HmmConfig):
         """Jobs in this process: what it takes to start others does not count."""
@@ -241,7 +241,7 @@ def _speech(corpus: Path, out: Path) -> dict[str, float]:
         features, again = out / "features", out / "again"
         begun = time.perf_counter()
         figures = extract_corpus(FeaturesConfig(corpus / "data", features, speed_perturb=(0.9, 1.1)), here)
-        frames = sum(role["frames"] for role in figures.values())
+        frames = sum(split["frames"] for split in figures.values())
         extracting = (time.perf_counter() - begun) / frames
         lang = corpus / "lang"
         settings = Here(features=features, lang=lang, out=out / "gmm", leaves=LEAVES, min_leaf_frames=15)
@@ -250,7 +250,7 @@ def _speech(corpus: Path, out: Path) -> dict[str, float]:
         training = time.perf_counter() - begun
         source = ScoredAlignment(settings.out, lang, GmmScorer(settings.out))
         begun = time.perf_counter()
-        align_roles(here, source, features, again, pdfs)
+        align_splits(here, source, features, again, pdfs)
         aligning = time.perf_counter() - begun
     spoken = sum(cut.num_frames for cut in load_cuts(features, "train") if not is_perturbed(cut))
     loader = FrameLoader(
@@ -267,12 +267,7 @@ def _speech(corpus: Path, out: Path) -> dict[str, float]:
 def _search(settings: HmmConfig, out: Path) -> float:
     """Of a second of speech, with the GMM; how many times that a network's search takes in another graph is
     ``asr_kd.plan.costs.GRAPH``."""
-    from asr_kd.decode.__main__ import Config as DecodeConfig
-    from asr_kd.decode.__main__ import main as decode
-    from asr_kd.hmm.graph import Config as GraphConfig
-    from asr_kd.hmm.graph import main as make_graph
-
     make_graph(GraphConfig(settings.lang, settings.out, out / "graph"))
     decode(DecodeConfig((settings.out,), out / "graph", settings.features, out=out / "decode", jobs=1))
-    roles = read_json(out / "decode" / "decode.json")["roles"].values()
-    return sum(role["search_seconds"] for role in roles) / sum(role["audio_seconds"] for role in roles)
+    splits = read_json(out / "decode" / "decode.json")["splits"].values()
+    return sum(split["search_seconds"] for split in splits) / sum(split["audio_seconds"] for split in splits)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-from asr_kd.models import Shape, parameters_of
+from asr_kd.models.dnn import Shape, parameters_of
 from asr_kd.plan.calibrate import Rates
 
 FRAMES_AN_HOUR = 360_000

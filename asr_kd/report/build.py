@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from asr_kd.common.storage import atomic_open, write_json
 from asr_kd.report import tables
 from asr_kd.report.collect import collect, curves
+from asr_kd.report.config import Config
 from asr_kd.report.draw import draw, draw_utterance
 from asr_kd.report.facts import facts
 from asr_kd.report.page import page
 from asr_kd.report.svg import standalone
 from asr_kd.report.systems import Experiment, System
-from asr_kd.score import Bootstrap
-from asr_kd.storage import atomic_open, write_json
-
-if TYPE_CHECKING:
-    from asr_kd.report.__main__ import Config
+from asr_kd.score.bootstrap import Bootstrap
 
 
 def build(config: Config, experiment: Experiment, systems: Sequence[System]) -> dict[str, Any]:

@@ -9,16 +9,19 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from asr_kd.common.errors import UserError
+from asr_kd.common.storage import read_json, stage_figures
 from asr_kd.report.systems import Experiment, Run, System, baseline_and_ensemble, natural, runs_of
-from asr_kd.score import Bootstrap, Scores, compare, frame_rates, interval, pool, read_references, score_folder
-from asr_kd.storage import UserError, read_json, stage_figures
+from asr_kd.score.bootstrap import Bootstrap, compare, interval
+from asr_kd.score.frame_accuracy import frame_rates
+from asr_kd.score.wer import Scores, pool, read_references, score_folder
 
 RATES = ("all", "speech", "merged")
 
 
 @dataclass
 class WordErrors:
-    """WER of a system on one role, in per cent: mean over its seeds, interval of the pooled bootstrap."""
+    """WER of a system on one split, in per cent: mean over its seeds, interval of the pooled bootstrap."""
 
     wer: float
     low: float
@@ -32,7 +35,7 @@ class WordErrors:
 
 @dataclass
 class Row:
-    """One system of Table 1; frame accuracies in per cent, by role, then by rate (``RATES``), then by seed."""
+    """One system of Table 1; frame accuracies in per cent, by split, then by rate (``RATES``), then by seed."""
 
     name: str
     label: str
@@ -45,18 +48,18 @@ class Row:
     rtf: dict[str, float] = field(default_factory=dict)
     scoring: dict[str, float] = field(default_factory=dict)
 
-    def mean_accuracy(self, role: str, rate: str = "all") -> float | None:
-        seeds = self.accuracy.get(role, {}).get(rate)
+    def mean_accuracy(self, split: str, rate: str = "all") -> float | None:
+        seeds = self.accuracy.get(split, {}).get(rate)
         return fmean(seeds.values()) if seeds else None
 
 
 @dataclass
 class Compared:
-    """A system against its twin on one role: of one seed, or (seed None) of all seeds together."""
+    """A system against its twin on one split: of one seed, or (seed None) of all seeds together."""
 
     system: str
     twin: str
-    role: str
+    split: str
     seed: int | None
     wer: float
     twin_wer: float
@@ -84,7 +87,7 @@ class Results:
     rows: list[Row]
     comparisons: list[Compared]
     not_run: list[str]
-    roles: list[str]
+    splits: list[str]
     baseline: str
     ensemble: str
     facts: dict[str, Any]
@@ -115,18 +118,18 @@ def collect(
         not_run += [f"{system.label}: {fault}" for fault in faults]
     if not any(runs.values()):
         raise UserError(f"{exp} has nothing of the systems to report ({not_run[0]}): run the recipe first")
-    roles = decoded_roles(run.decode for some in runs.values() for run in some)
-    references = {role: read_references(experiment.cuts / f"cuts_{role}.jsonl.gz") for role in roles}
+    splits = decoded_splits(run.decode for some in runs.values() for run in some)
+    references = {split: read_references(experiment.cuts / f"cuts_{split}.jsonl.gz") for split in splits}
     scores: dict[tuple[str, str, int], Scores] = {}
     rows = []
     for system in systems:
         if not runs[system.name]:
             continue
         for run in runs[system.name]:
-            for role in roles:
-                if run.decode is not None and (run.decode / f"hyp_{role}.tsv").is_file():
-                    scores[system.name, role, run.seed] = score_folder(run.decode, role, references[role])
-        row, faults = _row(system, runs[system.name], roles, scores, bootstrap)
+            for split in splits:
+                if run.decode is not None and (run.decode / f"hyp_{split}.tsv").is_file():
+                    scores[system.name, split, run.seed] = score_folder(run.decode, split, references[split])
+        row, faults = _row(system, runs[system.name], splits, scores, bootstrap)
         rows.append(row)
         not_run += [f"{system.label}: {fault}" for fault in faults]
     baseline, ensemble = baseline_and_ensemble(systems, exp)
@@ -134,21 +137,21 @@ def collect(
         named = [next(system for system in systems if system.name == name) for name in gain]
         baseline, ensemble = named[0] if len(named) > 1 else None, named[-1]
     _gains(rows, systems, baseline, ensemble)
-    comparisons = [c for system in systems if system.twin for c in _compare(system, roles, scores, bootstrap)]
+    comparisons = [c for system in systems if system.twin for c in _compare(system, splits, scores, bootstrap)]
     names = [system.name if system else "" for system in (baseline, ensemble)]
-    return Results(rows, comparisons, not_run, roles, names[0], names[1], {})
+    return Results(rows, comparisons, not_run, splits, names[0], names[1], {})
 
 
-def decoded_roles(folders: Iterable[Path | None]) -> list[str]:
-    """Roles with hypotheses: test, then further test sets, then dev."""
+def decoded_splits(folders: Iterable[Path | None]) -> list[str]:
+    """Splits with hypotheses: test, then further test sets, then dev."""
     names = {p.name[len("hyp_") : -len(".tsv")] for f in folders if f is not None for p in f.glob("hyp_*.tsv")}
-    return sorted(names, key=lambda role: (role != "test", role == "dev", natural(role)))
+    return sorted(names, key=lambda split: (split != "test", split == "dev", natural(split)))
 
 
 def _row(
     system: System,
     runs: Sequence[Run],
-    roles: Sequence[str],
+    splits: Sequence[str],
     scores: Mapping[tuple[str, str, int], Scores],
     bootstrap: Bootstrap,
 ) -> tuple[Row, list[str]]:
@@ -158,25 +161,25 @@ def _row(
     counted = [stage_figures(folder).get("parameters", 0) for folder in of_run]
     row.parameters = sum(counted) if counted and all(counted) else None
     for run in runs:
-        for role, counts in _accuracy(run).items():
+        for split, counts in _accuracy(run).items():
             for rate, value in frame_rates(counts).items():
-                row.accuracy.setdefault(role, {}).setdefault(rate, {})[run.seed] = value
-    for role in roles:
-        found = {run.seed: scores[key] for run in runs if (key := (system.name, role, run.seed)) in scores}
+                row.accuracy.setdefault(split, {}).setdefault(rate, {})[run.seed] = value
+    for split in splits:
+        found = {run.seed: scores[key] for run in runs if (key := (system.name, split, run.seed)) in scores}
         if found:
-            row.words[role] = _word_errors(found, bootstrap)
+            row.words[split] = _word_errors(found, bootstrap)
     marks = [run.decode / "decode.json" for run in runs if run.decode is not None]
-    timed = [read_json(path)["roles"] for path in marks if path.is_file()]
-    for role in roles:
-        times = [roles_of[role] for roles_of in timed if role in roles_of]
+    timed = [read_json(path)["splits"] for path in marks if path.is_file()]
+    for split in splits:
+        times = [splits_of[split] for splits_of in timed if split in splits_of]
         if times:
-            row.rtf[role], row.scoring[role] = (fmean(time[key] for time in times) for key in ("rtf", "scoring_rtf"))
+            row.rtf[split], row.scoring[split] = (fmean(time[key] for time in times) for key in ("rtf", "scoring_rtf"))
     faults = []
     if not row.accuracy and system.kind != "gmm" and any(run.accuracy for run in runs):
         faults.append("frame accuracy")
-    for role, words in row.words.items():
+    for split, words in row.words.items():
         if words.missing:
-            faults.append(f"{len(words.missing)} utterances of {role} have no hypothesis")
+            faults.append(f"{len(words.missing)} utterances of {split} have no hypothesis")
     return row, faults
 
 
@@ -214,24 +217,24 @@ def _gains(rows: Sequence[Row], systems: Sequence[System], baseline: System | No
         if not {system.name, system.twin} <= set(by_name):
             continue
         low, row = by_name[system.twin], by_name[system.name]
-        for role in row.accuracy:
+        for split in row.accuracy:
             for rate in RATES:
-                values = [r.mean_accuracy(role, rate) for r in (low, high, row)]
+                values = [r.mean_accuracy(split, rate) for r in (low, high, row)]
                 if None in values:
                     continue
                 single, best, student = (v for v in values if v is not None)
                 if best > single:
-                    row.gain_kept.setdefault(role, {})[rate] = (student - single) / (best - single)
+                    row.gain_kept.setdefault(split, {})[rate] = (student - single) / (best - single)
 
 
 def _compare(
-    system: System, roles: Sequence[str], scores: Mapping[tuple[str, str, int], Scores], bootstrap: Bootstrap
+    system: System, splits: Sequence[str], scores: Mapping[tuple[str, str, int], Scores], bootstrap: Bootstrap
 ) -> list[Compared]:
     """Seed by seed where both have several, and all together."""
     found = []
-    for role in roles:
-        own = {seed: s for (name, r, seed), s in scores.items() if (name, r) == (system.name, role)}
-        other = {seed: s for (name, r, seed), s in scores.items() if (name, r) == (system.twin, role)}
+    for split in splits:
+        own = {seed: s for (name, r, seed), s in scores.items() if (name, r) == (system.name, split)}
+        other = {seed: s for (name, r, seed), s in scores.items() if (name, r) == (system.twin, split)}
         if not own or not other:
             continue
         pairs: list[tuple[int | None, Scores, Scores]] = []
@@ -242,7 +245,7 @@ def _compare(
         pairs.append((None, pool(list(other.values())), pool(list(own.values()))))
         for seed, first, second in pairs:
             figures = asdict(compare(first, second, bootstrap))
-            found.append(Compared(system.name, system.twin, role, seed, second.wer, first.wer, **figures))
+            found.append(Compared(system.name, system.twin, split, seed, second.wer, first.wer, **figures))
     return found
 
 

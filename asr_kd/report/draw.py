@@ -14,11 +14,14 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from asr_kd.common.errors import UserError
+from asr_kd.common.storage import MARK, read_json
+from asr_kd.lang.lang import Lang
 from asr_kd.report import figures
 from asr_kd.report.collect import Curve, Results, Row
 from asr_kd.report.svg import SERIES, render
 from asr_kd.report.systems import Experiment, System, find, runs_of
-from asr_kd.storage import MARK, UserError, read_json
+from asr_kd.report.utterance import Panel, read_utterance
 
 
 @dataclass(frozen=True)
@@ -75,16 +78,16 @@ def table_drawings(results: Results, colours: Mapping[str, str]) -> Iterator[Dra
         caption = "Senones right, of all test frames. Dots: means over seeds; ticks: seeds."
         figure = figures.dot_plot(accuracies, "Test frame accuracy", "frames right, %")
         yield Drawing("frame-accuracy", caption, figure, group=group)
-    for role in results.roles:
+    for split in results.splits:
         rows = [
             figures.Dots(row.label, colours[row.name], words.wer, list(words.seeds.values()), words.low, words.high)
             for row in results.rows
-            if (words := row.words.get(role)) is not None
+            if (words := row.words.get(split)) is not None
         ]
-        if rows and role != "dev":
-            caption = f"Word error rate on {role}. Bars: 95 % bootstrap intervals, seeds pooled; ticks: seeds."
-            figure = figures.dot_plot(rows, f"WER, {role}", "words wrong, %")
-            yield Drawing(f"wer-{role}", caption, figure, group=group)
+        if rows and split != "dev":
+            caption = f"Word error rate on {split}. Bars: 95 % bootstrap intervals, seeds pooled; ticks: seeds."
+            figure = figures.dot_plot(rows, f"WER, {split}", "words wrong, %")
+            yield Drawing(f"wer-{split}", caption, figure, group=group)
 
 
 def _accuracy_dots(row: Row, colour: str) -> figures.Dots | None:
@@ -148,18 +151,18 @@ def _sweeps(exp: Path, systems: Sequence[System], colours: Mapping[str, str]) ->
 
 
 def _boundaries(folder: Path) -> Iterator[Drawing]:
-    """Histogram of the test (else the first) role's signed errors, to 100 ms either side."""
+    """Histogram of the test (else the first) split's signed errors, to 100 ms either side."""
     path = folder / "boundaries.json"
     if not path.is_file():
         return
     found = read_json(path)
-    role = "test" if "test" in found else next(iter(found))
-    phones = found[role]["phones"]
-    errors = np.load(folder / f"boundaries_{role}.npy", allow_pickle=False)
+    split = "test" if "test" in found else next(iter(found))
+    phones = found[split]["phones"]
+    errors = np.load(folder / f"boundaries_{split}.npy", allow_pickle=False)
     edges = np.arange(-100.0, 101.0, 5.0)
     counts = np.histogram(np.clip(errors, edges[0], edges[-1]), edges)[0]
     caption = (
-        f"Aligned minus true time of {len(errors)} phone boundaries of {role}: the median distance is "
+        f"Aligned minus true time of {len(errors)} phone boundaries of {split}: the median distance is "
         f"{phones['median_ms']:.1f} ms, and {phones['within_percent']['30']:.0f} % lie within 30 ms (dashed). "
         "The outermost bars hold all that is further away."
     )
@@ -172,9 +175,6 @@ def draw_utterance(experiment: Experiment, systems: Sequence[System], results: R
 
     None, with a line in the report, when the models or the alignment are not there.
     """
-    from asr_kd.lang import Lang
-    from asr_kd.report.utterance import Panel, read_utterance
-
     exp = experiment.root
     by_name = {system.name: system for system in systems}
     student = next((s for s in systems if s.kind == "student" and s.twin == results.baseline), None)

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from asr_kd.parallel import cpu_count
+from asr_kd.common.parallel import cpu_count
+from asr_kd.common.storage import MARK, read_json
 from asr_kd.report.systems import System, find
-from asr_kd.storage import MARK, read_json
 
 #: Stage folders that every experiment has, in the order in which they are made.
 STAGES = ("data", "features", "lang", "gmm", "graph", "soft_targets")

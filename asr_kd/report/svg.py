@@ -16,7 +16,7 @@ matplotlib.use("svg")
 
 from matplotlib.figure import Figure
 
-#: Roles of colours: text, lesser text, hairlines, page; then series that colour-blind readers can tell apart
+#: Splits of colours: text, lesser text, hairlines, page; then series that colour-blind readers can tell apart
 #: (after Okabe and Ito), darker on white and lighter on black for contrast.
 LIGHT = {
     "ink": "#16191d",
@@ -107,8 +107,8 @@ def render(figure: Figure, name: str) -> str:
     text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
     text = re.sub(r"font: ([^;'\"]*?)(\d[\d.]*px) [^;\"]*", rf"font: \1\2 {FONT}", text)
-    for role, colour in LIGHT.items():
-        text = text.replace(colour, f"var(--{role})")
+    for split, colour in LIGHT.items():
+        text = text.replace(colour, f"var(--{split})")
     return text.strip()
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from asr_kd.storage import MARK, UserError, read_json
+from asr_kd.common.errors import UserError
+from asr_kd.common.storage import is_finished
 
 #: gmm: Gaussian mixtures; single: networks trained on hard targets; ensemble: networks whose posteriors are
 #: averaged; student: networks trained on soft targets.
@@ -109,18 +110,13 @@ def _system(path: Path, entry: Any) -> System:
     return System(name, str(entry.get("label") or name), entry["kind"], **folders, twin=twin)
 
 
-def finished(folder: Path) -> bool:
-    """Whether the folder's stage ran to its end."""
-    return (folder / MARK).is_file() and read_json(folder / MARK)["status"] == "done"
-
-
 def find(exp: Path, patterns: Iterable[str]) -> tuple[list[Path], list[str]]:
     """Finished folders that match, in the order of their numbers, and what was found missing or unfinished."""
     folders: list[Path] = []
     faults: list[str] = []
     for pattern in patterns:
         found = sorted((path for path in exp.glob(pattern) if path.is_dir()), key=natural)
-        done = [path for path in found if finished(path)]
+        done = [path for path in found if is_finished(path)]
         folders += done
         faults += [f"{path.relative_to(exp)} is unfinished" for path in found if path not in done]
         if not found:

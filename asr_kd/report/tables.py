@@ -27,17 +27,17 @@ class Table:
 
 def table_one(results: Results) -> Table:
     """The paper's Table 1, with what it leaves out."""
-    tests = [role for role in results.roles if role != "dev"]
+    tests = [split for split in results.splits if split != "dev"]
     header = ["system", "parameters"]
-    accuracies = [(role, rate) for role in ("test", "dev") for rate in ("all", "speech")]
-    header += [f"frame acc. {role}, {'all' if rate == 'all' else 'speech'} %" for role, rate in accuracies]
-    header += [f"WER {role} %" for role in tests]
+    accuracies = [(split, rate) for split in ("test", "dev") for rate in ("all", "speech")]
+    header += [f"frame acc. {split}, {'all' if rate == 'all' else 'speech'} %" for split, rate in accuracies]
+    header += [f"WER {split} %" for split in tests]
     header += ["gain kept", "RTF (scoring)"]
     rows = []
     for row in results.rows:
         cells = [label(row), count(row.parameters)]
-        cells += [spread(row.accuracy.get(role, {}).get(rate, {})) for role, rate in accuracies]
-        cells += [word_errors(row, role) for role in tests]
+        cells += [spread(row.accuracy.get(split, {}).get(rate, {})) for split, rate in accuracies]
+        cells += [word_errors(row, split) for split in tests]
         kept = row.gain_kept.get("test", {}).get("all")
         cells += [NONE if kept is None else f"{100 * kept:.0f} %".replace("-", "−")]
         cells += [f"{row.rtf['test']:.3f} ({row.scoring['test']:.4f})" if "test" in row.rtf else NONE]
@@ -48,7 +48,7 @@ def table_one(results: Results) -> Table:
 def compared(results: Results) -> Table:
     """Every system against its twin, on test sets."""
     header = ["system", "against", "on", "seed", "WER %", "difference", "95 % interval", "better in", "p"]
-    rows = [_compared(results, c) for c in results.comparisons if c.role != "dev"]
+    rows = [_compared(results, c) for c in results.comparisons if c.split != "dev"]
     return Table(header, rows, frozenset({0, 1, 2}))
 
 
@@ -57,7 +57,7 @@ def _compared(results: Results, c: Compared) -> list[str]:
     return [
         names[c.system],
         names[c.twin],
-        c.role,
+        c.split,
         "all" if c.seed is None else str(c.seed),
         f"{c.twin_wer:.2f} → {c.wer:.2f}",
         signed(c.difference),
@@ -69,10 +69,10 @@ def _compared(results: Results, c: Compared) -> list[str]:
 
 def corpus(summary: Mapping[str, Mapping[str, float]]) -> Table:
     rows = [
-        [role, str(s["utterances"]), str(s["speakers"]), f"{s['hours']:.2f}", str(s.get("skipped", 0))]
-        for role, s in summary.items()
+        [split, str(s["utterances"]), str(s["speakers"]), f"{s['hours']:.2f}", str(s.get("skipped", 0))]
+        for split, s in summary.items()
     ]
-    return Table(["role", "utterances", "speakers", "hours", "skipped"], rows)
+    return Table(["split", "utterances", "speakers", "hours", "skipped"], rows)
 
 
 def stages(entries: Sequence[Mapping[str, Any]]) -> Table:
@@ -111,7 +111,7 @@ def headlines(results: Results) -> list[str]:
                 f"({100 * kept['speech']:.0f} % on speech frames; the paper: 86 %)."
             )
     for c in results.comparisons:
-        if c.role == "test" and c.seed is None and getattr(results.row(c.system), "kind", "") == "student":
+        if c.split == "test" and c.seed is None and getattr(results.row(c.system), "kind", "") == "student":
             names = {row.name: row.label for row in results.rows}
             lines.append(
                 f"{names[c.system]} against {names[c.twin]}: WER {signed(c.difference)} points "
@@ -173,10 +173,10 @@ def spread(seeds: Mapping[int, float]) -> str:
     return f"{mean} ± {stdev(seeds.values()):.2f}" if len(seeds) > 1 else mean
 
 
-def word_errors(row: Row, role: str) -> str:
-    if role not in row.words:
+def word_errors(row: Row, split: str) -> str:
+    if split not in row.words:
         return NONE
-    words = row.words[role]
+    words = row.words[split]
     return f"{words.wer:.2f} ({words.low:.1f} – {words.high:.1f})"
 
 

@@ -10,12 +10,14 @@ import numpy as np
 from lhotse import load_manifest_lazy
 from lhotse.cut import MonoCut
 
-from asr_kd.features import Normaliser, raw_features
-from asr_kd.hmm import load_transition_model
+from asr_kd.common.errors import UserError
+from asr_kd.features.filterbanks import raw_features
+from asr_kd.features.normalise import Normaliser
+from asr_kd.hmm.kaldi_io import load_transition_model
 from asr_kd.losses import Mean
-from asr_kd.models import load_model, posteriors
+from asr_kd.models.checkpoints import load_model
+from asr_kd.models.posteriors import posteriors
 from asr_kd.report.figures import Utterance
-from asr_kd.storage import UserError
 
 #: An utterance about this long (seconds) is shown unless one is named.
 SECONDS = 3.0

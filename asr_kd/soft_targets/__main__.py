@@ -2,52 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Literal
 
-from asr_kd.cli import run
-from asr_kd.parallel import Workers, run_all
-from asr_kd.storage import Stage, UserError, read_json
+from asr_kd.common.cli import run
+from asr_kd.common.errors import UserError
+from asr_kd.common.parallel import run_all
+from asr_kd.common.storage import Stage, read_json
+from asr_kd.soft_targets.config import Config
 
 CUTS_A_SHARD = 200
-
-
-@dataclasses.dataclass
-class Config(Workers):
-    """Average an ensemble's tempered posteriors over a transfer set and store them compactly."""
-
-    models: tuple[Path, ...]
-    """Teacher folders, one per member (made by asr_kd.train)."""
-    features: Path
-    """Features folder (made by asr_kd.features)."""
-    cuts: Path
-    """Cuts of the transfer set; only their ids and features are used."""
-    out: Path
-    """Folder of the store."""
-    temperatures: tuple[float, ...] = (1.0,)
-    """Temperatures T, all computed in one pass; a student uses one of them."""
-    mean: Literal["arithmetic", "geometric"] = "arithmetic"
-    """How the members' distributions are averaged."""
-    floor: float = 0.02
-    """Least probability of a class that is kept for certain.  A class takes 3 bytes, a frame 2 more."""
-    tail: Literal["sampled", "drawn", "bucket", "prior", "even", "none"] = "sampled"
-    """What becomes of the classes below --floor.  sampled: each survives with the chance probability / floor and
-    counts as the floor then, so that the targets are right on average (--floor 0.004 at least).  drawn: no floor, all
-    classes are kept by --draws (unbiased too, but noisier than sampled at the same size).  bucket: one outcome
-    "another class", whose share among them is left to the student.  prior, even: their mass is spread over them in
-    proportion to the senone prior, or evenly (such students take implausible senones for possible ones, and recognise
-    fewer words).  none: left out, the kept ones being scaled up to one."""
-    top: int = 255
-    """Classes kept for each frame, at most; not for --tail sampled, which keeps up to 1 / floor + 1, nor drawn."""
-    draws: int = 64
-    """Random draws a frame, for --tail drawn (the importance sampling of Anshumann et al. 2025)."""
-    seed: int = 0
-    """Of everything random."""
-    device: str = "auto"
-    """Where teachers run: cpu, cuda, or auto (cuda if there is one).  All --jobs of a machine share its GPU."""
 
 
 def main(config: Config) -> None:
@@ -66,8 +30,8 @@ def main(config: Config) -> None:
     from lhotse import load_manifest_lazy
 
     from asr_kd.corpora.manifests import count_lines
-    from asr_kd.models import load_log_prior
-    from asr_kd.soft_targets.shard import Form, ShardJob, make_shard
+    from asr_kd.models.checkpoints import load_log_prior
+    from asr_kd.soft_targets.compute import Form, ShardJob, make_shard
     from asr_kd.soft_targets.store import INDEX, shard_folder, write_store
 
     num_pdfs = read_json(config.models[0] / "model.json")["shape"]["num_pdfs"]

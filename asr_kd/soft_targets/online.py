@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from asr_kd.common.errors import UserError
+from asr_kd.common.storage import read_json, stage_fingerprint
 from asr_kd.losses import Mean, average_distributions
-from asr_kd.models import load_model, scores
+from asr_kd.models.checkpoints import load_model
+from asr_kd.models.posteriors import scores
 from asr_kd.soft_targets.rows import TargetRows
-from asr_kd.storage import UserError, read_json, stage_fingerprint
 
 
 class OnlineTargets:

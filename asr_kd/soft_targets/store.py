@@ -20,9 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from asr_kd.common.errors import UserError
+from asr_kd.common.storage import MARK, read_json, save_array, stage_fingerprint, write_json
 from asr_kd.losses import CompactTargets
 from asr_kd.soft_targets.rows import COLUMNS, TargetRows
-from asr_kd.storage import MARK, UserError, read_json, save_array, stage_fingerprint, write_json
 
 INDEX = "index.json"
 KEYS, PLACES = "cuts.keys.npy", "cuts.places.npy"

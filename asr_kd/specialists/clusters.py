@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asr_kd.storage import UserError
+from asr_kd.common.errors import UserError
 
 Method = Literal["kmeans", "spectral", "agglomerative"]
 

@@ -10,10 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asr_kd.models import AcousticModel, load_model, scores
+from asr_kd.common.errors import UserError
+from asr_kd.common.storage import read_json
+from asr_kd.models.checkpoints import load_model
+from asr_kd.models.dnn import AcousticModel
+from asr_kd.models.posteriors import scores
 from asr_kd.specialists.combine import Opinion, active, combine, membership
 from asr_kd.specialists.special import CLASSES, corrected
-from asr_kd.storage import UserError, read_json
 
 
 class Answer(NamedTuple):

@@ -13,34 +13,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asr_kd.features import Normaliser
-from asr_kd.frames import FrameLoader, Selection
+from asr_kd.common.errors import UserError
+from asr_kd.common.storage import read_json
+from asr_kd.features.normalise import Normaliser
 from asr_kd.losses import CompactTargets
-from asr_kd.models import Shape, context_windows
-from asr_kd.specialists.images import MORE, ImageBatches, Images
-from asr_kd.storage import UserError, read_json
-from asr_kd.trainer import Loader
+from asr_kd.models.dnn import Shape
+from asr_kd.models.windows import context_windows
+from asr_kd.specialists.config import ExamplesConfig
+from asr_kd.specialists.images.dataset import MORE, ImageBatches, Images
+from asr_kd.train.batches import FrameLoader
+from asr_kd.train.fit import Loader
+from asr_kd.train.pools import Selection
 
 BLOCK = 2048  # images scored at once
-
-
-@dataclasses.dataclass(kw_only=True)
-class Config:
-    """Where the examples are: --images, or --features with --cuts; and the generalist that has learnt from them."""
-
-    images: Path | None = None
-    """Folder of images (made by asr_kd.specialists.images)."""
-    features: Path | None = None
-    """Instead, features of a corpus (made by asr_kd.features)."""
-    cuts: Path | None = None
-    """Their cuts with senones (made by asr_kd.hmm)."""
-    generalist: Path
-    """Folder of the generalist (made by asr_kd.specialists.classify, or by asr_kd.train for speech)."""
-
-    @property
-    def folders(self) -> list[Path]:
-        """What a stage reads."""
-        return [path for path in (self.images, self.features, self.cuts, self.generalist) if path is not None]
 
 
 @dataclasses.dataclass
@@ -71,14 +56,14 @@ class Source(Protocol):
     def loader(self, batch_size: int, dtype: torch.dtype, device: str, select: Selection | None = None) -> Loader:
         """Batches of training examples."""
 
-    def count_blocks(self, role: str) -> int:
-        """How many blocks the examples of a role make."""
+    def count_blocks(self, split: str) -> int:
+        """How many blocks the examples of a split make."""
 
-    def blocks(self, role: str, start: int = 0, stop: int | None = None) -> Iterator[Block]:
-        """The examples of a role, or those of some of its blocks."""
+    def blocks(self, split: str, start: int = 0, stop: int | None = None) -> Iterator[Block]:
+        """The examples of a split, or those of some of its blocks."""
 
 
-def open_source(config: Config) -> Source:
+def open_source(config: ExamplesConfig) -> Source:
     """The source that the flags name.
 
     Raises:
@@ -115,20 +100,20 @@ class ImageSource:
     ) -> Loader:  # fmt: skip
         """``soft``: soft targets of training images by their index.  A selection is of the images for specialists, if
         there are such."""
-        role = MORE if select is not None and Images.has(self.folder, MORE) else "train"
-        return ImageBatches(self._images(role), batch_size, dtype, device, select, soft)
+        split = MORE if select is not None and Images.has(self.folder, MORE) else "train"
+        return ImageBatches(self._images(split), batch_size, dtype, device, select, soft)
 
-    def _images(self, role: str) -> Images:
-        if role not in self._loaded:
-            self._loaded[role] = Images(self.folder, role)
-        return self._loaded[role]
+    def _images(self, split: str) -> Images:
+        if split not in self._loaded:
+            self._loaded[split] = Images(self.folder, split)
+        return self._loaded[split]
 
-    def count_blocks(self, role: str) -> int:
-        return -(-len(self._images(role)) // BLOCK)
+    def count_blocks(self, split: str) -> int:
+        return -(-len(self._images(split)) // BLOCK)
 
-    def blocks(self, role: str, start: int = 0, stop: int | None = None) -> Iterator[Block]:
-        images = self._images(role)
-        for number in range(self.count_blocks(role))[start:stop]:
+    def blocks(self, split: str, start: int = 0, stop: int | None = None) -> Iterator[Block]:
+        images = self._images(split)
+        for number in range(self.count_blocks(split))[start:stop]:
             index = torch.arange(number * BLOCK, min((number + 1) * BLOCK, len(images)))
             inputs = images.inputs(index, torch.float32, "cpu")
             yield Block(block_key(number), inputs, torch.from_numpy(images.labels[index.numpy()]))
@@ -155,17 +140,17 @@ class SpeechSource:
             cuts, self.normaliser, self.left, self.right, batch_size, dtype=dtype, device=device, select=select
         )
 
-    def _cuts(self, role: str) -> Path:
-        return self.folder / f"cuts_{role}.jsonl.gz"
+    def _cuts(self, split: str) -> Path:
+        return self.folder / f"cuts_{split}.jsonl.gz"
 
-    def count_blocks(self, role: str) -> int:
+    def count_blocks(self, split: str) -> int:
         from lhotse import load_manifest_lazy
 
-        return sum(1 for _ in load_manifest_lazy(self._cuts(role)))
+        return sum(1 for _ in load_manifest_lazy(self._cuts(split)))
 
-    def blocks(self, role: str, start: int = 0, stop: int | None = None) -> Iterator[Block]:
+    def blocks(self, split: str, start: int = 0, stop: int | None = None) -> Iterator[Block]:
         from lhotse import load_manifest_lazy
 
-        for cut in itertools.islice(load_manifest_lazy(self._cuts(role)), start, stop):
+        for cut in itertools.islice(load_manifest_lazy(self._cuts(split)), start, stop):
             windows = context_windows(torch.from_numpy(self.normaliser(cut)), self.left, self.right)
             yield Block(cut.id, windows, torch.from_numpy(cut.load_custom("senones").astype(np.int64)))

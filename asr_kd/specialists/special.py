@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asr_kd.frames import Batch
-from asr_kd.models import AcousticModel, scores
-from asr_kd.storage import UserError
-from asr_kd.trainer import Loader
+from asr_kd.common.errors import UserError
+from asr_kd.models.dnn import AcousticModel
+from asr_kd.models.posteriors import scores
+from asr_kd.train.batches import Batch
+from asr_kd.train.fit import Loader
 
 CLASSES = "classes.npy"
 

@@ -3,32 +3,15 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass
-from pathlib import Path
 
-from asr_kd.cli import run
-from asr_kd.storage import UserError
-
-
-@dataclass
-class Config:
-    """Run a study from prepared features: train, measure, decode, report.  What is done already is skipped."""
-
-    study: Path
-    """The study's YAML file (recipes/librispeech/studies)."""
-    conf: Path
-    """Configuration of the recipe, whose sections the study starts from."""
-    exp: Path
-    """The experiment's folder, with features, senones and graph (made by the recipe's stages 1 to 5)."""
-    scheduler: str = ""
-    """Address of a Dask scheduler, as tcp://HOST:8786, whose workers do what fans out."""
-    command: str = ""
-    """Command that made it all, for the report."""
+from asr_kd.common.cli import run
+from asr_kd.common.errors import UserError
+from asr_kd.study.config import Config
 
 
 def main(config: Config) -> None:
     from asr_kd.decode.client import Searches
-    from asr_kd.study.plan import Names, read_study
+    from asr_kd.study.format import Names, read_study
     from asr_kd.study.steps import Stages, run_tasks
 
     if not (config.exp / "features").is_dir():
@@ -39,7 +22,7 @@ def main(config: Config) -> None:
     with closing(Searches()) as searches:
         run_tasks(Stages(study, names, config.conf, searches, config.scheduler).tasks())
 
-    from asr_kd.study.report import report
+    from asr_kd.study.page import report
 
     report(study, config.exp, out, config.command)
 

@@ -13,16 +13,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from asr_kd import train
-from asr_kd.cli import configured, read_yaml
+from asr_kd.common.cli import configured, read_yaml
+from asr_kd.common.parallel import cpu_count
+from asr_kd.common.storage import is_finished, read_json
+from asr_kd.decode.__main__ import main
 from asr_kd.decode.client import Searches
-from asr_kd.parallel import cpu_count
+from asr_kd.decode.config import Config
+from asr_kd.models.dnn import Shape, parameters_of
+from asr_kd.score.accuracy import __main__ as accuracy
 from asr_kd.soft_targets import __main__ as soft_targets
-from asr_kd.storage import read_json
-from asr_kd.study.plan import STAGES, Measured, Names, Step, Study
+from asr_kd.study.format import STAGES, Measured, Names, Step, Study
+from asr_kd.train import __main__ as train
+from asr_kd.train.loop import shape_of
 
 #: Seconds on one core of the machine that this was written on, a beginning for the estimates: a frame's share of an
-#: update, and that times a parameter; a role to decode; anything else.
+#: update, and that times a parameter; a split to decode; anything else.
 FRAME, PRODUCT, DECODED, OTHER = 8e-6, 2.6e-11, 60.0, 30.0
 
 
@@ -122,8 +127,6 @@ class Stages:
         return found if "tuple" in kind else found[0]
 
     def _accuracies(self) -> Iterator[Task]:
-        from asr_kd import accuracy
-
         runs: dict[tuple[Path, Path, Path], dict[str, Sequence[Path]]] = defaultdict(dict)
         for system in self.study.systems:
             for number, members in enumerate(system.runs):
@@ -135,15 +138,13 @@ class Stages:
                 {
                     **self._section("accuracy"), "features": features, "cuts": cuts, "out": out,
                     "systems": [f"{name}={','.join(map(str, members))}" for name, members in systems.items()],
-                    "roles": list(self.study.roles), "scheduler": self.scheduler,
+                    "splits": list(self.study.splits), "scheduler": self.scheduler,
                 },
             )  # fmt: skip
             title = f"frame accuracy of {_count(len(systems), 'system')}"
             yield Task(title, "accuracy", partial(_measuring, out, list(systems)), partial(accuracy.main, config))
 
     def _decoding(self) -> Iterator[Task]:
-        from asr_kd.decode.__main__ import Config, main
-
         decode = partial(main, searches=self.searches)
         runs = [(s, number) for s in self.study.systems for number in range(min(s.decoded, len(s.runs)))]
         if not runs:
@@ -153,14 +154,14 @@ class Stages:
         tuned = _folder_for(self.study, self.names) / "tuned"
         places = {"graph": data["graph"], "features": data["features"], "scheduler": self.scheduler}
         common = {**section, **places}
-        tune = {**common, "model": [self.study.tune], "roles": ["dev"], "tune_on": "dev", "out": tuned}
+        tune = {**common, "model": [self.study.tune], "splits": ["dev"], "tune_on": "dev", "out": tuned}
         cost = partial(_unless_done, tuned, lambda: 4 * DECODED)
         yield Task("tuning of the search", "tune", cost, partial(decode, configured(Config, tune)))
         for system, number in runs:
             out = run_folder("decode", self.study, self.names, system, number)
             flags = {
                 **common, **{k: system.data[k] for k in ("graph", "features")}, "model": list(system.runs[number]),
-                "roles": list(system.words), "tuned": tuned / "tuned.json", "out": out,
+                "splits": list(system.words), "tuned": tuned / "tuned.json", "out": out,
             }  # fmt: skip
             title = f"words of {system.label}, {number + 1} of {system.decoded}"
             cost = partial(_unless_done, out, partial(float, DECODED * len(system.words) / cpu_count()))
@@ -173,9 +174,9 @@ def run_folder(kind: str, study: Study, names: Names, system: Measured, number: 
     members = system.runs[number]
     if len(members) > 1 or _of_study(names, *members, *system.data.values()):
         return names.out / kind / f"{system.name}-{number}"
-    roles = system.words if kind == "decode" else study.roles
+    splits = system.words if kind == "decode" else study.splits
     out = _folder_for(study, names) if kind == "decode" else names.shared
-    return out / f"{kind}-{'-'.join(roles)}" / names.name(members[0])
+    return out / f"{kind}-{'-'.join(splits)}" / names.name(members[0])
 
 
 def _folder_for(study: Study, names: Names) -> Path:
@@ -189,17 +190,11 @@ def _of_study(names: Names, *paths: Path) -> bool:
 
 
 def _unless_done(folder: Path, seconds: Callable[[], float]) -> float:
-    return 0.0 if _done(folder) else seconds()
-
-
-def _done(folder: Path) -> bool:
-    """Whether a stage has finished there, with whatever flags: good enough for estimates."""
-    mark = folder / "stage.json"
-    return mark.is_file() and read_json(mark)["status"] == "done"
+    return 0.0 if is_finished(folder) else seconds()
 
 
 def _measuring(out: Path, names: Sequence[str]) -> float:
-    return sum(5.0 for name in names if not _done(out / name)) / cpu_count()
+    return sum(5.0 for name in names if not is_finished(out / name)) / cpu_count()
 
 
 def _expected(configs: Sequence[train.Config]) -> float:
@@ -208,10 +203,7 @@ def _expected(configs: Sequence[train.Config]) -> float:
 
 def seconds_of(config: train.Config) -> float:
     """What the networks of one configuration that are not trained yet may take on this machine's cores."""
-    from asr_kd.models import parameters_of
-    from asr_kd.trainer import shape_of
-
-    left = sum(not _done(config.out / f"seed-{seed}") for seed in config.seeds)
+    left = sum(not is_finished(config.out / f"seed-{seed}") for seed in config.seeds)
     pdfs, frames = _pdfs_and_frames(config.cuts)
     a_frame = FRAME + PRODUCT * parameters_of(shape_of(config, pdfs))
     return left * config.epochs * frames * max(1, len(config.train_cuts)) * a_frame / cpu_count()
@@ -219,8 +211,6 @@ def seconds_of(config: train.Config) -> float:
 
 def targets_seconds(config: soft_targets.Config) -> float:
     """What a store may take: a third of an update for each frame and teacher, and a frame's share of one."""
-    from asr_kd.models import Shape, parameters_of
-
     _, frames = _pdfs_and_frames(config.cuts.parent)
     about = [folder / "model.json" for folder in config.models]
     parameters = [parameters_of(Shape(**read_json(path)["shape"])) if path.is_file() else 1.5e6 for path in about]
@@ -233,7 +223,7 @@ def _pdfs_and_frames(cuts: Path) -> tuple[int, float]:
     if not about.is_file():
         return 600, 1e6
     described = read_json(about)
-    return described["num_pdfs"], described["roles"]["train"]["frames"]
+    return described["num_pdfs"], described["splits"]["train"]["frames"]
 
 
 def _count(number: int, thing: str) -> str:

@@ -7,15 +7,15 @@ from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
+from asr_kd.common.errors import UserError
 from asr_kd.report import tables
 from asr_kd.report.collect import Curve, Results, Row
 from asr_kd.report.draw import Drawing, colours_of, curve_drawings, table_drawings
-from asr_kd.report.study import Section
+from asr_kd.report.sections import Section
 from asr_kd.report.svg import SERIES
 from asr_kd.report.systems import System
-from asr_kd.storage import UserError
 from asr_kd.study.figures import Spread, spread_plot
-from asr_kd.study.plan import Measured, Study
+from asr_kd.study.format import Measured, Study
 
 #: What a view may show, in words.
 UNITS = {
@@ -67,15 +67,15 @@ class Views:
         for number, view in enumerate(self.study.views):
             if view.get("show") == "lines":
                 yield self._lines(f"lines-{number}", view)
-            elif view.get("show") == "roles":
-                yield self._roles(f"roles-{number}", view)
+            elif view.get("show") == "splits":
+                yield self._splits(f"splits-{number}", view)
             elif view.get("show") == "epochs":
                 shown = [system for system in self.systems if self._group(system.name) in view["groups"]]
                 yield from curve_drawings(self.curves(shown), colours_of(shown))
             elif view.get("show") == "grid":
                 yield self._grid_lines(f"grid-{number}", view)
             else:
-                raise UserError(f"there is no view {view!r}: show one of grid, lines, roles, epochs")
+                raise UserError(f"there is no view {view!r}: show one of grid, lines, splits, epochs")
         yield from table_drawings(self.results, self.colours)
 
     def _group(self, name: str) -> str:
@@ -126,31 +126,31 @@ class Views:
         figure = spread_plot(lines, view["title"], *units, log=bool(view.get("log")))
         return Drawing(name, view.get("caption", SPREAD), figure)
 
-    def _roles(self, name: str, view: Mapping[str, Any]) -> Drawing:
-        """A line a system, over roles of which the same thing was measured."""
+    def _splits(self, name: str, view: Mapping[str, Any]) -> Drawing:
+        """A line a system, over splits of which the same thing was measured."""
         lines = []
         for row in self.results.rows:
-            found = [values(row, f"{view['y']}/{role}") for role in view["roles"].values()]
+            found = [values(row, f"{view['y']}/{split}") for split in view["splits"].values()]
             if all(found):
                 seeds = [list(at.values()) for at in found]
                 lines.append(Spread(range(len(found)), seeds, self.colours[row.name], row.label))
-        names = list(view["roles"])
+        names = list(view["splits"])
         figure = spread_plot(lines, view["title"], view.get("x_unit", ""), UNITS[view["y"]], names=names)
         return Drawing(name, view.get("caption", SPREAD), figure)
 
 
 def values(row: Row, what: str) -> dict[int, float]:
-    """A figure of a row by seed: accuracy/ROLE, speech/ROLE, merged/ROLE, wer/ROLE, rtf/ROLE, scoring/ROLE or
+    """A figure of a row by seed: accuracy/SPLIT, speech/SPLIT, merged/SPLIT, wer/SPLIT, rtf/SPLIT, scoring/SPLIT or
     parameters."""
-    kind, _, role = what.partition("/")
+    kind, _, split = what.partition("/")
     if kind == "wer":
-        return dict(row.words[role].seeds) if role in row.words else {}
+        return dict(row.words[split].seeds) if split in row.words else {}
     if kind in ("rtf", "scoring"):
         factors = row.rtf if kind == "rtf" else row.scoring
-        return {0: factors[role]} if role in factors else {}
+        return {0: factors[split]} if split in factors else {}
     if kind == "parameters":
         return {} if row.parameters is None else {0: float(row.parameters)}
-    return row.accuracy.get(role, {}).get({"accuracy": "all"}.get(kind, kind), {})
+    return row.accuracy.get(split, {}).get({"accuracy": "all"}.get(kind, kind), {})
 
 
 def _place(system: Measured, row: Row, x: str) -> dict[int, float]:
@@ -158,5 +158,5 @@ def _place(system: Measured, row: Row, x: str) -> dict[int, float]:
 
 
 def _unit(what: str) -> str:
-    kind, _, role = what.partition("/")
-    return f"{role}: {UNITS.get(kind, kind)}" if role else UNITS.get(kind, kind)
+    kind, _, split = what.partition("/")
+    return f"{split}: {UNITS.get(kind, kind)}" if split else UNITS.get(kind, kind)

@@ -101,7 +101,7 @@ call 8 train student "${model[@]}" --soft-targets "$exp/soft_targets" --out "$ex
 [ "$stop_stage" -ge 9 ] || exit 0
 mapfile -t tests < <("$python" - "$exp/data/summary.json" <<'EOF'
 import json, sys
-print(*(role for role in json.load(open(sys.argv[1])) if role not in ("train", "dev")), sep="\n")
+print(*(split for split in json.load(open(sys.argv[1])) if split not in ("train", "dev")), sep="\n")
 EOF
 )
 decodings=() # in one go: search processes stay open from one network to the next
@@ -110,10 +110,10 @@ decode() { # NAME TUNED-FROM MODEL…
   shift 2
   local how=(--tune-on dev)
   [ "$tuned" = - ] || how=(--tuned "$exp/decode/$tuned/tuned.json")
-  local roles=("${tests[@]}")
-  [[ $name != *-[1-9]* ]] || roles=(test) # further test sets: one network of each kind
+  local splits=("${tests[@]}")
+  [[ $name != *-[1-9]* ]] || splits=(test) # further test sets: one network of each kind
   decodings+=(${decodings:+--and --config "$conf:decode"} --model "$@" --graph "$exp/graph" --features "$exp/features"
-    --roles "${roles[@]}" "${how[@]}" --out "$exp/decode/$name")
+    --splits "${splits[@]}" "${how[@]}" --out "$exp/decode/$name")
 }
 decode gmm - "$exp/gmm"
 decode teachers-0 - "$exp/teachers/seed-0"
@@ -130,6 +130,6 @@ for name in teachers student quarter_hard quarter_student; do
   done
 done
 call 9 decode decode "${decodings[@]}"
-call 9 accuracy accuracy --systems "${systems[@]}" "${data[@]}" --roles dev "${tests[@]}" --out "$exp/accuracy"
+call 9 accuracy accuracy --systems "${systems[@]}" "${data[@]}" --splits dev "${tests[@]}" --out "$exp/accuracy"
 
 call 10 report report --exp "$exp" --systems "$recipe/conf/systems.yaml" --command "$command" --out "$exp/report"

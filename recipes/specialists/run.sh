@@ -109,7 +109,7 @@ if [ -n "$speech" ]; then
     local name=$1
     shift
     decodings+=(${decodings:+--and --config "$conf:decode"} --model "$@" --graph "$speech/graph" --features
-      "$speech/features" --roles test --tuned "$speech/decode/teachers-0/tuned.json" --out "$exp/words/$name")
+      "$speech/features" --splits test --tuned "$speech/decode/teachers-0/tuned.json" --out "$exp/words/$name")
     decoded+=("$exp/words/$name")
     [ "$name" = generalist ] || pairs+=("generalist:$name")
   }

@@ -1,0 +1,1 @@
+"""What all rooms share: command lines, files, processes, progress, errors."""

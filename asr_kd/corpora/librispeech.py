@@ -1,0 +1,159 @@
+"""Trees in LibriSpeech layout (ROOT/PART/SPEAKER/CHAPTER/ID.flac + .trans.txt) to Lhotse manifests.
+
+``lhotse.recipes.librispeech.prepare_librispeech`` gives up on the whole corpus at the first bad recording
+or empty transcript, so this drives its ``parse_utterance`` one utterance at a time and lists what is bad.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from lhotse import Recording, SupervisionSegment
+from lhotse.recipes.librispeech import parse_utterance
+
+from asr_kd.common.errors import UserError
+from asr_kd.common.progress import progress
+from asr_kd.corpora.manifests import Skipped, jsonl_writer, require_some, write_skipped
+from asr_kd.corpora.parts import Part
+
+SAMPLING_RATE = 16000
+CHUNK = 250  # utterances a job
+TAIL = 1600  # samples read at the end of each recording: a truncated FLAC fails there
+
+
+@dataclass(frozen=True)
+class Item:
+    """An utterance that a transcript line, a file, or both speak of."""
+
+    part: Path
+    id: str
+    text: str | None  # None: audio without a transcript
+
+    @property
+    def speaker(self) -> str:
+        return self.id.partition("-")[0]
+
+
+def find_items(part: Part) -> list[Item]:
+    """All utterances of a part, sorted by id.
+
+    Raises:
+        UserError: the part holds no transcripts and no audio, or has fewer speakers than groups.
+    """
+    texts: dict[str, str] = {}
+    for path in sorted(part.folder.rglob("*.trans.txt")):
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.strip():
+                utterance, *words = line.split()
+                texts[utterance] = " ".join(words).upper()
+    orphans = {path.stem for path in part.folder.rglob("*.flac")} - texts.keys()
+    items = [Item(part.folder, i, texts.get(i)) for i in sorted(texts.keys() | orphans)]
+    if not items:
+        raise UserError(f"{part.folder} is empty: it has no .trans.txt and no .flac in LibriSpeech layout")
+    if part.groups == 1:
+        return items
+    chosen = speaker_groups(Counter(item.speaker for item in items), part.groups)[part.group - 1]
+    if not chosen:
+        raise UserError(f"{part.label} has no speakers: {part.folder.name} has fewer than {part.groups}")
+    return [item for item in items if item.speaker in chosen]
+
+
+def speaker_groups(counts: Counter[str], groups: int) -> list[set[str]]:
+    """Disjoint groups of speakers with about as many utterances each: the largest speaker first, always to
+    the group that has the fewest so far."""
+    members: list[set[str]] = [set() for _ in range(groups)]
+    totals = [0] * groups
+    for speaker, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])):
+        smallest = totals.index(min(totals))
+        members[smallest].add(speaker)
+        totals[smallest] += count
+    return members
+
+
+def prepare_item(item: Item) -> tuple[Recording, SupervisionSegment] | str:
+    """Manifests of one utterance, or the reason why it cannot be used."""
+    path = item.part.joinpath(*item.id.split("-")[:-1], f"{item.id}.flac")
+    if item.text is None:
+        return "audio without a transcript: its id is in no .trans.txt"
+    if not path.is_file():
+        return f"transcript without audio: {path} is missing"
+    if not item.text:
+        return "empty transcript"
+    try:
+        reason = audio_fault(path)
+        parsed = None if reason else parse_utterance(item.part, f"{item.id} {item.text}", {})
+    except (OSError, RuntimeError, ValueError, AssertionError) as error:
+        return f"damaged recording ({error})"
+    return reason or parsed or "unreadable"
+
+
+def audio_fault(path: Path) -> str | None:
+    """Why a recording cannot be used, None when it can; raises what soundfile raises when it is damaged.
+
+    Reads the header and the end only (a check of all samples follows when features are extracted), except
+    for floating-point files, which may hold NaN.
+    """
+    with soundfile.SoundFile(path) as file:
+        if file.samplerate != SAMPLING_RATE:
+            return f"sampled at {file.samplerate} Hz: {SAMPLING_RATE} Hz is needed, resample it"
+        if file.channels != 1:
+            return f"{file.channels} channels: mono is needed, mix it down"
+        if not file.frames:
+            return "no samples"
+        floating = file.subtype in ("FLOAT", "DOUBLE")
+        tail = file.frames if floating else min(TAIL, file.frames)
+        file.seek(file.frames - tail)
+        samples = file.read(dtype="float32")
+    if len(samples) < tail:
+        return "cut short: the file ends before its header says"
+    return None if np.isfinite(samples).all() else "NaN or infinite samples"
+
+
+def _prepare_chunk(items: Sequence[Item]) -> list[tuple[Recording, SupervisionSegment] | str]:
+    return [prepare_item(item) for item in items]
+
+
+def write_split(out: Path, split: str, parts: Sequence[Part], executor: Executor) -> tuple[dict[str, float], set[str]]:
+    """Write the manifests of one split and the list of what was skipped.
+
+    Returns:
+        Figures for summary.json, and the speakers.
+
+    Raises:
+        UserError: a part is empty, two parts share an id, or no utterance is usable.
+    """
+    items = sorted((item for part in parts for item in find_items(part)), key=lambda item: item.id)
+    twice = [a.id for a, b in itertools.pairwise(items) if a.id == b.id]
+    if twice:
+        raise UserError(f"utterance {twice[0]} occurs twice in {split}: name each part once, with unique ids")
+    chunks = [items[i : i + CHUNK] for i in range(0, len(items), CHUNK)]
+    results = executor.map(_prepare_chunk, chunks)
+    skipped: list[Skipped] = []
+    speakers: set[str] = set()
+    kept, seconds = 0, 0.0
+    with (
+        jsonl_writer(out / f"recordings_{split}.jsonl.gz") as add_recording,
+        jsonl_writer(out / f"supervisions_{split}.jsonl.gz") as add_supervision,
+    ):
+        for chunk, outcomes in progress(zip(chunks, results, strict=True), f"manifests of {split}", len(chunks)):
+            for item, outcome in zip(chunk, outcomes, strict=True):
+                if isinstance(outcome, str):
+                    skipped.append((item.id, outcome))
+                    continue
+                recording, supervision = outcome
+                add_recording(recording.to_dict())
+                add_supervision(supervision.to_dict())
+                speakers.add(item.speaker)
+                kept, seconds = kept + 1, seconds + recording.duration
+    write_skipped(out, split, skipped)
+    require_some(kept, skipped, split, out)
+    hours = round(seconds / 3600, 4)
+    figures = {"utterances": kept, "speakers": len(speakers), "hours": hours, "skipped": len(skipped)}
+    return figures, speakers

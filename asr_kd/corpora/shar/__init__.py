@@ -1,0 +1,1 @@
+"""Writes aligned cuts as Lhotse Shar, tar shards to train from."""

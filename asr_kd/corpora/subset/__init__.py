@@ -1,0 +1,1 @@
+"""Copies a folder of cuts with a part of the training split."""

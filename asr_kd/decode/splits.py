@@ -1,0 +1,97 @@
+"""The decode stage's work on prepared splits."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lhotse import CutSet
+
+from asr_kd.common.errors import UserError
+from asr_kd.common.storage import write_json
+from asr_kd.decode.config import Config
+from asr_kd.decode.output import Words, join_files, read_tuned, write_table
+from asr_kd.decode.pipeline import Decoder, lattice_path, seconds, utterances
+from asr_kd.decode.tuning import tune
+from asr_kd.decode.worker import SearchOptions
+
+
+def decode_splits(config: Config, decoder: Decoder, options: SearchOptions, words: Words, out: Path) -> dict[str, Any]:
+    """Decode every split of ``config`` into ``out``, tuning first if asked.
+
+    Returns:
+        Utterances of each split, for the completion mark.
+    """
+    shards = out / "shards"
+    figures: dict[str, Any] = {}
+    for split in filter(None, (config.tune_on, *config.splits)):
+        _cuts_path(config, split)  # complain before the work, not after half of it
+    if config.tune_on:
+        scale, penalty = _tuned(config, decoder, options, words, out)
+        options = dataclasses.replace(options, acoustic_scale=scale, insertion_penalty=penalty)
+    for split in config.splits:
+        made = decoder.run(_read_cuts(config, split), options, shards / split, f"{out.name} {split}")
+        figures[split] = _write_split(out, split, made, words, options.lattice)
+    write_json(
+        out / "decode.json",
+        {"models": len(config.model), "options": dataclasses.asdict(options), "splits": figures},
+    )
+    return {split: figures[split]["utterances"] for split in figures}
+
+
+def _tuned(config: Config, decoder: Decoder, options: SearchOptions, words: Words, out: Path) -> tuple[float, float]:
+    if (out / "tuned.json").is_file():  # an interrupted run got that far
+        return read_tuned(out / "tuned.json")
+    split = config.tune_on
+    options = dataclasses.replace(options, scales=config.scales, penalties=config.penalties, lattice=False)
+    best, points = tune(decoder, _read_cuts(config, split), options, words, out / "shards" / f"tune-{split}")
+    write_json(out / f"sweep_{split}.json", {"split": split, "points": [dataclasses.asdict(p) for p in points]})
+    write_json(out / "tuned.json", {"split": split, **dataclasses.asdict(best)})
+    logging.info(
+        "tuned on %s: acoustic scale %g, word insertion penalty %g, WER %.2f %%",
+        split, best.acoustic_scale, best.insertion_penalty, best.wer,
+    )  # fmt: skip
+    return best.acoustic_scale, best.insertion_penalty
+
+
+def _write_split(out: Path, split: str, shards: Sequence[Path], words: Words, lattices: bool) -> dict[str, Any]:
+    hypotheses: dict[str, str] = {}
+    failed: dict[str, str] = {}
+    for name, record in utterances(shards):
+        hypotheses[name] = words.text(record["words"] or [])
+        if record["reason"]:
+            failed[name] = " ".join(record["reason"].split())
+    if failed:
+        logging.warning("%s: %d of %d utterances failed: see failed_%s.tsv", split, len(failed), len(hypotheses), split)
+    write_table(out / f"hyp_{split}.tsv", hypotheses)
+    write_table(out / f"failed_{split}.tsv", failed)
+    if lattices:
+        join_files(out / f"lattices_{split}.gz", [lattice_path(path) for path in shards])
+    spent = seconds(shards)
+    audio = spent["audio_seconds"]
+    return {
+        "utterances": len(hypotheses),
+        "failed": len(failed),
+        **{name: round(value, 2) for name, value in spent.items()},
+        "scoring_rtf": round(spent["scoring_seconds"] / audio, 5),
+        "search_rtf": round(spent["search_seconds"] / audio, 5),
+        "rtf": round((spent["scoring_seconds"] + spent["search_seconds"]) / audio, 5),
+    }
+
+
+def _cuts_path(config: Config, split: str) -> Path:
+    path = (config.cuts or config.features) / f"cuts_{split}.jsonl.gz"
+    if not path.is_file():
+        raise UserError(f"{path} is missing: check --splits and --cuts, or run the stage that makes it")
+    return path
+
+
+def _read_cuts(config: Config, split: str) -> list[Any]:
+    path = _cuts_path(config, split)
+    cuts = list(CutSet.from_file(path))
+    if not cuts:
+        raise UserError(f"{path} is empty: there is nothing to decode in {split}")
+    return cuts

@@ -1,0 +1,1 @@
+"""Builds the decoding graph HCLG."""

@@ -1,0 +1,35 @@
+"""``python -m asr_kd.hmm.graph``: builds the decoding graph HCLG."""
+
+from __future__ import annotations
+
+from asr_kd.common.cli import run
+from asr_kd.common.storage import Stage, atomic_open, atomic_path, write_json
+from asr_kd.hmm.graph.config import Config
+
+
+def main(config: Config) -> None:
+    stage = Stage("graph", config.out, config, [config.lang, config.gmm])
+    from asr_kd.hmm.graph.build import compile_hclg
+    from asr_kd.lang.lang import Lang, symbol_table
+
+    if stage.begin():
+        from asr_kd.hmm.kaldi_io import load_transition_model, load_tree
+
+        lang = Lang.load(config.lang)
+        hclg, figures = compile_hclg(
+            lang,
+            load_tree(config.gmm),
+            load_transition_model(config.gmm),
+            transition_scale=config.transition_scale,
+            self_loop_scale=config.self_loop_scale,
+        )
+        with atomic_path(config.out / "HCLG.fst") as path:
+            hclg.write(str(path))
+        with atomic_open(config.out / "words.txt") as file:
+            file.write(symbol_table(lang.words))
+        write_json(config.out / "graph.json", {name: figures[name] for name in ("num_pdfs", "states", "arcs")})
+        stage.finish(**figures)
+
+
+if __name__ == "__main__":
+    run(Config, main)

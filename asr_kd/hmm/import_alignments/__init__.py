@@ -1,0 +1,1 @@
+"""Imports alignments that Kaldi made."""

@@ -1,0 +1,1 @@
+"""Aligns the corpus again with a network's scores, or with stored scores."""

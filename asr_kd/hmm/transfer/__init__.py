@@ -1,0 +1,1 @@
+"""Copies senones to cuts with other features."""

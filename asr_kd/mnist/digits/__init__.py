@@ -1,0 +1,1 @@
+"""Prepares the MNIST digits."""

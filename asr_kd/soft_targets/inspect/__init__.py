@@ -1,0 +1,1 @@
+"""Shows what a store of soft targets holds."""

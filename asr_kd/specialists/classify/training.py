@@ -1,0 +1,43 @@
+"""``python -m asr_kd.specialists.classify``: a network for images: a generalist, a member of an ensemble, or a student.
+(For speech that is ``asr_kd.train``.)"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from asr_kd.common.storage import write_json
+from asr_kd.models.checkpoints import continued, save_tensors, weights_of
+from asr_kd.models.dnn import AcousticModel
+from asr_kd.models.precision import device_and_dtype
+from asr_kd.specialists.classify.config import Config
+from asr_kd.specialists.source import ImageSource
+from asr_kd.specialists.targets.compute import ImageTargets
+from asr_kd.train.fit import fit
+from asr_kd.train.step import Step
+
+
+def train_network(job: tuple[Config, int]) -> dict[str, Any]:
+    """Train one network into OUT/seed-N; returns figures for the completion mark."""
+    import dataclasses
+
+    config, seed = job
+    device, dtype = device_and_dtype(config.device, config.precision)
+    torch.manual_seed(seed)
+    images = ImageSource(config.images)
+    shape = images.shape(config.layers, config.width)
+    shape = dataclasses.replace(shape, dropout=config.dropout, batch_norm=config.batch_norm)
+    model = AcousticModel(shape) if config.start_from is None else continued(config.start_from, shape)
+    model.to(device)
+    soft, temperature = None, 1.0
+    if config.soft_targets is not None:
+        targets = ImageTargets(config.soft_targets, config.images)
+        soft, temperature = targets.batch, targets.temperature
+    batches = images.loader(config.batch_size, dtype, device, soft=soft)
+    step = Step(model, temperature, config.hard_weight, dtype, weight_decay=0.01)
+    out = config.out / f"seed-{seed}"
+    figures = fit(step, batches, config.epochs, config.learning_rate, seed, f"{config.out.name} seed {seed}")
+    write_json(out / "model.json", {"shape": vars(model.shape)})
+    save_tensors(out / "model.safetensors", weights_of(model))
+    return {**figures, "parameters": model.parameters_count()}

@@ -1,0 +1,1 @@
+"""Measures a generalist with its specialists."""

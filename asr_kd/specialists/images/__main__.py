@@ -1,0 +1,34 @@
+"""``python -m asr_kd.specialists.images``: prepares images of many classes."""
+
+from __future__ import annotations
+
+from asr_kd.common.errors import UserError
+from asr_kd.common.storage import Stage, write_json
+from asr_kd.specialists.images.config import Config
+
+
+def main(config: Config) -> None:
+    if (config.digits is None) == (config.train is None) or (config.train is None) != (config.test is None):
+        raise UserError("give either --digits, or --train and --test")
+    if min(config.per_class, config.test_per_class, config.size) < 1 or config.bend <= 0:
+        raise UserError("--per-class, --test-per-class, --size and --bend must be positive: correct the flag")
+    if min(config.variants, config.more_per_class) < 0:
+        raise UserError("--variants and --more-per-class must not be negative: correct the flag")
+    inputs = [path for path in (config.digits, config.train, config.test) if path is not None]
+    stage = Stage("images", config.out, config, inputs)
+    if not stage.begin():
+        return
+    from asr_kd.specialists.images.dataset import _choose, _read
+
+    description = _choose(config) if config.digits is not None else _read(config)
+    from asr_kd.specialists.images.dataset import DESCRIPTION
+
+    write_json(config.out / DESCRIPTION, description)
+    stage.finish(classes=len(description["names"]))
+    print(f"images: {len(description['names'])} classes in {config.out}")
+
+
+if __name__ == "__main__":
+    from asr_kd.common.cli import run
+
+    run(Config, main)

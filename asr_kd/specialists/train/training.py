@@ -1,0 +1,41 @@
+"""``python -m asr_kd.specialists.train``: all specialists, from the generalist's weights, each a job of its own."""
+
+from __future__ import annotations
+
+import resource
+from typing import Any
+
+import numpy as np
+import torch
+
+from asr_kd.common.storage import save_array, write_json
+from asr_kd.models.checkpoints import load_model, save_tensors, weights_of
+from asr_kd.models.precision import device_and_dtype
+from asr_kd.specialists import source
+from asr_kd.specialists.special import CLASSES, Special, SpecialistLoader, folder_of, start_from
+from asr_kd.specialists.train.config import Config
+from asr_kd.train.fit import fit
+from asr_kd.train.step import Step
+
+
+def train_specialist(job: tuple[Config, int, list[int]]) -> dict[str, Any]:
+    """Train one specialist; returns figures for the completion mark: examples, loss, seconds, peak memory."""
+    config, number, classes = job
+    examples = source.open_source(config)
+    device, dtype = device_and_dtype("auto", "auto")
+    special = Special(np.array(classes), examples.counts, config.full)
+    generalist = load_model(config.generalist, device)
+    torch.manual_seed(config.seed)
+    model = start_from(generalist, special, config.dropout).to(device)
+    loader = examples.loader(config.batch_size, dtype, device, special)
+    teacher = generalist if config.soft_weight else None
+    batches = SpecialistLoader(loader, special, teacher, config.temperature)
+    step = Step(model, config.temperature, 1 - config.soft_weight, dtype, weight_decay=0.01)
+    title = f"specialist {number}"
+    figures = fit(step, batches, config.epochs, config.learning_rate, 1000 * config.seed + number, title)
+    out = folder_of(config.out, number)
+    save_array(out / CLASSES, special.classes)
+    write_json(out / "model.json", {"shape": vars(model.shape), "correction": special.correction, "full": special.full})
+    save_tensors(out / "model.safetensors", weights_of(model))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {**figures, "classes": len(special.classes), "peak_mb": round(peak)}

@@ -1,0 +1,265 @@
+"""The training loop itself: one network, resumable after every epoch.
+
+Everything random in an epoch follows from (seed, epoch), so a run that was killed and resumed ends with
+the same weights as one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from asr_kd.common import distributed
+from asr_kd.common.errors import UserError
+from asr_kd.common.progress import progress
+from asr_kd.common.storage import atomic_open, read_json, save_array, stage_fingerprint, write_json
+from asr_kd.corpora.shar.shards import Shards
+from asr_kd.features.normalise import Normaliser
+from asr_kd.models.checkpoints import continued, load_tensors, save_tensors
+from asr_kd.models.dnn import PRESETS, AcousticModel, Shape
+from asr_kd.models.posteriors import scores
+from asr_kd.models.precision import device_and_dtype
+from asr_kd.soft_targets.online import OnlineTargets
+from asr_kd.soft_targets.store import SoftTargets
+from asr_kd.train.batches import FrameLoader, Streams
+from asr_kd.train.config import Config, cuts_of, training_cuts
+from asr_kd.train.fit import one_cycle
+from asr_kd.train.pools import Manifests, Source
+from asr_kd.train.step import Step
+from asr_kd.train.tensor_parallel import TensorParallelStep, parallelize
+
+ADAM = "adam."  # begins the names of the optimiser's moments in last.safetensors
+
+
+def train_network(job: tuple[Config, int]) -> dict[str, Any]:
+    """Train the network of one seed into OUT/seed-N; go on from its last finished epoch if there is one.
+
+    Returns:
+        Figures for the completion mark: parameters, updates, best dev frame accuracy and its epoch.
+    """
+    config, seed = job
+    trainer = Trainer(config, seed)
+    while trainer.epoch < config.epochs:
+        trainer.train_epoch()
+    best = max(trainer.log, key=lambda entry: entry["dev_accuracy"])
+    return {
+        "parameters": trainer.model.parameters_count(),
+        "updates": trainer.updates,
+        "best_epoch": best["epoch"],
+        "dev_accuracy": best["dev_accuracy"],
+    }
+
+
+def shape_of(config: Config, num_pdfs: int) -> Shape:
+    """The network that the flags describe, for so many senones."""
+    layers, width = PRESETS[config.preset]
+    return Shape(
+        config.layers or layers, config.width or width, num_pdfs, config.left, config.right,
+        dropout=config.dropout, batch_norm=config.batch_norm,
+    )  # fmt: skip
+
+
+class Trainer:
+    """State of one network's training: model, optimiser, loaders, log."""
+
+    def __init__(self, config: Config, seed: int) -> None:
+        self.config, self.seed, self.rank = config, seed, distributed.rank()
+        self.tensor_parallel = config.tensor_parallel and self.rank.size > 1
+        self.out = config.out / f"seed-{seed}"
+        self.device, self.dtype = device_and_dtype(config.device, config.precision)
+        self.soft_targets = self._soft_targets()
+        draw = seed if config.bootstrap else None
+        self.train_frames = self._loader(training_cuts(config), self.soft_targets, draw)
+        self.dev_frames = self._loader([cuts_of(config, "dev")], None)
+        self.updates_planned = config.epochs * len(self.train_frames)
+
+        torch.manual_seed(seed)
+        num_pdfs = int(read_json(config.cuts / "hmm.json")["num_pdfs"])
+        shape = shape_of(config, num_pdfs)
+        self.model = AcousticModel(shape) if config.start_from is None else continued(config.start_from, shape)
+        self.epoch, self.updates, self.log = 0, 0, []  # type: ignore[var-annotated]
+        saved = self._saved()
+        if saved:
+            self.model.load_state_dict({n: t for n, t in saved.items() if not n.startswith(ADAM)})
+        self.step = self._step()
+        for name, parameter in self.model.named_parameters():
+            prefix = f"{ADAM}{name}."
+            self.step.optimizer.state[parameter] = {
+                key.removeprefix(prefix): self.step.part(value.to(self.device), parameter)
+                for key, value in saved.items()
+                if key.startswith(prefix)
+            }
+        distributed.broadcast_from_first(self._describe)
+
+    def _soft_targets(self) -> SoftTargets | OnlineTargets | None:
+        config = self.config
+        if config.teachers:
+            context, temperature = (config.left, config.right), config.temperature or 1.0
+            return OnlineTargets(config.teachers, config.features, context, temperature, config.mean, self.device)
+        if config.soft_targets is not None:
+            return SoftTargets(config.soft_targets, config.features, config.temperature or None)
+        return None
+
+    def _step(self) -> Step:
+        config = self.config
+        temperature = self.soft_targets.temperature if self.soft_targets is not None else 1.0
+        settings = (temperature, config.hard_weight, self.dtype, config.weight_decay)
+        if self.tensor_parallel:
+            first = parallelize(self.model, distributed.device_mesh(self.device))
+            return TensorParallelStep(self.model.to(self.device), first, *settings)
+        return Step(self.model.to(self.device), *settings)
+
+    def _loader(
+        self, cuts: Sequence[Path], soft_targets: SoftTargets | OnlineTargets | None, bootstrap: int | None = None
+    ) -> FrameLoader:
+        config = self.config
+        return FrameLoader(
+            _source(cuts, bootstrap),
+            Normaliser.load(config.features),
+            config.left,
+            config.right,
+            config.batch_size,
+            soft_targets,
+            config.pool_frames,
+            self.dtype,
+            self.device,
+            streams=Streams(config.streams, *((0, 1) if self.tensor_parallel else (self.rank.number, self.rank.size))),
+        )
+
+    def train_epoch(self) -> None:
+        """One pass over the training frames, dev accuracy, checkpoints, one line in log.jsonl."""
+        self.model.train()
+        self.model.masks.reseed(self.seed * 1000 + self.epoch)
+        sums: dict[str, Tensor] = {}
+        frames = 0
+        started = time.time()
+        batches = self.train_frames.epoch((0 if self.config.same_order else self.seed) * 1000 + self.epoch)
+        title = f"{self.config.out.name} seed {self.seed} epoch {self.epoch + 1}/{self.config.epochs}"
+        for batch in progress(batches, title, len(self.train_frames), "batch", shown=self.rank.first):
+            # Sums stay on the device, so that nothing waits for them.
+            for name, value in self.step(batch, self.learning_rate()).items():
+                sums[name] = sums.get(name, 0.0) + value.double() * len(batch.labels)
+            self.updates += 1
+            frames += len(batch.labels)
+        names = sorted(sums)
+        total, *totals = self._summed([frames, *(sums[name].item() for name in names)])
+        seconds = time.time() - started
+        self.epoch += 1
+        entry = {
+            "epoch": self.epoch,
+            "updates": self.updates,
+            "seconds": round(seconds, 1),
+            "frames_per_second": round(total / seconds),
+            **{f"train_{name}": value / total for name, value in zip(names, totals, strict=True)},
+            **self.evaluate(),
+        }
+        correct, labelled = entry.pop("train_correct"), entry.pop("train_labelled")
+        entry["train_accuracy"] = 100 * correct / labelled if labelled else 0.0
+        self.log.append(entry)
+        self._save()
+        left = seconds * (self.config.epochs - self.epoch)
+        if not self.rank.first:
+            return
+        print(
+            f"{title}: dev frame accuracy {entry['dev_accuracy']:.2f} %, train {entry['train_accuracy']:.2f} %, "
+            f"{seconds:.0f} s, about {left / 60:.1f} min left",
+            flush=True,
+        )
+
+    def learning_rate(self) -> float:
+        return self.config.learning_rate * one_cycle(self.updates / self.updates_planned)
+
+    def evaluate(self) -> dict[str, float]:
+        """Frame accuracy in per cent and mean cross-entropy in nats on the dev cuts."""
+        self.model.eval()
+        loss = correct = frames = 0.0
+        for batch in self.dev_frames.epoch(0):
+            logits = scores(self.model, batch.windows, self.dtype)
+            loss += self.step.cross_entropy(logits, batch.labels).item() * len(batch.labels)
+            correct += (self.step.best(logits) == batch.labels).sum().item()
+            frames += len(batch.labels)
+        loss, correct, frames = self._summed([loss, correct, frames])
+        return {"dev_accuracy": 100 * correct / frames, "dev_loss": loss / frames}
+
+    def _describe(self) -> None:
+        """model.json and the senone prior: what decoding needs beside the weights."""
+        config = self.config
+        write_json(
+            self.out / "model.json",
+            {
+                "shape": vars(self.model.shape),
+                "preset": config.preset,
+                "features": stage_fingerprint(config.features),
+                "senones": stage_fingerprint(config.cuts),
+                "soft_targets": stage_fingerprint(config.soft_targets) if config.soft_targets else None,
+            },
+        )
+        counts = np.load(config.cuts / "pdf_counts.npy", allow_pickle=False).astype(np.float64) + 1.0
+        save_array(self.out / "log_prior.npy", np.log(counts / counts.sum()).astype(np.float32))
+
+    def _summed(self, values: Sequence[float]) -> list[float]:
+        """Over all processes that share the frames."""
+        if self.tensor_parallel:
+            return list(values)
+        return distributed.all_reduce_sum(torch.tensor(values, dtype=torch.float64, device=self.device)).tolist()
+
+    def _save(self) -> None:
+        weights: dict[str, Tensor] = {}
+        moments: dict[str, Tensor] = {}
+        if self.rank.first or self.tensor_parallel:  # all processes put a split network together
+            weights = self._whole(self.model.state_dict())
+            for name, parameter in self.model.named_parameters():
+                state = self.step.optimizer.state[parameter]
+                moments |= self._whole({f"{ADAM}{name}.{key}": value for key, value in state.items()})
+        distributed.broadcast_from_first(lambda: self._write(weights, moments))
+
+    def _whole(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: self.step.whole(value.detach()).cpu().contiguous() for name, value in tensors.items()}
+
+    def _write(self, weights: dict[str, Tensor], moments: dict[str, Tensor]) -> None:
+        entry = self.log[-1]
+        if entry["dev_accuracy"] >= max(e["dev_accuracy"] for e in self.log):
+            save_tensors(self.out / "model.safetensors", weights)
+        # One file holds weights, moments and log, so a kill at any moment leaves one consistent epoch.
+        save_tensors(self.out / "last.safetensors", weights | moments, {"log": json.dumps(self.log)})
+        with atomic_open(self.out / "log.jsonl") as file:
+            file.writelines(json.dumps(line) + "\n" for line in self.log)
+        with SummaryWriter(self.out / "tensorboard", filename_suffix=f".{self.epoch}") as board:
+            for name, value in entry.items():
+                board.add_scalar(name, value, self.updates)
+
+    def _saved(self) -> dict[str, Tensor]:
+        """Weights and moments of the last finished epoch, if there is one; the log goes on from there."""
+        last = self.out / "last.safetensors"
+        if not last.is_file():
+            return {}
+        tensors = load_tensors(last)
+        with safe_open(last, "pt") as file:
+            self.log = json.loads(file.metadata()["log"])
+        self.epoch, self.updates = self.log[-1]["epoch"], self.log[-1]["updates"]
+        if self.rank.first:
+            print(f"{self.out}: going on after epoch {self.epoch}", flush=True)
+        return tensors
+
+
+def _source(paths: Sequence[Path], bootstrap: int | None) -> Source:
+    """Manifests, or the one folder of shards.
+
+    Raises:
+        UserError: shards with what needs a list of cuts.
+    """
+    shards = [path for path in paths if path.is_dir()]
+    if not shards:
+        return Manifests(paths, bootstrap)
+    if len(paths) > 1 or bootstrap is not None:
+        raise UserError(f"{shards[0]} holds shards: neither --bootstrap nor further --train-cuts go with them")
+    return Shards(shards[0])

@@ -1,0 +1,110 @@
+"""One wide network split over devices (the other parallelism of the paper's section 5: a model too large for one).
+
+Hidden layers alternate: the units of one are split, then the inputs of the next, so that two layers need one sum over
+the devices; the output layer is split by senone, and its loss is ``sharded_kd_loss``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Replicate, distribute_tensor
+from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, RowwiseParallel, parallelize_module
+
+from asr_kd.losses import CompactTargets, KDLoss
+from asr_kd.losses.targets import IGNORED
+from asr_kd.losses.tensor_parallel import sharded_argmax, sharded_cross_entropy, sharded_kd_loss
+from asr_kd.models.dnn import AcousticModel, Masks
+from asr_kd.train.step import Step
+
+
+class _ShardedMasks(Masks):
+    """Of a layer whose units are split, each device's columns of what the whole layer would have."""
+
+    def __init__(self, masks: Masks, width: int, part: slice) -> None:
+        super().__init__(masks.dropout)
+        self.width, self.part = width, part
+
+    def mask(self, like: Tensor) -> Tensor:
+        if like.shape[1] == self.width:
+            return super().mask(like)
+        return super().mask(like.new_empty(len(like), self.width))[:, self.part]
+
+
+class _Copy(nn.Module):
+    """What a split layer returns is a view, which the network may not rectify in place."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values.clone()
+
+
+def parallelize(model: AcousticModel, mesh: DeviceMesh) -> int:
+    """Split a network, the same in every process, over the devices of a one-dimensional mesh, in place.
+
+    Its logits are those of the device's own senones from then on.
+
+    Returns:
+        The first of these.
+
+    Raises:
+        ValueError: a width that the devices cannot share evenly, fewer senones than devices, or batch norm.
+    """
+    devices, me, shape = mesh.size(), mesh.get_local_rank(), model.shape
+    if shape.width % devices or shape.num_pdfs < devices:
+        raise ValueError(f"{devices} devices cannot share {shape.width} units and {shape.num_pdfs} senones")
+    if shape.batch_norm:
+        raise ValueError("a network with batch norm cannot be split")
+    styles: dict[str, ParallelStyle] = {"output": ColwiseParallel()}
+    for number in range(shape.layers):
+        if number % 2:
+            styles[f"hidden.{number}"] = RowwiseParallel()
+        elif number + 1 < shape.layers:
+            styles[f"hidden.{number}"] = ColwiseParallel()
+        else:  # nobody takes its units apart as they are: all get them
+            styles[f"hidden.{number}"] = ColwiseParallel(output_layouts=Replicate())
+    parallelize_module(model, mesh, styles)
+    model.norms = nn.ModuleList(_Copy() for _ in model.norms)
+    units = shape.width // devices
+    model.masks = _ShardedMasks(model.masks, shape.width, slice(me * units, (me + 1) * units))
+    return min(shape.num_pdfs, me * -(-shape.num_pdfs // devices))  # as torch deals what does not divide
+
+
+class TensorParallelStep(Step):
+    """One update of a network that is split over the processes: each has its share of the weights, and all frames.
+
+    Args:
+        model: split already.
+        first: this process's first senone.
+        others: see ``Step``.
+    """
+
+    def __init__(self, model: AcousticModel, first: int, *others: Any) -> None:
+        self.first = first
+        super().__init__(model, *others)
+
+    def together(self, model: AcousticModel) -> Callable[[Tensor], Tensor]:
+        self.sharers = 1
+        return model
+
+    def kd(
+        self, logits: Tensor, soft: Tensor | CompactTargets, labels: Tensor | None = None, **settings: Any
+    ) -> KDLoss:
+        return sharded_kd_loss(logits, self.first, self.model.shape.num_pdfs, soft, labels, **settings)
+
+    def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        known = labels != IGNORED
+        return sharded_cross_entropy(logits, self.first, labels).sum() / known.sum()
+
+    def best(self, logits: Tensor) -> Tensor:
+        return sharded_argmax(logits, self.first)
+
+    def whole(self, tensor: Tensor) -> Tensor:
+        return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+    def part(self, tensor: Tensor, weight: Tensor) -> Tensor:
+        if not isinstance(weight, DTensor) or tensor.shape != weight.shape:
+            return tensor
+        return distribute_tensor(tensor, weight.device_mesh, weight.placements)

@@ -1,0 +1,83 @@
+"""Tar shards instead of manifests: the same frames, from a disk or from an address."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from training import config, jobs_here
+
+from asr_kd.common.errors import UserError
+from asr_kd.common.storage import stage_figures
+from asr_kd.corpora.shar import __main__ as shar
+from asr_kd.corpora.shar.shards import Shards
+from asr_kd.features.normalise import Normaliser
+from asr_kd.train import __main__ as train
+from asr_kd.train.batches import FrameLoader, Streams
+
+FRAMES = 1000  # of a shard
+
+
+@pytest.fixture(scope="module", params=["disk", "address"])
+def sharded(request, prepared, tmp_path_factory):
+    out = tmp_path_factory.mktemp("shar")
+    url = (out / "far").as_uri() if request.param == "address" else ""
+    (out / "far" / "train").mkdir(parents=True)
+    (out / "far" / "dev").mkdir(parents=True)
+    with jobs_here():
+        shar.main(shar.Config(cuts=prepared.senones, out=out / "near", url=url, shard_frames=FRAMES))
+    return out / "near"
+
+
+def every_frame(source, prepared, **more):
+    loader = FrameLoader(source, Normaliser.load(prepared.features), batch_size=64, **more)
+    batches = list(loader.epoch(0))
+    rows = torch.cat([torch.cat([batch.windows, batch.labels[:, None].float()], 1) for batch in batches])
+    return rows[torch.argsort(rows[:, 500], stable=True)]
+
+
+@pytest.mark.parametrize("pool_frames", [10**6, 4 * FRAMES])
+def test_frames_are_those_of_the_manifest(prepared, sharded, pool_frames):
+    source = Shards(sharded / "train")
+    assert len(source.sizes) == 24, "a cut each: few cuts are not put together, so that many streams can share them"
+    expected = every_frame(prepared.senones / "cuts_train.jsonl.gz", prepared)
+    found = every_frame(source, prepared, pool_frames=pool_frames)
+    assert torch.equal(found.sort(0).values, expected.sort(0).values)
+    dealt = [every_frame(source, prepared, streams=Streams(2, rank, 2)) for rank in range(2)]
+    assert torch.equal(torch.cat(dealt).sort(0).values, expected.sort(0).values)
+
+
+def test_a_network_learns_from_shards(prepared, sharded, store, tmp_path, inline):
+    settings = config(prepared, tmp_path / "network", epochs=2, soft_targets=store, temperature=2.0)
+    settings.cuts = sharded
+    train.main(settings)
+    assert stage_figures(tmp_path / "network" / "seed-0")["dev_accuracy"] > 70
+
+
+def test_a_killed_stage_writes_what_is_missing(prepared, tmp_path, inline):
+    settings = shar.Config(cuts=prepared.senones, out=tmp_path / "shar", shard_frames=FRAMES, splits=("dev",))
+    shar.main(settings)
+    folder = tmp_path / "shar" / "dev"
+    (folder / "000001.done").unlink()
+    mark = tmp_path / "shar" / "stage.json"
+    mark.write_text(mark.read_text().replace('"done"', '"running"'))
+    kept, again = folder / "features.000000.tar", folder / "features.000001.tar"
+    before, content = kept.stat().st_mtime_ns, again.read_bytes()
+    shar.main(settings)
+    assert kept.stat().st_mtime_ns == before and again.read_bytes() == content
+
+
+def test_damaged_shards_and_what_does_not_go_with_them(prepared, tmp_path, inline):
+    with pytest.raises(UserError, match="no cuts_eval"):
+        shar.main(shar.Config(cuts=prepared.senones, out=tmp_path / "none", splits=("eval",)))
+    with pytest.raises(UserError, match="cannot be reached"):
+        shar.main(shar.Config(cuts=prepared.senones, out=tmp_path / "far", url="nowhere://place"))
+    out = tmp_path / "shar"
+    shar.main(shar.Config(cuts=prepared.senones, out=out))
+    settings = config(prepared, tmp_path / "network", bootstrap=True)
+    settings.cuts = out
+    with pytest.raises(UserError, match="neither --bootstrap"):
+        train.main(settings)
+    tar = out / "train" / "features.000000.tar"
+    tar.write_bytes(tar.read_bytes()[:2000])
+    with pytest.raises(UserError, match=r"shard 0 of .* cannot be read"):
+        Shards(out / "train").read(0)

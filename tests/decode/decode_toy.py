@@ -1,0 +1,152 @@
+"""A toy world for decoding: 8 phones, 20 words, HCLG made with Kaldi's own pieces, features that tell the senone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import kaldi_hmm_gmm as khg
+import kaldifst
+import numpy as np
+import torch
+from lhotse import CutSet, Features, MonoCut, SupervisionSegment
+from safetensors.torch import save_file
+
+from asr_kd.common.storage import write_json
+from asr_kd.models.dnn import AcousticModel, Shape
+
+PHONES, WORDS = 8, 20
+PDFS = 3 * PHONES
+
+
+def toy_topology() -> khg.HmmTopology:
+    states = "".join(
+        f"<State> {i} <PdfClass> {i} <Transition> {i} 0.6 <Transition> {i + 1} 0.4 </State>\n" for i in range(3)
+    )
+    phones = " ".join(str(phone) for phone in range(1, PHONES + 1))
+    topology = khg.HmmTopology()
+    topology.read(
+        f"<Topology>\n<TopologyEntry>\n<ForPhones>\n{phones}\n</ForPhones>\n{states}<State> 3 </State>\n"
+        "</TopologyEntry>\n</Topology>\n"
+    )
+    return topology
+
+
+def toy_lexicon() -> list[tuple[int, ...]]:
+    """Pronunciations of words 1 to 20 in phones 2 to 8 (1 is silence)."""
+    rng = np.random.default_rng(5)
+    found: set[tuple[int, ...]] = set()
+    while len(found) < WORDS:
+        found.add(tuple(int(p) for p in rng.integers(2, PHONES + 1, size=rng.integers(2, 5))))
+    return sorted(found)
+
+
+def toy_lexicon_fst() -> kaldifst.StdVectorFst:
+    """State 0: start, 1: between words (final), 2: before a silence."""
+    lines, states = ["0 1 0 0 0.7", "0 2 0 0 0.7", "2 1 1 0", "1"], 3
+    for word, phones in enumerate(toy_lexicon(), 1):
+        at, label = 1, word
+        for phone in phones[:-1]:
+            lines.append(f"{at} {states} {phone} {label}")
+            at, label, states = states, 0, states + 1
+        lines += [f"{at} {end} {phones[-1]} {label} 0.7" for end in (1, 2)]
+    return kaldifst.compile("\n".join(lines))
+
+
+def toy_grammar() -> kaldifst.StdVectorFst:
+    """A bigram with a back-off state; weights are random so that no two paths tie."""
+    rng = np.random.default_rng(6)
+    lines, backoff = [], WORDS + 1
+    for history in range(WORDS + 1):
+        followers = rng.permutation(WORDS)[:10] + 1
+        lines += [f"{history} {w} {w} {w} {rng.uniform(1, 4):.4f}" for w in followers]
+        lines += [f"{history} {backoff} 0 0 {rng.uniform(1, 3):.4f}", f"{history} {rng.uniform(1, 4):.4f}"]
+    lines += [f"{backoff} {w} {w} {w} {rng.uniform(2, 5):.4f}" for w in range(1, WORDS + 1)]
+    return kaldifst.compile("\n".join(lines), keep_state_numbering=True)
+
+
+def toy_graph(folder: Path) -> None:
+    lexicon, grammar = toy_lexicon_fst(), toy_grammar()
+    kaldifst.arcsort(lexicon, "olabel")
+    kaldifst.arcsort(grammar, "ilabel")
+    context, labels = kaldifst.compose_context([], 1, 0, kaldifst.compose(lexicon, grammar))
+    topology = toy_topology()
+    tree = khg.monophone_context_dependency(list(range(1, PHONES + 1)), [0] + [3] * PHONES)
+    transitions = khg.TransitionModel(tree, topology)
+    h, _ = khg.get_h_transducer(labels, tree, transitions, khg.HTransducerConfig())
+    kaldifst.arcsort(h, "olabel")
+    kaldifst.arcsort(context, "ilabel")
+    hclg = khg.add_self_loops(
+        self_loop_scale=0.1, disambig_syms=[], reorder=True, trans_model=transitions,
+        ifst=kaldifst.compose(h, context),
+    )  # fmt: skip
+    pdfs = [0, *(pdf + 1 for pdf in transitions.transition_id_to_pdf_array()[1:])]
+    text = "\n".join(fst_lines(hclg, pdfs))
+    folder.mkdir(parents=True)
+    kaldifst.compile(text, keep_state_numbering=True).write(str(folder / "HCLG.fst"))
+    words = ["<eps>", *(f"W{i:02d}" for i in range(1, WORDS + 1))]
+    (folder / "words.txt").write_text("".join(f"{w} {i}\n" for i, w in enumerate(words)))
+    write_json(folder / "graph.json", {"num_pdfs": PDFS})
+
+
+def fst_lines(fst: kaldifst.StdVectorFst, labels: list[int] | None = None) -> Iterator[str]:
+    for state in range(fst.num_states):
+        for arc in kaldifst.ArcIterator(fst, state):
+            label = labels[arc.ilabel] if labels else arc.ilabel
+            yield f"{state} {arc.nextstate} {label} {arc.olabel} {arc.weight.value:.9g}"
+        if np.isfinite(fst.final(state).value):
+            yield f"{state} {fst.final(state).value:.9g}"
+
+
+def spoken_pdfs(rng: np.random.Generator, words: list[int]) -> np.ndarray:
+    """A plausible pdf for each frame of a sentence."""
+    phones = [1, *(p for word in words for p in toy_lexicon()[word - 1]), 1]
+    states = [3 * (phone - 1) + state for phone in phones for state in range(3)]
+    return np.repeat(states, rng.integers(1, 4, size=len(states)))
+
+
+def toy_features(rng: np.random.Generator, words: list[int], noise: float = 0.7) -> np.ndarray:
+    """(T, 40) features whose first 24 columns are the pdf, one-hot, in noise."""
+    pdfs = spoken_pdfs(rng, words)
+    features = rng.normal(scale=noise, size=(len(pdfs), 40)).astype(np.float32)
+    features[np.arange(len(pdfs)), pdfs] += 2
+    return features
+
+
+def toy_model(folder: Path) -> None:
+    """A network of one layer that passes the current frame's first 24 columns on."""
+    model = AcousticModel(shape := Shape(layers=1, width=2 * PDFS, num_pdfs=PDFS, left=1, right=1))
+    weights, columns = dict(model.named_parameters()), torch.arange(PDFS)
+    with torch.no_grad():
+        for parameter in weights.values():
+            parameter.zero_()
+        for rows, sign in ((columns, 1.0), (PDFS + columns, -1.0)):
+            weights["hidden.0.weight"][rows, 40 + columns] = sign
+            weights["output.weight"][columns, rows] = sign
+    folder.mkdir(parents=True)
+    save_file(model.state_dict(), folder / "model.safetensors")
+    write_json(folder / "model.json", {"shape": dataclasses.asdict(shape)})
+    np.save(folder / "log_prior.npy", np.full(PDFS, -np.log(PDFS), dtype=np.float32))
+
+
+def toy_cuts(folder: Path, split: str, count: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    (folder / split).mkdir(parents=True)
+    cuts = []
+    for number in range(count):
+        name = f"{split}-{number:03d}"
+        words = [int(w) for w in rng.integers(1, WORDS + 1, size=rng.integers(1, 7))]
+        array = toy_features(rng, words)
+        np.save(folder / split / f"{name}.npy", array)
+        duration = len(array) / 100
+        stored = Features(
+            type="fbank", num_frames=len(array), num_features=40, frame_shift=0.01, sampling_rate=16000, start=0,
+            duration=duration, storage_type="numpy_files", storage_path=str(folder / split), storage_key=f"{name}.npy",
+        )  # fmt: skip
+        said = SupervisionSegment(
+            id=name, recording_id=name, start=0, duration=duration, text=" ".join(f"W{w:02d}" for w in words),
+            speaker="toy",
+        )  # fmt: skip
+        cuts.append(MonoCut(id=name, start=0, duration=duration, channel=0, supervisions=[said], features=stored))
+    CutSet.from_cuts(cuts).to_file(folder / f"cuts_{split}.jsonl.gz")

@@ -1,0 +1,255 @@
+"""Features: agreement of the ways to them, normalisation, bad recordings, resuming."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lhotse import CutSet
+from lhotse.cut import MonoCut
+
+from asr_kd.common.errors import UserError
+from asr_kd.corpora.librispeech import write_split
+from asr_kd.corpora.parts import Part
+from asr_kd.features.__main__ import main
+from asr_kd.features.audio import read_audio
+from asr_kd.features.config import Config
+from asr_kd.features.extraction import CHUNK, extract_corpus
+from asr_kd.features.filterbanks import extract, raw_features
+from asr_kd.features.normalise import Normaliser
+
+RATE = 16000
+
+
+def add_part(folder: Path, speakers: dict[str, int], seconds: float = 0.6) -> None:
+    """Utterances of coloured noise, whose colour and level are the speaker's."""
+    for speaker, count in speakers.items():
+        generator = np.random.default_rng(int(speaker))
+        chapter = folder / speaker / "1"
+        chapter.mkdir(parents=True)
+        lines = []
+        for i in range(count):
+            samples = generator.normal(0, 0.02 * (1 + int(speaker) % 5), int(RATE * seconds * (1 + i % 2)))
+            samples[1:] += 0.1 * (int(speaker) % 7) * samples[:-1]
+            soundfile.write(chapter / f"{speaker}-1-{i:04d}.flac", samples, RATE)
+            lines.append(f"{speaker}-1-{i:04d} HELLO\n")
+        (chapter / f"{speaker}-1.trans.txt").write_text("".join(lines))
+
+
+def prepare(root: Path, **parts: dict[str, int]) -> Path:
+    """Manifests of the given splits under ROOT/data."""
+    with ThreadPoolExecutor(1) as executor:
+        for split, speakers in parts.items():
+            add_part(root / "corpus" / split, speakers)
+            write_split(root / "data", split, [Part(root / "corpus" / split)], executor)
+    return root / "data"
+
+
+def run(data: Path, out: Path, **options: Any) -> dict[str, dict[str, int]]:
+    with ThreadPoolExecutor(1) as executor:
+        return extract_corpus(Config(data, out, **options), executor)
+
+
+def cuts_of(out: Path, split: str) -> list[MonoCut]:
+    return list(CutSet.from_file(out / f"cuts_{split}.jsonl.gz"))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("features")
+    data = prepare(root, train={"1": 3, "2": 4}, test={"3": 2})
+    run(data, root / "out")
+    return root / "out"
+
+
+def test_extract_agrees_with_the_stage(made: Path) -> None:
+    for cut in cuts_of(made, "train") + cuts_of(made, "test"):
+        stored = raw_features(cut)
+        assert cut.id == cut.supervisions[0].id
+        assert stored.shape == (cut.num_frames, 40) and stored.dtype == np.float32
+        assert cut.num_frames == round(cut.duration / 0.01)
+        assert np.abs(extract(cut.load_audio()[0]) - stored).max() < 1e-4
+        assert np.abs(extract(read_audio(cut.recording.sources[0].source)) - stored).max() < 1e-4
+
+
+def test_features_match_kaldi_s_definition(made: Path) -> None:
+    from torch import from_numpy
+    from torchaudio.compliance.kaldi import fbank
+
+    samples = cuts_of(made, "train")[0].load_audio()
+    expected = fbank(
+        from_numpy(samples), num_mel_bins=40, low_freq=20, high_freq=7800, dither=0.0, snip_edges=False,
+        sample_frequency=RATE,
+    ).numpy()  # fmt: skip
+    assert np.abs(extract(samples[0]) - expected).max() < 1e-3
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1600, 20000))
+def test_number_of_frames(samples: int) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, samples).astype(np.float32)
+    assert extract(noise).shape == ((samples + 80) // 160, 40)
+
+
+def test_normalised_per_speaker_then_globally(made: Path) -> None:
+    normaliser = Normaliser.load(made)
+    by_speaker: dict[str, list[np.ndarray]] = {}
+    for cut in cuts_of(made, "train") + cuts_of(made, "test"):
+        features = normaliser(cut)
+        assert features.dtype == np.float32 and features.flags.c_contiguous and features.shape == (cut.num_frames, 40)
+        by_speaker.setdefault(cut.supervisions[0].speaker, []).append(features)
+    assert len(by_speaker) == 3
+    for utterances in by_speaker.values():
+        together = np.concatenate(utterances)
+        assert np.abs(together.mean(0)).max() < 1e-3 and np.abs(together.std(0) - 1).max() < 1e-3
+        assert np.abs(utterances[0].mean(0)).max() > 1e-3  # of the speaker, not of the utterance
+
+
+def test_unknown_speaker_gets_the_utterance_s_statistics(made: Path) -> None:
+    normaliser = Normaliser.load(made)
+    raw = raw_features(cuts_of(made, "test")[0])
+    for speaker in (None, "nobody"):
+        features = normaliser.normalise(raw, speaker)
+        assert np.abs(features.mean(0)).max() < 1e-3 and np.abs(features.std(0) - 1).max() < 1e-3
+    louder = normaliser.normalise(raw + 3.0)
+    assert np.abs(louder - features).max() < 1e-3
+    flat = normaliser.normalise(np.ones((5, 40), np.float32))
+    assert np.isfinite(flat).all()
+
+
+def test_normalised_per_utterance(tmp_path: Path) -> None:
+    data = prepare(tmp_path, train={"1": 2}, test={"3": 1})
+    run(data, tmp_path / "out", normalise="utterance")
+    normaliser = Normaliser.load(tmp_path / "out")
+    for cut in cuts_of(tmp_path / "out", "train"):
+        features = normaliser(cut)
+        assert np.abs(features.mean(0)).max() < 1e-3 and np.abs(features.std(0) - 1).max() < 1e-3
+
+
+@pytest.mark.parametrize("per", ["speaker", "utterance"])
+def test_pauses_do_not_move_features_normalised_over_speech(tmp_path: Path, per: str) -> None:
+    data = prepare(tmp_path, train={"1": 3}, test={"3": 1})
+    run(data, tmp_path / "out", normalise=per, normalise_over="speech")
+    normaliser = Normaliser.load(tmp_path / "out")
+    cuts = cuts_of(tmp_path / "out", "train")
+    together = np.concatenate([normaliser(cut) for cut in cuts])
+    assert np.abs(together.mean(0)).max() < 1e-3 and np.abs(together.std(0) - 1).max() < 1e-3  # all frames, globally
+    raw = raw_features(cuts[0])
+    longer = np.concatenate([raw, np.full((len(raw), 40), raw.min())])  # a long pause after it
+    plain = Normaliser(False, {}, normaliser.statistics, normaliser.overall, "all")
+    moved = [np.abs(n.normalise(longer)[: len(raw)] - n.normalise(raw)).mean() for n in (normaliser, plain)]
+    assert moved[0] < 0.2 * moved[1]
+
+
+def test_bad_recordings_are_skipped_counted_and_listed(tmp_path: Path) -> None:
+    data = prepare(tmp_path, train={"1": 8})
+    folder = tmp_path / "corpus" / "train" / "1" / "1"
+    path = [folder / f"1-1-{i:04d}.flac" for i in range(8)]
+    content = bytearray(path[0].read_bytes())
+    content[len(content) // 3 : len(content) // 2] = b"\0" * (len(content) // 2 - len(content) // 3)
+    path[0].write_bytes(content)
+    path[1].write_bytes(path[1].read_bytes()[:2000])
+    holes = np.full(int(RATE * 0.6), np.nan, np.float32)
+    soundfile.write(path[2], holes, RATE, format="WAV", subtype="FLOAT")
+    soundfile.write(path[3], np.ones(5000) * 0.1, RATE)  # shorter than its manifest says
+    soundfile.write(path[4], np.zeros(int(RATE * 0.6)), RATE)
+    path[5].unlink()
+    figures = run(data, tmp_path / "out")
+    assert figures["train"]["cuts"] == 2 and figures["train"]["skipped"] == 6
+    lines = (tmp_path / "out" / "skipped_train.tsv").read_text().splitlines()
+    reasons = [line.split("\t")[1] for line in lines]
+    for reason, expected in zip(reasons, ("damaged", "", "NaN", "", "digital silence", "damaged"), strict=True):
+        assert expected in reason
+    assert [cut.id for cut in cuts_of(tmp_path / "out", "train")] == ["1-1-0006", "1-1-0007"]
+
+
+def test_too_short_and_nothing_left(tmp_path: Path) -> None:
+    add_part(tmp_path / "corpus" / "train", {"1": 1}, seconds=0.05)
+    with ThreadPoolExecutor(1) as executor:
+        write_split(tmp_path / "data", "train", [Part(tmp_path / "corpus" / "train")], executor)
+    with pytest.raises(UserError, match=r"all 1 utterances were skipped.*shorter than 0.1 s"):
+        run(tmp_path / "data", tmp_path / "out")
+    with pytest.raises(UserError, match="recordings_train"):
+        run(tmp_path, tmp_path / "out")
+
+
+def test_speed_perturbation_of_train_only(tmp_path: Path) -> None:
+    data = prepare(tmp_path, train={"1": 2}, test={"3": 1})
+    run(data, tmp_path / "out", speed_perturb=(0.9, 1.1))
+    cuts = {cut.id: cut for cut in cuts_of(tmp_path / "out", "train")}
+    assert list(cuts) == [f"1-1-000{i}{suffix}" for suffix in ("", "_sp0.9", "_sp1.1") for i in range(2)]
+    slow = cuts["1-1-0000_sp0.9"]
+    assert slow.supervisions[0].speaker == "1_sp0.9" and slow.supervisions[0].id == slow.id
+    assert raw_features(slow).shape == (slow.num_frames, 40) == (67, 40)
+    assert len(cuts_of(tmp_path / "out", "test")) == 1
+    with pytest.raises(UserError, match="--speed-perturb"):
+        main(Config(data, tmp_path / "other", speed_perturb=(1.0,)))
+
+
+def test_killed_and_run_again_gives_the_same(tmp_path: Path) -> None:
+    data = prepare(tmp_path, train={str(speaker): 50 for speaker in range(1, 10)})
+    folders = ["--data", str(data), "--out", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "asr_kd.features", *folders, "--jobs", "1"]
+    first = tmp_path / "out" / "chunks" / "train" / "000000.json"
+    process = subprocess.Popen(command, start_new_session=True)
+    while not first.exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    kept = tmp_path / "out" / "storage" / "train" / "000000"
+    stamps = {path: path.stat().st_mtime_ns for path in kept.rglob("*.npy")}
+    assert len(stamps) == CHUNK
+    run(data, tmp_path / "out")
+    assert stamps == {path: path.stat().st_mtime_ns for path in kept.rglob("*.npy")}  # taken over
+    run(data, tmp_path / "whole")
+    for name in ("cmvn_speakers.npy", "cmvn_global.npy", "cmvn.json", "skipped_train.tsv"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert [c.id for c in cuts_of(tmp_path / "out", "train")] == [c.id for c in cuts_of(tmp_path / "whole", "train")]
+    assert not (tmp_path / "out" / "chunks").exists()
+
+
+def test_missing_or_damaged_features_are_named(made: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cmvn.json is missing"):
+        Normaliser.load(tmp_path)
+    cut = cuts_of(made, "test")[0]
+    cut.features.storage_path = str(tmp_path)
+    with pytest.raises(UserError, match=f"the features of {cut.id} cannot be read"):
+        raw_features(cut)
+
+
+def test_read_audio(tmp_path: Path) -> None:
+    time_axis = np.arange(48000) / 48000
+    tone = 0.5 * np.sin(2 * np.pi * 440 * time_axis)
+    soundfile.write(tmp_path / "stereo.wav", np.stack([tone, tone], 1), 48000)
+    samples = read_audio(tmp_path / "stereo.wav")
+    assert samples.shape == (16000,) and samples.dtype == np.float32
+    assert np.abs(samples - tone[::3])[200:-200].max() < 1e-2
+    soundfile.write(tmp_path / "slow.wav", tone, 8000)
+    assert len(read_audio(tmp_path / "slow.wav")) == 96000
+    soundfile.write(tmp_path / "nan.wav", np.full(10, np.nan), RATE, subtype="FLOAT")
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0), RATE)
+    (tmp_path / "text.wav").write_text("hello")
+    for name, message in (("nan", "NaN"), ("empty", "no samples"), ("text", "cannot be read"), ("none", "cannot be")):
+        with pytest.raises(UserError, match=message):
+            read_audio(tmp_path / f"{name}.wav")
+
+
+def test_extract_refuses_what_makes_no_features() -> None:
+    for samples, rate, message in (
+        (np.ones(100), RATE, "shorter"), (np.zeros(RATE), RATE, "silence"), (np.ones(RATE), 8000, "8000 Hz"),
+        (np.full(RATE, np.nan), RATE, "NaN"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=message):
+            extract(samples, rate)

@@ -1,0 +1,275 @@
+"""The store of soft targets: what it keeps, how it is read, and what it refuses."""
+
+import dataclasses
+import errno
+import itertools
+import os
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lhotse import CutSet
+from training import config, store_config
+
+from asr_kd.common import storage
+from asr_kd.common.errors import UserError
+from asr_kd.common.storage import stage_figures
+from asr_kd.features.normalise import Normaliser
+from asr_kd.models.checkpoints import load_model
+from asr_kd.models.posteriors import posteriors
+from asr_kd.soft_targets import __main__ as stage
+from asr_kd.soft_targets import store as store_module
+from asr_kd.soft_targets.compute import Form, ShardJob, make_shard
+from asr_kd.soft_targets.inspect import __main__ as inspect_stage
+from asr_kd.soft_targets.inspect.statistics import inspect
+from asr_kd.soft_targets.rows import COLUMNS, NOTHING, PROBABILITY, TargetRows
+from asr_kd.soft_targets.store import SoftTargets
+from asr_kd.train import __main__ as train
+
+
+def cuts_of(prepared) -> CutSet:
+    return CutSet.from_file(prepared.senones / "cuts_train.jsonl.gz").to_eager()
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    seed=st.integers(0, 1000),
+    frames=st.integers(1, 12),
+    classes=st.integers(1, 40),
+    top=st.integers(1, 255),
+    floor=st.sampled_from([0.0, 1e-3, 0.05, 0.9]),
+    scale=st.sampled_from([0.1, 3.0, 1e3]),
+    tail=st.sampled_from(["even", "bucket", "none"]),
+)
+def test_packing_keeps_the_largest(seed, frames, classes, top, floor, scale, tail):
+    dense = (torch.randn(frames, classes, generator=torch.Generator().manual_seed(seed)) * scale).softmax(1)
+    rows = TargetRows.pack(dense, top, floor, tail)
+    assert len(rows) == frames
+    assert rows.nbytes == 2 * frames + 3 * int(rows.counts.sum())
+    index = np.random.default_rng(seed).permutation(frames)
+    targets = rows.batch(index)
+    kept = targets.probabilities
+    for row, place in enumerate(index):
+        expected = [p for p in sorted(dense[place].tolist(), reverse=True)[:top] if p >= floor] or [dense[place].max()]
+        found = kept[row][kept[row] > 0]
+        assert rows.counts[place] == len(expected)
+        torch.testing.assert_close(found, torch.tensor(expected)[: len(found)] * (found.sum() / sum(expected)),
+                                   rtol=0.06, atol=1e-5)  # fmt: skip
+        torch.testing.assert_close(
+            dense[place][targets.classes[row][: len(found)]], torch.tensor(expected)[: len(found)]
+        )
+    assert (kept.sum(1) < 1 + 1e-5).all()
+    if tail == "none":
+        torch.testing.assert_close(kept.sum(1), torch.ones(frames))
+
+
+def test_ranges_and_joins_are_consistent():
+    dense = torch.randn(20, 9).mul(3).softmax(1)
+    rows = TargetRows.pack(dense, 5, 0.02)
+    parts = [rows.range(a, b) for a, b in ((0, 7), (7, 7), (7, 19), (19, 20))]
+    again = TargetRows.join(parts)
+    for name in ("counts", "tails", "classes", "codes"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(rows, name))
+    index = np.array([18, 3, 3])
+    torch.testing.assert_close(again.batch(index).dense(9), rows.batch(index).dense(9))
+    torch.testing.assert_close(parts[2].batch(np.array([11])).dense(9), rows.batch(np.array([18])).dense(9))
+
+
+@pytest.mark.parametrize("form", ["sample", "thin"])
+def test_samples_are_unbiased(form):
+    dense = torch.randn(3, 20).mul(2).softmax(1).repeat_interleave(3000, 0)
+    rows = getattr(TargetRows, form)(dense, {"sample": 10, "thin": 0.1}[form], torch.Generator().manual_seed(0))
+    assert rows.counts.max() <= {"sample": 10, "thin": 11}[form]
+    found = rows.batch(np.arange(9000)).dense(20)
+    torch.testing.assert_close(found.sum(1), torch.ones(9000))
+    means = found.view(3, 3000, 20).mean(1)
+    torch.testing.assert_close(means, dense[::3000], atol=0.015, rtol=0.03)
+
+
+def test_thinning_keeps_likely_classes_and_the_mass():
+    dense = torch.randn(200, 50).mul(2).softmax(1)
+    rows = TargetRows.thin(dense, 0.02, torch.Generator().manual_seed(0))
+    values = PROBABILITY[rows.codes]
+    mass = np.array([values[start : start + n].sum() for start, n in zip(rows._starts, rows.counts, strict=True)])
+    assert np.abs(mass - 1).max() < 0.02 + 0.02  # one survivor more or less, and the rounding of the codes
+    found = rows.batch(np.arange(200)).dense(50)
+    likely = dense >= 0.02
+    assert ((found / dense)[likely] - 1).abs().max() < 0.08
+    assert (found[~likely] < 0.022).all()
+
+
+@pytest.mark.parametrize("tail", ["sampled", "drawn", "bucket", "prior", "even"])
+def test_every_form_of_store_trains(prepared, teachers, tmp_path, inline, tail):
+    stage.main(store_config(prepared, teachers, tmp_path / "store", temperatures=(1.0,), top=2, tail=tail, draws=5))
+    train.main(config(prepared, tmp_path / "student", soft_targets=tmp_path / "store", epochs=1))
+    assert stage_figures(tmp_path / "student" / "seed-0")["dev_accuracy"] > 40
+
+
+def test_codes_cost_little():
+    assert PROBABILITY[NOTHING] == 0
+    dense = torch.randn(500, 40).mul(3).softmax(1).double()
+    found = TargetRows.pack(dense, 40, 0.0).batch(np.arange(500)).dense(40).double()
+    assert (dense * (dense / found.clamp(min=1e-30)).log()).sum(1).mean() < 2e-4
+
+
+def spread(compact):
+    """Dense probabilities, the tail's mass spread evenly."""
+    return dataclasses.replace(compact, tail="even").dense(6)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_store_holds_the_ensemble_average(prepared, teachers, store, temperature):
+    targets = SoftTargets(store, prepared.features, temperature)
+    models = [load_model(teachers / f"seed-{seed}") for seed in (0, 1)]
+    assert sorted(targets) == sorted(cut.id for cut in cuts_of(prepared))
+    for cut in list(cuts_of(prepared))[:3]:
+        expected = torch.from_numpy(posteriors(models, Normaliser.load(prepared.features)(cut), temperature))
+        frames = len(expected)
+        rows = targets.read(cut.id, frames)
+        dense = spread(targets.batch(rows, np.arange(frames), expected))
+        torch.testing.assert_close(dense.sum(1), torch.ones(frames))
+        assert (dense - expected).abs().max() < 0.03
+        part = targets.read(cut.id, frames, 10, 15)
+        torch.testing.assert_close(spread(part.batch(np.arange(5))), dense[10:15])
+    figures = stage_figures(store)["temperatures"][f"{temperature:g}"]
+    assert 0.9 < figures["mass_kept"] <= 1
+    assert 5 <= figures["bytes_a_frame"] <= 2 + 3 * 4
+
+
+def test_temperature_must_be_one_of_the_store(prepared, store):
+    with pytest.raises(UserError, match="temperature 1, 2: choose one"):
+        SoftTargets(store, prepared.features)
+    with pytest.raises(UserError, match="choose one"):
+        SoftTargets(store, prepared.features, 3.0)
+
+
+def test_interrupted_store_goes_on(prepared, teachers, store, tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "CUTS_A_SHARD", 5)
+    settings = store_config(prepared, teachers, tmp_path / "store")
+    made = []
+    monkeypatch.setattr(
+        stage, "run_all", lambda _, __, jobs, *___: ((0, make_shard(job)) for job in itertools.islice(jobs, 2))
+    )
+    with pytest.raises(UserError, match="missing"):
+        stage.main(settings)
+    monkeypatch.setattr(
+        stage,
+        "run_all",
+        lambda _, __, jobs, *___: ((0, made.append(job.folder.name) or make_shard(job)) for job in jobs),
+    )
+    stage.main(settings)
+    assert made == [f"shard-{n:05d}" for n in range(2, -(-len(cuts_of(prepared)) // 5))]
+    whole, parts = (SoftTargets(folder, prepared.features, 2.0) for folder in (store, tmp_path / "store"))
+    for cut_id in whole:
+        np.testing.assert_array_equal(whole.read(cut_id).codes, parts.read(cut_id).codes)
+
+
+def test_store_of_other_teachers_is_refused(prepared, teachers, tmp_path, inline):
+    shutil.copytree(teachers, tmp_path / "teachers")
+    stage.main(store_config(prepared, tmp_path / "teachers", tmp_path / "store", temperatures=(2.0,)))
+    SoftTargets(tmp_path / "store", prepared.features)
+    train.main(config(prepared, tmp_path / "teachers", seeds=(0,), epochs=1))
+    with pytest.raises(UserError, match=r"other teachers \(seed-0 changed"):
+        SoftTargets(tmp_path / "store", prepared.features)
+
+
+def test_few_shards_are_open_at_a_time(prepared, teachers, store, tmp_path, monkeypatch, inline):
+    """A corpus of a thousand hours has more of them than a process may open files."""
+    monkeypatch.setattr(stage, "CUTS_A_SHARD", 2)
+    stage.main(store_config(prepared, teachers, tmp_path / "store"))
+    monkeypatch.setattr(store_module, "OPEN", 3)
+    targets = SoftTargets(tmp_path / "store", prepared.features, 1.0)
+    ids, whole = list(targets), SoftTargets(store, prepared.features, 1.0)
+    assert len(ids) > 10 and len(whole.read(ids[0]))
+    before = len(os.listdir("/proc/self/fd"))
+    for cut_id in (*ids, *ids):
+        np.testing.assert_array_equal(targets.read(cut_id).codes, whole.read(cut_id).codes)
+        assert len(os.listdir("/proc/self/fd")) <= before + 3 * len(COLUMNS)
+
+
+def test_two_cuts_with_one_id_are_refused(prepared, teachers, store, tmp_path, inline):
+    for turns, shards in ((2, 1), (1, 2)):
+        cuts = list(cuts_of(prepared))[:2]
+        folder = tmp_path / str(shards)
+        form = Form((1.0,), "arithmetic", 4, 0.0, "even", 0)
+        job = ShardJob(folder, cuts * turns, (teachers / "seed-0",), prepared.features, form, 0)
+        with pytest.raises(UserError, match=f"two cuts .* have the id {cuts[0].id}"):
+            for number in range(shards):
+                make_shard(dataclasses.replace(job, folder=store_module.shard_folder(folder, number)))
+            store_module.write_store(folder, shards, prepared.features, [teachers / "seed-0"])
+
+
+def test_other_cuts_are_refused(prepared, store):
+    targets = SoftTargets(store, prepared.features, 1.0)
+    with pytest.raises(UserError, match="no soft targets for nobody"):
+        targets.read("nobody", 10)
+    with pytest.raises(UserError, match="frames for"):
+        targets.read(next(iter(targets)), 3)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "short", "gone"])
+def test_a_damaged_shard_is_named_and_the_others_read(prepared, teachers, tmp_path, monkeypatch, inline, damage):
+    monkeypatch.setattr(stage, "CUTS_A_SHARD", 5)
+    stage.main(store_config(prepared, teachers, tmp_path / "store"))
+    array = tmp_path / "store" / "shard-00001" / "t2.codes.npy"
+    content = bytearray(array.read_bytes())
+    content[-20] ^= 1
+    array.write_bytes(content if damage == "flipped" else content[:-9])
+    if damage == "gone":
+        array.unlink()
+    targets = SoftTargets(tmp_path / "store", prepared.features, 2.0)
+    ids = list(targets)
+    for cut_id in (*ids[:5], *ids[10:]):
+        targets.read(cut_id)
+    with pytest.raises(UserError, match=r"t2.codes.npy.*(damaged|missing).*shard-00001 and run"):
+        targets.read(ids[5])
+    assert len(SoftTargets(tmp_path / "store", prepared.features, 1.0).read(ids[5]))  # its other temperature is whole
+
+
+def test_a_full_disk_is_named_and_leaves_nothing_half(prepared, teachers, tmp_path, monkeypatch):
+    def full(file, array, **_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    models = (teachers / "seed-0",)
+    form = Form((1.0,), "arithmetic", 4, 0.0, "even", 0)
+    job = ShardJob(tmp_path / "store/shard-00000", list(cuts_of(prepared))[:2], models, prepared.features, form, 0)
+    monkeypatch.setattr(storage.np, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        make_shard(job)
+    assert not list((tmp_path / "store").rglob("*.npy")) and not list((tmp_path / "store").rglob("index.json"))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"temperatures": ()}, {"temperatures": (0.0,)}, {"top": 0}, {"draws": 0}, {"floor": 1.0}]
+)
+def test_impossible_settings_are_refused(prepared, teachers, tmp_path, changes):
+    with pytest.raises(UserError, match="correct the flag"):
+        stage.main(store_config(prepared, teachers, tmp_path / "store", **changes))
+
+
+def test_inspection_says_what_is_kept(prepared, store, capsys):
+    inspect_stage.main(inspect_stage.Config(store, prepared.features, prepared.senones / "cuts_train.jsonl.gz"))
+    printed = capsys.readouterr().out
+    assert printed.count("bytes a frame") == 2
+    targets = SoftTargets(store, prepared.features, 2.0)
+    figures = inspect(targets, prepared.senones / "cuts_train.jsonl.gz", [])
+    assert figures["frames"] == sum(figures["histogram"]) == stage_figures(store)["frames"]
+    assert figures["bytes_a_frame"] == pytest.approx(
+        stage_figures(store)["temperatures"]["2"]["bytes_a_frame"], abs=0.01
+    )
+    labels = {cut.id: cut.load_custom("senones") for cut in cuts_of(prepared)}
+    best = {
+        cut_id: targets.read(cut_id).batch(np.arange(len(labels[cut_id]))).classes[:, 0].numpy() for cut_id in targets
+    }
+    wrong = sum(int((best[cut_id] != labels[cut_id]).sum()) for cut_id in targets)
+    assert figures["disagree"] == pytest.approx(wrong / figures["frames"])
+
+
+def test_inspection_lists_damage(prepared, store, tmp_path):
+    shutil.copytree(store, tmp_path / "store")
+    (tmp_path / "store" / "shard-00000" / "t1.tails.npy").write_bytes(b"nonsense")
+    with pytest.raises(UserError, match=r"1 shards cannot be read: .*t1\.tails\.npy"):
+        inspect_stage.main(inspect_stage.Config(tmp_path / "store", prepared.features))

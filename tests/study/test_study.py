@@ -1,0 +1,200 @@
+"""Studies: their YAML files, the time left, their tables.  (test_end_to_end.py runs one through the real stages.)"""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from asr_kd.common.errors import UserError
+from asr_kd.common.storage import LAYOUT, write_json
+from asr_kd.decode.client import Searches
+from asr_kd.report.collect import Compared, Results, Row
+from asr_kd.report.systems import System
+from asr_kd.study.format import Names, Study, read_study
+from asr_kd.study.steps import Stages, Task, run_tasks, time_left
+from asr_kd.study.views import Views, values
+from asr_kd.train import __main__ as train
+
+ROOT = Path(__file__).parents[2]
+STUDIES = sorted((ROOT / "recipes/librispeech/studies").glob("*.yaml"))
+
+SMALL = {
+    "title": "Small",
+    "tune": "exp/teachers:0",
+    "steps": [
+        {"name": "exp/teachers", "stage": "train", "conf": "teachers", "seeds": [0, 1]},
+        {"name": "targets", "stage": "soft_targets", "models": "exp/teachers:0-1"},
+        {
+            "each": {"T": [1, 2], "w": [32]},
+            "name": "student-{T}-{w}", "stage": "train", "soft_targets": "targets",
+            "temperature": "{T}", "width": "{w}",
+        },
+    ],
+    "systems": [
+        {"name": "single", "kind": "single", "runs": "exp/teachers:0-1"},
+        {"name": "both", "kind": "ensemble", "runs": [["exp/teachers:0", "exp/teachers:1"]], "twin": "single"},
+        {"each": {"T": [1, 2], "w": [32]}, "name": "student-{T}-{w}", "kind": "student", "runs": "student-{T}-{w}:0"},
+    ],
+    "views": [{"show": "grid", "title": "T", "group": "student", "rows": "T", "columns": "w", "y": "accuracy/test"}],
+}  # fmt: skip
+
+
+def read(tmp_path, changes=None) -> Study:
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump({**SMALL, **(changes or {})}))
+    return read_study(tmp_path / "small.yaml", names(tmp_path))
+
+
+def names(tmp_path) -> Names:
+    return Names(tmp_path / "exp", tmp_path / "exp" / "studies" / "small")
+
+
+def test_names_are_folders(tmp_path):
+    known = names(tmp_path)
+    assert known.folders("exp/gmm") == [tmp_path / "exp/gmm"]
+    assert known.folders("student-1:0-1,3") == [known.out / "student-1" / f"seed-{n}" for n in (0, 1, 3)]
+    with pytest.raises(UserError, match="no seeds"):
+        known.folders("student-1:first")
+
+
+def test_each_is_filled_in_with_its_kind(tmp_path):
+    study = read(tmp_path)
+    assert [step.name for step in study.steps] == ["exp/teachers", "targets", "student-1-32", "student-2-32"]
+    assert [step.flags["temperature"] for step in study.steps[2:]] == [1, 2]
+    assert [(s.name, s.group, dict(s.at)) for s in study.systems[2:]] == [
+        ("student-1-32", "student", {"T": 1, "w": 32}),
+        ("student-2-32", "student", {"T": 2, "w": 32}),
+    ]
+    assert [len(members) for members in study.systems[1].runs] == [2]
+
+
+def test_steps_become_the_stages_own_configurations(tmp_path):
+    (tmp_path / "conf.yaml").write_text("teachers: {preset: tiny, learning_rate: 3e-4}\naccuracy: {}\ndecode: {}\n")
+    write_json(tmp_path / "exp/gmm/hmm.json", {"num_pdfs": 20, "splits": {"train": {"frames": 1000}}})
+    tasks = Stages(read(tmp_path), names(tmp_path), tmp_path / "conf.yaml", Searches()).tasks()
+    measuring = ["accuracy"] * 2 + ["tune"] + ["decode"] * 5
+    assert [task.kind for task in tasks] == ["train", "soft_targets", "train", *measuring]
+    assert [task.run.args[0].out for task in tasks[3:]] == [
+        tmp_path / "exp/studies" / folder
+        for folder in (
+            "shared/accuracy-dev-test", "small/accuracy", "shared/teachers-0/tuned",
+            "shared/teachers-0/decode-test/teachers-0", "shared/teachers-0/decode-test/teachers-1",
+            "small/decode/both-0", "small/decode/student-1-32-0", "small/decode/student-2-32-0",
+        )
+    ]  # fmt: skip
+    teachers, students = tasks[0].run.args, tasks[2].run.args
+    exp = tmp_path / "exp"
+    assert teachers == (
+        train.Config(exp / "features", exp / "gmm", exp / "teachers", (0, 1), preset="tiny", learning_rate=3e-4),
+    )
+    assert [(c.temperature, c.width, c.soft_targets) for c in students] == [
+        (1, 32, exp / "studies/small/targets"), (2, 32, exp / "studies/small/targets"),
+    ]  # fmt: skip
+    assert tasks[0].expected() > tasks[2].expected() > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"steps": [{"name": "x", "stage": "guess"}]}, "choose one of"),
+        ({"steps": [{"stage": "train"}]}, "needs name, stage"),
+        ({"steps": [{"name": "x-{y}", "stage": "train", "each": {"z": [1]}}]}, "not a variable"),
+        ({"systems": [{"name": "x", "kind": "network", "runs": "x"}]}, "choose one of"),
+        ({"systems": SMALL["systems"][:1] * 2}, "two systems are called single"),
+        ({"gain": ["single", "best"]}, "no system best"),
+        ({"tune": None, "colour": "red"}, "needs"),
+        ({"steps": [{"name": "x", "stage": "train", "speed": 3}, *SMALL["steps"]]}, "unknown keys"),
+        (
+            {"systems": [{"name": "x", "kind": "single", "runs": "exp/teachers:1-2"}]},
+            "x needs teachers-2, which no step",
+        ),
+        ({"tune": "teachers:0"}, "tune needs teachers-0, which no step"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(tmp_path, changes, fault):
+    (tmp_path / "conf.yaml").write_text("accuracy: {}\ndecode: {}\n")
+    with pytest.raises(UserError, match=fault):
+        Stages(read(tmp_path, changes), names(tmp_path), tmp_path / "conf.yaml", Searches()).tasks()
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_studies_of_the_recipe_suit_its_configurations(path, tmp_path):
+    for conf in ("embedded", "so762"):
+        study = read_study(path, names(tmp_path))
+        tasks = Stages(study, names(tmp_path), ROOT / f"recipes/librispeech/conf/{conf}.yaml", Searches()).tasks()
+        assert len(tasks) > 4
+        groups = {system.group for system in study.systems}
+        for view in study.views:
+            assert {view.get("group"), *view.get("groups", ()), *view.get("lines", {}).values()} - {None} <= groups
+
+
+def test_time_left_is_judged_by_what_has_run():
+    speeds = {"train": [20.0, 10.0], "": [30.0, 10.0]}
+    assert time_left([("train", 5.0), ("decode", 1.0)], speeds) == 5 * 2 + 1 * 3
+    assert time_left([("train", 5.0)], {}) == 5.0
+
+
+def test_tasks_run_in_order_and_tell_the_time(capsys):
+    ran = []
+    run_tasks([Task(f"task {n}", "kind", lambda: 90.0, lambda n=n: ran.append(n)) for n in range(3)])
+    assert ran == [0, 1, 2]
+    lines = [line for line in capsys.readouterr().out.splitlines() if line]
+    assert lines[0] == "== 1 of 3: task 0 (about 4 min left in all)" and "(about 2 min" in lines[2]
+
+
+def test_what_is_done_takes_no_time(tmp_path):
+    study = read(tmp_path, {"tune": "exp/teachers:0"})
+    conf = tmp_path / "conf.yaml"
+    conf.write_text("{teachers: {width: 32, layers: 1}, decode: {}, accuracy: {}}")
+
+    def expected() -> dict[str, float]:
+        tasks = Stages(study, names(tmp_path), conf, Searches()).tasks()
+        return {f"{task.kind}: {task.title}": task.expected() for task in tasks}
+
+    before = expected()
+    assert all(value > 0 for value in before.values())
+    for folder in ("exp/teachers/seed-0", "exp/studies/small/targets", "exp/studies/shared/teachers-0/tuned"):
+        write_json(tmp_path / folder / "stage.json", {"layout": LAYOUT, "status": "done"})
+    write_json(tmp_path / "exp/teachers/seed-1/stage.json", {"layout": LAYOUT, "status": "running"})
+    after = expected()
+    changed = {task: after[task] / before[task] for task in before if after[task] != before[task]}
+    assert changed == {"train: 2 networks: teachers": 0.5, "soft_targets: targets": 0, "tune: tuning of the search": 0}
+
+
+def test_grids_have_means_over_seeds(tmp_path):
+    students = ("student-1-16", "student-1-32", "student-2-16", "student-2-32")
+    rows = [
+        Row(name, name, "student", accuracy={"test": {"all": {0: mean - 1, 1: mean + 1}}})
+        for name, mean in zip(students, (39.0, 40.0, 41.0, 42.0), strict=True)
+    ]
+    against = Compared(students[1], students[0], "test", None, 50.0, 51.0, -1.0, -2.0, 0.0, 0.9, 0.04)
+    system = {**SMALL["systems"][2], "each": {"T": [1, 2], "w": [16, 32]}, "runs": "exp/teachers:0"}
+    study = read(tmp_path, {"systems": [system]})
+    views = Views(study, Results(rows, [against], [], ["test"], "", "", {}), [], lambda some: [])
+    grid, compared = views.sections()
+    assert grid.table.rows == [["1", "39.00 ± 1.41", "40.00 ± 1.41"], ["2", "41.00 ± 1.41", "42.00 ± 1.41"]]
+    assert compared.table.rows[0][:2] == [students[1], students[0]]
+    assert values(rows[0], "wer/test") == {} and values(rows[0], "accuracy/test") == {0: 38.0, 1: 40.0}
+
+    drawing = next(views.drawings())
+    (axes,) = drawing.figure.axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["16", "32"]
+    assert [line.get_ydata().tolist() for line in axes.lines if list(line.get_xdata()) == [0, 1]] == [
+        [39, 40],
+        [41, 42],
+    ]
+
+
+def test_splits_are_a_figure_of_every_system(tmp_path):
+    rows = [
+        Row(name, name, "student", accuracy={split: {"speech": {0: 30.0 - n}} for n, split in enumerate(splits)})
+        for name, splits in (("student-1-32", ("test", "test_snr20", "test_snr10")), ("student-2-32", ("test",)))
+    ]
+    view = {"show": "splits", "title": "By noise", "y": "speech", "splits": {"a": "test", "b": "test_snr20"}}
+    systems = [System(row.name, row.label, row.kind, (), (), (), None) for row in rows]
+    views = Views(
+        read(tmp_path, {"views": [view]}), Results(rows, [], [], ["test"], "", "", {}), systems, lambda some: []
+    )
+    drawing = next(views.drawings())
+    (axes,) = drawing.figure.axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "b"]
+    assert [line.get_ydata().tolist() for line in axes.lines if len(line.get_xdata()) == 2] == [[30.0, 29.0]]

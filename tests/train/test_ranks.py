@@ -1,0 +1,157 @@
+"""One network trained by several processes is the one that a single process trains."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from training import config, jobs_here
+
+from asr_kd.common.storage import read_json
+from asr_kd.models.checkpoints import load_model
+from asr_kd.train import __main__ as train
+
+#: Of few updates: what rounding does grows with them, and must stay smaller than what a mistake would do.
+EPOCHS = 8
+
+
+@pytest.fixture(scope="module")
+def soft(store) -> dict[str, Any]:
+    """Settings that make a network a student."""
+    return {"soft_targets": store, "temperature": 2.0, "hard_weight": 0.3}
+
+
+@pytest.fixture(scope="module")
+def student(soft) -> dict[str, Any]:
+    """Settings of a student; both dropout and batch norm would show if processes disagreed."""
+    return soft | {"epochs": EPOCHS, "streams": 2, "batch_norm": True, "dropout": 0.2, "batch_size": 1000}
+
+
+def flags(settings: train.Config) -> list[str]:
+    values = {**vars(settings), "seeds": 0, "device": "cpu"}
+    given = []
+    for name, value in values.items():
+        if value is True:
+            given.append(f"--{name.replace('_', '-')}")
+        elif value not in (None, (), False):
+            given += [f"--{name.replace('_', '-')}", str(value)]
+    return given
+
+
+def torchrun(settings: train.Config, *more: str) -> subprocess.Popen[bytes]:
+    return launch(*more, "-m", "asr_kd.train", *flags(settings))
+
+
+def launch(*what: str) -> subprocess.Popen[bytes]:
+    """Two processes of it."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *what]
+    return subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, start_new_session=True)
+
+
+def log_of(folder: Path) -> list[dict[str, float]]:
+    entries = [json.loads(line) for line in (folder / "seed-0" / "log.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in entry.items() if k not in ("seconds", "frames_per_second")} for entry in entries]
+
+
+@pytest.fixture(scope="module")
+def alone(prepared, student, tmp_path_factory) -> Path:
+    """Trained by one process."""
+    out = tmp_path_factory.mktemp("alone") / "network"
+    with jobs_here():
+        train.main(config(prepared, out, **student))
+    return out
+
+
+def assert_same(found: Path, expected: Path) -> None:
+    assert read_json(found / "seed-0" / "stage.json")["status"] == "done"
+    pairs = list(zip(log_of(found), log_of(expected), strict=True))
+    for one, other in pairs:
+        assert one == pytest.approx(other, rel=1e-3, abs=1e-4)
+
+
+def workers(agent: int) -> list[int]:
+    """Processes that torchrun has started."""
+    return [int(pid) for pid in Path(f"/proc/{agent}/task/{agent}/children").read_text().split()]
+
+
+def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
+    while not path.is_file():
+        assert process.poll() is None
+        time.sleep(0.01)
+
+
+def test_two_processes_are_one_even_if_one_is_killed(prepared, student, alone, tmp_path):
+    """torchrun starts them again then, and they go on from the last epoch."""
+    settings = config(prepared, tmp_path / "network", **student)
+    run = torchrun(settings, "--max-restarts", "1")
+    last = settings.out / "seed-0" / "last.safetensors"
+    wait_for(last, run)
+    os.kill(workers(run.pid)[1], signal.SIGKILL)
+    assert run.wait() == 0
+    assert_same(settings.out, alone)
+
+
+def test_another_number_of_processes_goes_on(prepared, student, alone, tmp_path, inline):
+    settings = config(prepared, tmp_path / "network", **student)
+    run = torchrun(settings)
+    wait_for(settings.out / "seed-0" / "last.safetensors", run)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    assert len(log_of(settings.out)) < EPOCHS
+    train.main(settings)
+    assert_same(settings.out, alone)
+
+
+def test_a_split_network_is_the_whole_one(prepared, soft, tmp_path, inline):
+    """Its checkpoints, too: a run that was killed goes on."""
+    settings = config(prepared, tmp_path / "whole", epochs=2, dropout=0.2)
+    train.main(settings)
+    train.main(dataclasses.replace(settings, out=tmp_path / "student", **soft))
+    for name, more in (("whole", {}), ("student", soft)):
+        split = dataclasses.replace(settings, out=tmp_path / f"split {name}", tensor_parallel=True, **more)
+        run = torchrun(split)
+        if more:
+            wait_for(split.out / "seed-0" / "last.safetensors", run)
+            os.killpg(run.pid, signal.SIGKILL)
+            run.wait()
+            assert len(log_of(split.out)) == 1
+            run = torchrun(split)
+        assert run.wait() == 0
+        assert_same(split.out, tmp_path / name)
+        weights, expected = (load_model(tmp_path / n / "seed-0").state_dict() for n in (f"split {name}", name))
+        for key, value in expected.items():
+            torch.testing.assert_close(weights[key], value, rtol=1e-2, atol=3e-3)
+
+
+def test_more_processes_than_streams_are_refused(prepared, tmp_path):
+    settings = config(prepared, tmp_path / "network", epochs=1)
+    assert torchrun(settings).wait() != 0
+    assert not (settings.out / "seed-0" / "model.safetensors").exists()
+
+
+#: Trains a little, and names the threads that are left.
+LEAVE = """
+import pathlib, torch
+from asr_kd.common import distributed
+with distributed.process_group("cpu"):
+    network = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(3, 3))
+    distributed.all_reduce_sum(network(torch.ones(1, 3)).sum()).backward()
+    distributed.broadcast_from_first(dict)
+    del network
+left = [path.read_text() for path in pathlib.Path("/proc/self/task").glob("*/comm")]
+assert not any("gloo" in name for name in left), left
+"""
+
+
+def test_no_thread_outlives_the_group():
+    """Python aborts the process, now and then, if one does until its own end."""
+    assert launch("--no-python", sys.executable, "-c", LEAVE).wait() == 0

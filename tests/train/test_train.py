@@ -1,0 +1,139 @@
+"""Training, resuming, soft targets and students on a small real corpus."""
+
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from training import config, store_config
+
+from asr_kd.common.errors import UserError
+from asr_kd.common.storage import read_json, stage_figures, write_json
+from asr_kd.models.checkpoints import load_model
+from asr_kd.models.dnn import AcousticModel, MaskPool, Shape
+from asr_kd.models.posteriors import ensemble_logits
+from asr_kd.models.windows import context_windows
+from asr_kd.soft_targets import __main__ as soft_targets_stage
+from asr_kd.train.loop import Trainer
+
+
+def test_teachers_learn_and_differ(teachers):
+    figures = [stage_figures(teachers / f"seed-{seed}") for seed in (0, 1)]
+    assert all(f["dev_accuracy"] > 70 for f in figures)
+    first, second = (load_file(teachers / f"seed-{seed}" / "model.safetensors") for seed in (0, 1))
+    assert any((first[name] != second[name]).any() for name in first)
+    assert any((teachers / "seed-0" / "tensorboard").iterdir())
+
+
+@pytest.mark.parametrize("frames", [1, 31, 32, 33, 100])
+def test_an_ensemble_scores_utterances_of_any_length(frames):
+    torch.manual_seed(frames)
+    models = [AcousticModel(Shape(2, 16, 6, left, right=2)).eval() for left in (1, 3)]
+    for model in models:
+        torch.nn.init.normal_(model.output.weight)
+    features = torch.randn(frames, models[0].shape.feature_dim)
+    found = ensemble_logits(models, features.numpy())
+    for model, logits in zip(models, found, strict=True):
+        expected = model(context_windows(features, model.shape.left, model.shape.right))
+        torch.testing.assert_close(logits, expected)
+        assert logits.shape == (frames, 6)
+
+
+def test_killed_training_resumes_to_the_same_weights(prepared, tmp_path):
+    whole = Trainer(config(prepared, tmp_path / "whole"), 0)
+    Trainer(config(prepared, tmp_path / "parts"), 0).train_epoch()  # and then it is killed
+    resumed = Trainer(config(prepared, tmp_path / "parts"), 0)
+    assert resumed.epoch == 1
+    for trainer in (whole, resumed):
+        while trainer.epoch < 3:
+            trainer.train_epoch()
+    expected, found = (load_file(trainer.out / "last.safetensors") for trainer in (whole, resumed))
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+@pytest.mark.parametrize("hard_weight", [0.0, 0.5])
+def test_student_learns_from_soft_targets(prepared, store, tmp_path, hard_weight):
+    settings = config(
+        prepared, tmp_path / "student", soft_targets=store, temperature=2.0, hard_weight=hard_weight, epochs=2
+    )
+    trainer = Trainer(settings, 0)
+    trainer.train_epoch()
+    trainer.train_epoch()
+    assert trainer.log[1]["train_kl"] < trainer.log[0]["train_kl"]
+    assert trainer.log[1]["dev_accuracy"] > 60
+    assert read_json(trainer.out / "model.json")["soft_targets"]
+
+
+def test_teachers_online_are_a_store_that_keeps_everything(prepared, teachers, tmp_path):
+    """The student sees the same targets, but for the store's rounding."""
+    everything = tmp_path / "store"
+    soft_targets_stage.main(store_config(prepared, teachers, everything, top=6, floor=0.0, temperatures=(2.0,)))
+    folders = (teachers / "seed-0", teachers / "seed-1")
+    logs = []
+    for name, source in (
+        ("stored", {"soft_targets": everything}),
+        ("online", {"teachers": folders, "temperature": 2.0}),
+    ):
+        trainer = Trainer(config(prepared, tmp_path / name, epochs=2, **source), 0)
+        trainer.train_epoch()
+        logs.append(trainer.log[0])
+    for figure in ("train_kl", "train_soft", "train_loss"):
+        assert logs[0][figure] == pytest.approx(logs[1][figure], rel=0.02)
+
+
+def test_teachers_that_do_not_fit_are_refused(prepared, teachers, tmp_path):
+    online = {"teachers": (teachers / "seed-0",), "temperature": 2.0}
+    with pytest.raises(UserError, match=r"sees 20 \+ 1 \+ 5 frames.*--left"):
+        Trainer(config(prepared, tmp_path / "narrow", left=4, **online), 0)
+    shutil.copytree(teachers / "seed-0", tmp_path / "teacher")
+    about = read_json(tmp_path / "teacher" / "model.json")
+    write_json(tmp_path / "teacher" / "model.json", about | {"features": "others"})
+    with pytest.raises(UserError, match="trained on other features"):
+        Trainer(config(prepared, tmp_path / "student", teachers=(tmp_path / "teacher",)), 0)
+
+
+def test_damaged_checkpoint_is_refused(teachers, tmp_path):
+    shutil.copytree(teachers / "seed-0", tmp_path / "model")
+    weights = tmp_path / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"damaged.*train again"):
+        load_model(tmp_path / "model")
+    weights.unlink()
+    with pytest.raises(UserError, match="missing"):
+        load_model(tmp_path / "model")
+
+
+def test_dropout_keeps_the_mean_and_its_gradient():
+    masks = MaskPool(0.25)
+    masks.reseed(1)
+    mask = masks.mask(torch.zeros(500, 400))
+    assert mask.mean().item() == pytest.approx(1, abs=0.02)
+    assert mask.unique().tolist() == pytest.approx([0, 4 / 3])
+    model = AcousticModel(Shape(2, 32, 5, dropout=0.25)).double()
+    torch.nn.init.normal_(model.output.weight)
+    windows = torch.randn(8, 26 * 40, dtype=torch.float64)
+
+    def run(weight):
+        model.masks.reseed(3)
+        return torch.func.functional_call(model, {"hidden.0.weight": weight}, windows).pow(2).sum()
+
+    weight = model.hidden[0].weight.detach().clone().requires_grad_()
+    run(weight).backward()
+    step = torch.zeros_like(weight)
+    step[3, 7] = 1e-6
+    slope = (run(weight + step) - run(weight - step)) / 2e-6
+    assert weight.grad[3, 7].item() == pytest.approx(slope.item(), rel=1e-4)
+
+
+def test_batch_norm_learns_statistics_and_leaves_small_batches_to_them():
+    model = AcousticModel(Shape(1, 16, 5, dropout=0.0, batch_norm=True)).train()
+    windows = 3 + 2 * torch.randn(4000, 26 * 40)
+    for batch in windows.split(100):
+        model(batch)
+    running = model.norms[0].running_mean.clone()
+    few = model(windows[:8])
+    assert torch.equal(model.norms[0].running_mean, running)
+    torch.testing.assert_close(few, model.eval()(windows[:8]))
+    values = model.norms[0](model.hidden[0](windows))
+    torch.testing.assert_close(values.mean(0), torch.zeros(16), atol=0.1, rtol=0)
+    torch.testing.assert_close(values.std(0), torch.ones(16), atol=0.1, rtol=0)

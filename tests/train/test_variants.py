@@ -1,0 +1,186 @@
+"""What studies vary: parts of a corpus, noisy copies, speech without transcripts, what differs between seeds."""
+
+import numpy as np
+import pytest
+import torch
+from lhotse import CutSet
+from torch.nn import functional as F
+from training import config, jobs_here, store_config
+
+from asr_kd.common.errors import UserError
+from asr_kd.common.storage import read_json
+from asr_kd.corpora.copies import clean_id, noisy_name, original
+from asr_kd.corpora.effects import rms
+from asr_kd.corpora.subset import __main__ as subset
+from asr_kd.features import __main__ as features
+from asr_kd.features.babble import noisy_copies, talkers, with_babble
+from asr_kd.features.extraction import read_cuts
+from asr_kd.hmm.transfer import __main__ as transfer
+from asr_kd.losses import frame_kd_loss
+from asr_kd.losses.targets import IGNORED
+from asr_kd.models.checkpoints import load_model
+from asr_kd.models.dnn import AcousticModel, Shape
+from asr_kd.soft_targets import __main__ as soft_targets_stage
+from asr_kd.train import __main__ as train
+from asr_kd.train.batches import Batch
+from asr_kd.train.loop import Trainer
+from asr_kd.train.step import Step
+
+TRAIN = "cuts_train.jsonl.gz"
+
+
+def listed(source):
+    return [cut for number in range(len(source.sizes)) for cut in source.read(number)]
+
+
+def ids(path):
+    return [cut.id for cut in CutSet.from_file(path)]
+
+
+def test_names_of_copies():
+    assert noisy_name("1-2-3_sp0.9", 10.0) == "1-2-3_sp0.9_snr10"
+    assert clean_id("1-2-3_sp0.9_snr-2.5") == "1-2-3_sp0.9"
+    assert original("1-2-3_sp0.9_snr10") == "1-2-3" == original("1-2-3")
+
+
+@pytest.fixture(scope="module")
+def varied(prepared, tmp_path_factory):
+    """Features with copies at another speed and with noise."""
+    out = tmp_path_factory.mktemp("varied") / "features"
+    with jobs_here():
+        features.main(features.Config(prepared.data, out, speed_perturb=(0.9,), babble=(20.0, 5.0)))
+    return out
+
+
+def test_a_smaller_share_is_a_part_of_a_larger_one(varied, tmp_path):
+    found = []
+    for share in (0.25, 0.5, 1.0):
+        out = tmp_path / str(share)
+        subset.main(subset.Config(varied, out, share=share))
+        found.append(ids(out / TRAIN))
+        assert {original(name) + "_sp0.9" for name in found[-1]} <= set(found[-1])
+        assert ids(out / "cuts_dev.jsonl.gz") == ids(varied / "cuts_dev.jsonl.gz")
+    whole = ids(varied / TRAIN)
+    assert [len(some) for some in found] == [len(whole) // 4, len(whole) // 2, len(whole)]
+    assert set(found[0]) < set(found[1]) < set(found[2]) == set(whole)
+
+
+def test_groups_of_speakers_are_disjoint_and_complete(varied, tmp_path):
+    halves = []
+    for group in ("1/2", "2/2"):
+        subset.main(subset.Config(varied, tmp_path / group[0], speakers=group))
+        halves.append(ids(tmp_path / group[0] / TRAIN))
+    speakers = [{name.partition("-")[0] for name in half} for half in halves]
+    assert not speakers[0] & speakers[1]
+    assert sorted(halves[0] + halves[1]) == sorted(ids(varied / TRAIN))
+
+
+@pytest.mark.parametrize(
+    ("flags", "fault"), [({"share": 0.0}, "above 0"), ({"share": 0.01}, "none"), ({"speakers": "3/2"}, "no group")]
+)
+def test_parts_of_nothing_are_refused(prepared, tmp_path, flags, fault):
+    with pytest.raises(UserError, match=fault):
+        subset.main(subset.Config(prepared.features, tmp_path / "out", **flags))
+
+
+def test_noise_has_the_ratio_asked_for_and_other_voices(prepared):
+    crowd = talkers(prepared.data, "train")
+    clean = next(read_cuts(prepared.data, "dev"))
+    (cut,) = noisy_copies([clean], [6.0], crowd)
+    samples = clean.load_audio()[0]
+    mixed = with_babble(samples, cut)
+    assert rms(mixed) == pytest.approx(rms(samples), rel=1e-3)
+    assert np.array_equal(mixed, with_babble(samples, cut))
+    scale = np.dot(mixed, samples) / np.dot(samples, samples)
+    noise = mixed - scale * samples
+    loud = samples[np.abs(samples) > 0.02 * np.abs(samples).max()]  # speech, without its pauses
+    assert 20 * np.log10(scale * rms(loud) / rms(noise)) == pytest.approx(6.0, abs=0.5)
+    (own,) = noisy_copies([next(read_cuts(prepared.data, "train"))], [6.0], crowd)
+    assert all(clean_speaker(own) not in path for path in own.babble)
+
+
+def clean_speaker(cut):
+    return f"/{cut.id.partition('-')[0]}/"
+
+
+def test_noisy_splits_have_the_senones_of_clean_speech(prepared, varied, tmp_path):
+    splits = {path.name.removeprefix("cuts_").removesuffix(".jsonl.gz") for path in varied.glob("cuts_*")}
+    assert splits == {"train", "dev", "test", "train_noisy", "dev_noisy", "test_snr20", "test_snr5"}
+    transfer.main(transfer.Config(varied, prepared.senones, tmp_path / "aligned"))
+    noisy = list(CutSet.from_file(tmp_path / "aligned" / "cuts_train_noisy.jsonl.gz"))
+    clean = {cut.id: cut for cut in CutSet.from_file(prepared.senones / TRAIN)}
+    assert {clean_id(cut.id) for cut in noisy} == set(clean)  # copies at other speeds were not aligned there
+    for cut in noisy:
+        assert np.array_equal(cut.load_custom("senones"), clean[clean_id(cut.id)].load_custom("senones"))
+    skipped = (tmp_path / "aligned" / "skipped_train.tsv").read_text().splitlines()
+    assert len(skipped) == len(clean) and all("_sp0.9\t" in line for line in skipped)
+    assert read_json(tmp_path / "aligned" / "hmm.json")["splits"]["train"]["utterances"] == len(clean)
+
+
+def test_students_hear_noise_and_learn_what_teachers_said_of_clean_speech(inline, prepared, varied, tmp_path):
+    aligned = tmp_path / "aligned"
+    transfer.main(transfer.Config(varied, prepared.senones, aligned))
+    here = type(prepared)(prepared.data, varied, aligned)
+    train.main(config(here, tmp_path / "teachers", seeds=(0, 1), epochs=1))
+    soft_targets_stage.main(store_config(here, tmp_path / "teachers", tmp_path / "store"))
+    noisy = (aligned / "cuts_train_noisy.jsonl.gz",)
+    student = Trainer(
+        config(here, tmp_path / "student", soft_targets=tmp_path / "store", temperature=1.0, train_cuts=noisy), 0
+    )
+    loader = student.train_frames
+    assert all("_snr" in cut.id for cut in listed(loader.source))
+    pool = loader._read([0])
+    name = clean_id(loader.source.read(0)[0].id)
+    stored = student.soft_targets.read(name)
+    assert np.array_equal(pool.soft.classes, stored.classes) and np.array_equal(pool.soft.codes, stored.codes)
+
+
+def test_frames_without_a_label_learn_from_soft_targets_alone():
+    torch.manual_seed(0)
+    model = AcousticModel(Shape(1, 16, 6, left=1, right=1, dropout=0.0))
+    step = Step(model, 2.0, 0.3, torch.float32, 0.0)
+    logits, soft = torch.randn(10, 6), torch.randn(10, 6).softmax(1)
+    labels = torch.randint(6, (10,))
+    labels[4:] = IGNORED
+    parts = step.loss(logits, Batch(logits, labels, soft, some_unlabelled=True))
+    cross = -(soft * F.log_softmax(logits / 2, 1)).sum(1) * 4
+    hard = F.cross_entropy(logits[:4], labels[:4], reduction="none")
+    expected = (0.7 * cross[:4] + 0.3 * hard).sum() + cross[4:].sum()
+    torch.testing.assert_close(parts["loss"], expected / 10)
+    torch.testing.assert_close(parts["kl"], frame_kd_loss(logits, soft, temperature=2.0).kl)
+    known = step.loss(logits[:4], Batch(logits[:4], labels[:4], soft[:4], some_unlabelled=True))
+    torch.testing.assert_close(known["loss"], step.loss(logits[:4], Batch(logits[:4], labels[:4], soft[:4]))["loss"])
+
+
+def test_speech_without_transcripts_trains_students_only(prepared, store, tmp_path):
+    bare = prepared.features / TRAIN  # cuts without senones
+    both = (prepared.senones / TRAIN, bare)
+    with pytest.raises(UserError, match="has no senones"):
+        Trainer(config(prepared, tmp_path / "hard", train_cuts=both), 0)
+    for name, cuts in (("both", both), ("bare", (bare,))):
+        student = Trainer(config(prepared, tmp_path / name, soft_targets=store, temperature=1.0, train_cuts=cuts), 0)
+        student.train_epoch()
+        assert student.log[0]["dev_accuracy"] > 40
+        assert (student.log[0]["train_accuracy"] == 0) == (name == "bare")
+
+
+def test_what_differs_between_seeds(prepared, tmp_path):
+    def learn(seed, **flags):
+        """Utterances of the epoch, its seed, and the weights after it."""
+        trainer = Trainer(config(prepared, tmp_path / f"{seed}-{flags}", **flags), seed)
+        asked, epoch = [], trainer.train_frames.epoch
+        trainer.train_frames.epoch = lambda number: asked.append(number) or epoch(number)
+        trainer.train_epoch()
+        return [cut.id for cut in listed(trainer.train_frames.source)], asked, load_model(trainer.out)
+
+    (whole, first_order, first), (_, second_order, second) = learn(0, same_order=True), learn(1, same_order=True)
+    assert first_order == second_order != learn(1)[1]
+    assert any((a != b).any() for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    drawn = [learn(seed, bootstrap=True)[0] for seed in (0, 1)]
+    assert drawn[0] != drawn[1]
+    assert all(len(some) == len(whole) and 0.4 < len(set(some)) / len(whole) < 0.85 for some in drawn)
+
+
+def test_layers_and_width_of_ones_own(prepared, tmp_path):
+    trainer = Trainer(config(prepared, tmp_path / "own", layers=3, width=24), 0)
+    assert (trainer.model.shape.layers, trainer.model.shape.width) == (3, 24)
