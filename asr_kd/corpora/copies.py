@@ -1,20 +1,33 @@
-"""Names of copies: an utterance or a speaker at another speed (``ID_sp0.9``), with noise (``ID_snr10``), or both."""
+"""Copies of utterances at another speed or with noise: fields of the cut name what the copy was made from.
+
+The suffixes of the copies' ids only keep ids unique; nothing reads them.
+"""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lhotse.cut import MonoCut
 
 
 def noisy_name(name: str, snr: float) -> str:
-    """``name`` with noise at a ratio of ``snr`` dB."""
+    """The name of a copy of ``name`` with noise at a signal-to-noise ratio of ``snr`` dB."""
     return f"{name}_snr{snr:g}"
 
 
-def clean_id(name: str) -> str:
-    """The utterance that a copy with noise was made of; any other name stays."""
-    return re.sub(r"_snr-?[\d.]+$", "", name)
+def clean_id(cut: MonoCut | Mapping[str, Any]) -> str:
+    """The id of the cut that this one adds noise to; of a clean cut, its own."""
+    return _field(cut, "clean_id")
 
 
-def original(name: str) -> str:
-    """The utterance or speaker as recorded."""
-    return re.sub(r"_sp[\d.]+$", "", clean_id(name))
+def source_id(cut: MonoCut | Mapping[str, Any]) -> str:
+    """The id of the utterance as recorded: at its own speed and without added noise."""
+    return _field(cut, "source_id")
+
+
+def _field(cut: MonoCut | Mapping[str, Any], name: str) -> str:
+    """A custom field of a cut, or of its line in a manifest; the cut's id where there is no such field."""
+    own, custom = (cut["id"], cut.get("custom")) if isinstance(cut, Mapping) else (cut.id, cut.custom)
+    return str((custom or {}).get(name, own))

@@ -13,7 +13,7 @@ from lhotse.cut import MonoCut
 from lhotse.utils import fastcopy
 
 from asr_kd.common.errors import UserError
-from asr_kd.corpora.copies import noisy_name, original
+from asr_kd.corpora.copies import noisy_name, source_id
 from asr_kd.corpora.effects import record, rms
 from asr_kd.corpora.manifests import read_jsonl
 from asr_kd.features.audio import read_audio
@@ -53,14 +53,14 @@ def noisy_copies(cuts: Iterable[MonoCut], ratios: Sequence[float], crowd: Sequen
     for cut in cuts:
         generator = np.random.default_rng(zlib.crc32(cut.id.encode()))
         snr = float(generator.choice(np.asarray(ratios)))
-        speaker = original(cut.supervisions[0].speaker)
+        speaker = (cut.custom or {}).get("source_speaker", cut.supervisions[0].speaker)
         drawn = (crowd[index] for index in generator.permutation(len(crowd)))
         voices = list(islice((path for other, path in drawn if other != speaker), VOICES))
         # Noise changes the spectrum: such a speaker is normalised by statistics of his own.
         supervision = fastcopy(cut.supervisions[0], speaker=noisy_name(cut.supervisions[0].speaker, snr))
         yield fastcopy(
             cut, id=noisy_name(cut.id, snr), supervisions=[supervision],
-            custom={**(cut.custom or {}), "babble": voices, "snr": snr},
+            custom={**(cut.custom or {}), "clean_id": cut.id, "source_id": source_id(cut), "babble": voices, "snr": snr},
         )  # fmt: skip
 
 

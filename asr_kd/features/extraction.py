@@ -96,6 +96,7 @@ def read_cuts(data: Path, split: str, speeds: Sequence[float] = ()) -> Iterator[
                 cut = cut.perturb_speed(factor)
                 # A voice at another speed has another spectrum: normalise it by its own statistics.
                 cut.supervisions[0].speaker = f"{supervision.speaker}_sp{factor}"
+                cut.custom = {"source_id": supervision.id, "source_speaker": supervision.speaker}
             yield cut
 
 

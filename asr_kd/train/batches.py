@@ -171,7 +171,7 @@ class FrameLoader:
             row += self.left + len(features) + self.right
             if self.soft_targets is not None:
                 # A noisy copy learns what teachers heard in the clean recording.
-                part = self.soft_targets.read(clean_id(cut.id), len(features))
+                part = self.soft_targets.read(clean_id(cut), len(features))
                 soft += [] if part is None else [part]
         return _Pool(
             torch.from_numpy(np.concatenate(rows)).to(self.dtype),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from asr_kd.common.cli import run
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import MARK, Stage, copy_file, read_json, write_json
-from asr_kd.corpora.copies import original
+from asr_kd.corpora.copies import source_id
 from asr_kd.corpora.subset.config import Config
 
 
@@ -26,7 +26,7 @@ def main(config: Config) -> None:
     figures = {"utterances": 0, "frames": 0, "speakers": len(set(kept.values()))}
     with jsonl_writer(config.out / TRAIN) as add:
         for cut in read_jsonl(config.cuts / TRAIN):
-            if original(cut["id"]) in kept:
+            if source_id(cut) in kept:
                 add(cut)
                 figures["utterances"] += 1
                 figures["frames"] += cut["features"]["num_frames"]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from asr_kd.common.errors import UserError
-from asr_kd.corpora.copies import original
+from asr_kd.corpora.copies import source_id
 from asr_kd.corpora.librispeech import speaker_groups
 from asr_kd.corpora.parts import read_group
 from asr_kd.corpora.subset.config import Config
@@ -19,7 +19,7 @@ TRAIN = "cuts_train.jsonl.gz"
 
 def _choice(config: Config, cuts: Iterator[dict[str, Any]]) -> dict[str, str]:
     """Utterances to keep, each with its speaker."""
-    found = {cut["id"]: cut["supervisions"][0]["speaker"] for cut in cuts if cut["id"] == original(cut["id"])}
+    found = {cut["id"]: cut["supervisions"][0]["speaker"] for cut in cuts if cut["id"] == source_id(cut)}
     if config.speakers:
         group, groups = read_group(config.speakers)
         own = speaker_groups(Counter(found.values()), groups)[group - 1]

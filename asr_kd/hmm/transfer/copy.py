@@ -24,7 +24,7 @@ def _transfer(split: str, config: Config, aligned: sqlite3.Connection) -> dict[s
     with jsonl_writer(config.out / f"cuts_{split}.jsonl.gz") as add:
         for cut in read_jsonl(config.features / f"cuts_{split}.jsonl.gz"):
             query = "select alignment, senones from aligned where id = ?"
-            if (known := aligned.execute(query, [clean_id(cut["id"])]).fetchone()) is None:
+            if (known := aligned.execute(query, [clean_id(cut)]).fetchone()) is None:
                 skipped.append((cut["id"], f"{config.cuts} has no alignment of it"))
                 continue
             alignment, senones = map(json.loads, known)
