@@ -152,17 +152,19 @@ def run_all(
     description: str,
     unit: str = "job",
     total: int | None = None,
+    shown: bool = True,
 ) -> Iterator[tuple[int, Result]]:
     """Yield (index, function(item)) as jobs end, in whatever order; a failed job raises here.
 
     Args:
         items: taken as workers become free, so that a generator's need not all be in memory.
         total: how many there are, where ``items`` cannot tell.
+        shown: draw a progress bar.
     """
     total = len(items) if isinstance(items, Sized) else total
     numbered = enumerate(items)
     waiting: dict[Future[Result], int] = {}
-    with progress(None, description, total, unit) as bar:
+    with progress(None, description, total, unit, shown) as bar:
         while True:
             free = max(0, WAITING * max(1, _workers(executor)) - len(waiting))
             given = {executor.submit(function, item): number for number, item in itertools.islice(numbered, free)}
@@ -184,11 +186,12 @@ def run_in_order(
     description: str,
     unit: str = "job",
     total: int | None = None,
+    shown: bool = True,
 ) -> Iterator[Result]:
     """As ``run_all``, but the results in the order of ``items``: sums come out the same whatever ends first."""
     early: dict[int, Result] = {}
     following = 0
-    for number, result in run_all(executor, function, items, description, unit, total):
+    for number, result in run_all(executor, function, items, description, unit, total, shown):
         early[number] = result
         while following in early:
             yield early.pop(following)
