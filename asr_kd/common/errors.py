@@ -1,7 +1,7 @@
-"""The error that stages report to the user."""
+"""The error that stages report to users."""
 
 from __future__ import annotations
 
 
 class UserError(Exception):
-    """Something the user can mend: one clear sentence with what to do.  Stages print it and exit with 1."""
+    """An error that the user can correct, as one sentence that says how.  Stages print it and exit with status 1."""

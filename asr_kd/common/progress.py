@@ -1,4 +1,4 @@
-"""A progress bar with the time left."""
+"""Progress bars that show the time left."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Item = TypeVar("Item")
 def progress(
     items: Iterable[Item] | None, description: str, total: int | None = None, unit: str = "it", shown: bool = True
 ) -> tqdm[Item]:
-    """``items`` with a bar on stderr that shows the time left (sparse when stderr is not a terminal)."""
+    """``items`` with a progress bar on stderr, updated rarely when stderr is not a terminal."""
     interval = 0.2 if sys.stderr.isatty() else 15.0
     return tqdm(
         items, desc=description, total=total, unit=unit, mininterval=interval, dynamic_ncols=True, disable=not shown

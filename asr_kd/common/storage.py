@@ -1,9 +1,8 @@
 """Artefacts on disk: atomic writes, fingerprints and completion marks.
 
-Every stage writes one folder.  ``stage.json`` in it says what was made, from which inputs and settings
-(as one fingerprint), and whether the stage finished; a reader compares fingerprints and a second run of
-the same stage returns at once.  This module needs only the standard library and NumPy, so that checking
-a finished stage is quick.
+Every stage writes one folder.  Its ``stage.json`` holds a fingerprint of the stage's inputs and settings, and whether
+the stage finished: a reader compares fingerprints, and running a finished stage again returns at once.  This module
+needs only the standard library and NumPy, so that checking a finished stage is quick.
 """
 
 from __future__ import annotations
@@ -27,16 +26,16 @@ from asr_kd import __version__
 from asr_kd.common.errors import UserError
 
 MARK = "stage.json"
-#: Version of the layout of folders and marks; raised when an older experiment cannot be used any more.
+#: Version of the layout of folders and marks; raised when older experiments become unusable.
 LAYOUT = 2
-#: Metadata of a settings field that changes how a stage runs, but not what it makes:
+#: Metadata of a field of the settings that changes how a stage runs but not what it makes:
 #: ``jobs: int = dataclasses.field(default=0, metadata=RUN_ONLY)``.
 RUN_ONLY = MappingProxyType({"identity": False})
 
 
 @contextlib.contextmanager
 def atomic_open(path: Path | str, mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a temporary file beside ``path`` for writing; rename it to ``path`` only if the block succeeds."""
+    """Open a temporary file next to ``path`` for writing; rename it to ``path`` only if the block succeeds."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -57,7 +56,7 @@ def atomic_open(path: Path | str, mode: str = "w") -> Iterator[IO[Any]]:
 
 @contextlib.contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path (same suffixes, for writers that look at them); rename to ``path`` on success."""
+    """Yield a temporary path of the same name; rename it to ``path`` if the block succeeds."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".tmp-") as folder:
@@ -68,18 +67,19 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
 def copy_file(source: Path, target: Path) -> None:
     """Copy a file's content, atomically."""
-    with open(source, "rb") as before, atomic_open(target, "wb") as after:
-        shutil.copyfileobj(before, after)
+    with open(source, "rb") as original, atomic_open(target, "wb") as copy:
+        shutil.copyfileobj(original, copy)
 
 
 def write_json(path: Path | str, value: Any) -> None:
+    """Write indented JSON, atomically."""
     with atomic_open(path) as file:
-        json.dump(value, file, indent=2, default=_plain)
+        json.dump(value, file, indent=2, default=_to_json)
         file.write("\n")
 
 
 def read_json(path: Path | str) -> Any:
-    """Read JSON.
+    """The content of a JSON file.
 
     Raises:
         UserError: the file is missing or damaged.
@@ -87,9 +87,9 @@ def read_json(path: Path | str) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path} is missing: run the stage that makes it first") from None
+        raise UserError(f"{path} is missing: first run the stage that makes it") from None
     except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}): delete it and run its stage again") from None
+        raise UserError(f"{path} is damaged ({error}): delete it and run the stage that makes it again") from None
 
 
 def save_array(path: Path | str, array: np.ndarray) -> None:
@@ -98,55 +98,56 @@ def save_array(path: Path | str, array: np.ndarray) -> None:
         np.save(file, array, allow_pickle=False)
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
+    """A path, NumPy number or dataclass as JSON represents it."""
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, np.generic):
         return value.item()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
-    raise TypeError(f"{type(value).__name__} does not go into JSON")
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
 def fingerprint(*values: Any) -> str:
-    """16 hex digits that identify JSON-like ``values`` (paths count as strings, dataclasses as dicts)."""
-    text = json.dumps(values, sort_keys=True, default=_plain)
+    """16 hexadecimal digits that identify JSON-like ``values`` (paths count as strings, dataclasses as dicts)."""
+    text = json.dumps(values, sort_keys=True, default=_to_json)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def path_fingerprint(path: Path | str) -> str:
-    """Fingerprint of an input: a finished stage's own, a file's content, or a folder's listing.
+    """The fingerprint of an input: that of a finished stage, of a file's content, or of a folder's listing.
 
     Raises:
-        UserError: the path is missing, or belongs to a stage that did not finish.
+        UserError: the path is missing or belongs to an unfinished stage.
     """
     path = Path(path)
     for folder in (path, path.parent):
         if (folder / MARK).is_file():
-            return fingerprint(_finished(folder)["fingerprint"], "" if folder == path else path.name)
+            return fingerprint(_finished_mark(folder)["fingerprint"], "" if folder == path else path.name)
     if path.is_file():
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:16]
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.is_file())
         return fingerprint([(str(p.relative_to(path)), p.stat().st_size, p.stat().st_mtime_ns) for p in files])
-    raise UserError(f"{path} is missing: check the name, or run the stage that makes it first")
+    raise UserError(f"{path} is missing: check the name, or first run the stage that makes it")
 
 
 class Stage:
-    """Completion mark of one stage's folder.
+    """The completion mark of a stage's folder.
 
     >>> stage = Stage("features", config.out, config, inputs=[config.data])   # doctest: +SKIP
-    >>> if stage.begin():        # False: up to date already, nothing to do    # doctest: +SKIP
+    >>> if stage.begin():        # False: the folder is up to date           # doctest: +SKIP
     ...     ...                  # write files into config.out
     ...     stage.finish(cuts=1340)
 
     Args:
-        name: the stage's name, used in messages.
+        name: the stage's name, used in messages and in the fingerprint.
         out: the folder that the stage fills; nothing else may write there.
-        settings: the stage's dataclass (or mapping); paths and fields marked ``RUN_ONLY`` do not count.
-        inputs: files and folders that it reads; each counts by ``path_fingerprint``, not by its name.
-        instead: settings of this folder that replace those, as the one seed of a network.
+        settings: the stage's dataclass (or a mapping); paths and fields marked ``RUN_ONLY`` do not count.
+        inputs: files and folders that the stage reads; they count by ``path_fingerprint``, not by name.
+        overrides: settings that are different for this folder, such as a network's seed.
     """
 
     def __init__(
@@ -155,16 +156,16 @@ class Stage:
         out: Path,
         settings: Any,
         inputs: Sequence[Path | str] = (),
-        instead: Mapping[str, Any] = MappingProxyType({}),
+        overrides: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self.name, self.out = name, Path(out)
         self.defaults: dict[str, Any] = {}
         if dataclasses.is_dataclass(settings) and not isinstance(settings, type):
-            counted = [f for f in dataclasses.fields(settings) if f.metadata.get("identity", True)]
-            self.defaults = {f.name: f.default for f in counted}
-            settings = {f.name: getattr(settings, f.name) for f in counted}
-        # Where an input lies does not matter, only what it is: moved or copied folders stay valid.
-        self.settings = {k: v for k, v in {**settings, **instead}.items() if not _is_path(v)}
+            fields = [f for f in dataclasses.fields(settings) if f.metadata.get("identity", True)]
+            self.defaults = {f.name: f.default for f in fields}
+            settings = {f.name: getattr(settings, f.name) for f in fields}
+        # The content of an input counts, not its place: moved or copied folders stay valid.
+        self.settings = {k: v for k, v in {**settings, **overrides}.items() if not _is_path(v)}
         self.inputs = [path_fingerprint(path) for path in inputs]
         self.fingerprint = self._fingerprint(self.settings)
         self._started = time.time()
@@ -173,31 +174,31 @@ class Stage:
         return fingerprint(self.name, __version__, settings, self.inputs)
 
     def begin(self) -> bool:
-        """Prepare the folder; False when it already holds the finished result of the same inputs.
+        """Prepare the folder; False if it already holds the finished result of the same inputs and settings.
 
-        What an interrupted run of the same inputs left is kept, so the stage can resume from it; what
-        other inputs or settings made is removed, and a line says so.  Settings that asr_kd had not yet when the folder
-        was made count as having been at their defaults.
+        The files of an interrupted run with the same inputs and settings are kept, so that the stage can resume; those
+        of a different run are removed, and a line says so.  Settings that did not exist yet when the folder was made
+        count as having had their default values.
 
         Raises:
-            UserError: the folder holds files that no stage made, or an older asr_kd's.
+            UserError: the folder holds files of an older asr_kd, or files that no stage wrote.
         """
         mark = _read_mark(self.out) if (self.out / MARK).is_file() else None
-        if mark and mark["fingerprint"] == self._fingerprint(known := self._known_to(mark)):
-            self.settings, self.fingerprint = known, mark["fingerprint"]
+        if mark and mark["fingerprint"] == self._fingerprint(settings := self._settings_known_to(mark)):
+            self.settings, self.fingerprint = settings, mark["fingerprint"]
             if mark["status"] == "done":
                 print(f"{self.name}: up to date ({self.out})", flush=True)
                 return False
         elif self.out.is_dir() and any(self.out.iterdir()):
             if mark is None:
-                raise UserError(f"{self.out} holds files that are not asr_kd's: choose an empty folder for --out")
+                raise UserError(f"{self.out} holds files that asr_kd did not write: choose an empty folder for --out")
             print(f"{self.name}: {self.out} is outdated ({self._difference(mark)}): rebuilding", flush=True)
             shutil.rmtree(self.out)
         self._write("running", {})
         return True
 
-    def _known_to(self, mark: Mapping[str, Any]) -> dict[str, Any]:
-        """The settings without those that the mark does not have and that are at their defaults."""
+    def _settings_known_to(self, mark: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings without those that are missing from the mark and have their default values."""
         return {
             key: value
             for key, value in self.settings.items()
@@ -205,19 +206,17 @@ class Stage:
         }
 
     def _difference(self, mark: Mapping[str, Any]) -> str:
-        """Why what is there cannot be used."""
-        now = json.loads(json.dumps(self._known_to(mark), default=_plain))
-        names = sorted(now.keys() | mark["settings"].keys())
-        before, after = ([values.get(name) for name in names] for values in (mark["settings"], now))
-        changed = [
-            f"{name.replace('_', ' ')} was {old}, is {new}"
-            for name, old, new in zip(names, before, after, strict=True)
-            if old != new
+        """Why the files in the folder cannot be used."""
+        old, new = mark["settings"], json.loads(json.dumps(self._settings_known_to(mark), default=_to_json))
+        changes = [
+            f"{name.replace('_', ' ')} was {old.get(name)}, is {new.get(name)}"
+            for name in sorted(new.keys() | old.keys())
+            if old.get(name) != new.get(name)
         ]
-        return "; ".join(changed) if changed else "its inputs or the version of asr_kd changed"
+        return "; ".join(changes) or "its inputs or the version of asr_kd changed"
 
     def finish(self, **figures: Any) -> None:
-        """Mark the folder as complete; ``figures`` (counts, seconds, …) are kept for the report."""
+        """Mark the folder as complete; ``figures`` (counts, seconds, …) are stored in the mark."""
         self._write("done", {"seconds": round(time.time() - self._started, 1), **figures})
 
     def _write(self, status: str, figures: Mapping[str, Any]) -> None:
@@ -239,10 +238,10 @@ def _is_path(value: Any) -> bool:
 
 
 def _read_mark(folder: Path) -> dict[str, Any]:
-    """A stage's mark.
+    """The completion mark of a folder.
 
     Raises:
-        UserError: it is missing or damaged, or of another layout.
+        UserError: the mark is missing or damaged, or has another layout.
     """
     mark: dict[str, Any] = read_json(folder / MARK)
     if mark.get("layout") != LAYOUT:
@@ -253,15 +252,15 @@ def _read_mark(folder: Path) -> dict[str, Any]:
     return mark
 
 
-def _finished(folder: Path) -> dict[str, Any]:
+def _finished_mark(folder: Path) -> dict[str, Any]:
     mark = _read_mark(folder)
     if mark["status"] != "done":
-        raise UserError(f"{folder} is unfinished: run its stage ({mark['stage']}) to the end first")
+        raise UserError(f"{folder} is unfinished: first run its stage ({mark['stage']}) to the end")
     return mark
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether a stage has run to its end in this folder."""
+    """Whether a stage has finished in this folder."""
     return (folder / MARK).is_file() and _read_mark(folder)["status"] == "done"
 
 
@@ -269,11 +268,11 @@ def stage_fingerprint(folder: Path | str) -> str:
     """The fingerprint of a finished stage's folder.
 
     Raises:
-        UserError: the stage never ran or did not finish.
+        UserError: the stage did not run or did not finish.
     """
-    return str(_finished(Path(folder))["fingerprint"])
+    return str(_finished_mark(Path(folder))["fingerprint"])
 
 
 def stage_figures(folder: Path | str) -> dict[str, Any]:
-    """What the stage noted in ``finish`` (always with ``seconds``)."""
+    """The figures that the stage passed to ``finish``, and its ``seconds``."""
     return dict(_read_mark(Path(folder))["figures"])

@@ -15,8 +15,9 @@ import pytest
 from distributed import Client
 from training import config, store_config
 
+from asr_kd.common.cluster import connect
 from asr_kd.common.errors import UserError
-from asr_kd.common.parallel import connect, run_all
+from asr_kd.common.parallel import run_all
 from asr_kd.features import __main__ as features
 from asr_kd.score.accuracy import __main__ as accuracy
 from asr_kd.soft_targets import __main__ as soft_targets_stage

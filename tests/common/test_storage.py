@@ -110,7 +110,7 @@ def test_foreign_folder_is_refused(tmp_path):
     (tmp_path / "source.txt").write_text("one")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").write_text("precious")
-    with pytest.raises(UserError, match="not asr_kd's"):
+    with pytest.raises(UserError, match="asr_kd did not write"):
         stage(tmp_path).begin()
     assert (tmp_path / "out" / "thesis.tex").exists()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asr_kd.common.cli import named, run
+from asr_kd.common.cli import parse_system, run
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import Stage
 from asr_kd.score.accuracy.config import Config
@@ -16,7 +16,7 @@ def main(config: Config) -> None:
 
     todo: list[tuple[Stage, Job]] = []
     for system in config.systems:
-        name, models = named(system, "--systems")
+        name, models = parse_system(system, "--systems")
         inputs = [*models, config.features, config.cuts]
         stage = Stage("accuracy", config.out / name, {"splits": config.splits, "mean": config.mean}, inputs)
         if stage.begin():
