@@ -20,7 +20,8 @@ from asr_kd.common.errors import UserError
 from asr_kd.common.progress import progress
 from asr_kd.common.storage import read_json
 from asr_kd.decode.acoustics import load_scorer
-from asr_kd.decode.client import Search, find_k2_python, prepared_graph
+from asr_kd.decode.client import Search
+from asr_kd.decode.prepare import find_k2_python, prepared_graph
 from asr_kd.decode.worker import SearchOptions
 from asr_kd.models.scorer import Scorer
 

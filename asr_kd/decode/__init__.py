@@ -1,9 +1,13 @@
 """Decoding: k2's search over HCLG, by default in worker processes under the interpreter that has k2.
 
-- ``worker``: the search and its process; knows only the standard library, NumPy, torch and k2.
-- ``client``: finds the interpreter, prepares the graph, starts workers and outlives their deaths.
-- ``acoustics``: frame scores from a network, an ensemble or the GMM.
-- ``pipeline``: a split's utterances through scoring and search, in shards that a second run resumes.
+- ``worker``: the search and its process; needs only the standard library, NumPy, torch and k2.
+- ``prepare``: finds the interpreter that has k2, and converts the graph for it.
+- ``client``: starts workers, sends them scores, and replaces those that die.
+- ``recogniser``: the models, the graph and the options that the flags describe.
+- ``acoustics``: frame scores of a network, an ensemble or the GMM.
+- ``pipeline``: scoring and search of a set of utterances, in shards that a second run resumes; ``cluster``: the same
+  on a Dask cluster.
 - ``tuning``: acoustic scale and word insertion penalty with the fewest errors on dev.
-- ``output``: words, hypotheses, lattices.
+- ``splits`` and ``files``: what the stage does with prepared splits, and with audio files.
+- ``output``: words, tables of hypotheses, lattices as text, tuned values.
 """

@@ -16,9 +16,9 @@ from asr_kd.models.windows import context_windows
 from asr_kd.specialists.ensemble import Ensemble
 
 
-def _with_specialists(network: Path, num_pdfs: int, specialists: Sequence[Path], likeliest: int) -> Posteriors:
-    """What a network and its specialists agree on (section 5.4)."""
-    ensemble = Ensemble(network, specialists, likeliest, torch.float32)
+def _specialist_posteriors(network: Path, num_pdfs: int, specialists: Sequence[Path], top_k: int) -> Posteriors:
+    """Return the combined posteriors of a network and its specialists (section 5.4)."""
+    ensemble = Ensemble(network, specialists, top_k, torch.float32)
     check_fit(network, ensemble.generalist, num_pdfs)
     shape = ensemble.generalist.shape
 
@@ -31,33 +31,33 @@ def _with_specialists(network: Path, num_pdfs: int, specialists: Sequence[Path],
 
 def load_scorer(
     folders: Sequence[Path], features: Path, num_pdfs: int, mean: Mean = "arithmetic",
-    specialists: Sequence[Path] = (), likeliest: int = 1,
+    specialists: Sequence[Path] = (), top_k: int = 1,
 ) -> Scorer:  # fmt: skip
-    """The scorer for ``--model`` (folders with model.json: networks; one with hmm.json: the GMM).
+    """The scorer for ``--model``: folders with model.json are networks, a folder with hmm.json is the GMM.
 
     Args:
         features: folder of the features stage.
-        num_pdfs: senones of the graph.
+        num_pdfs: number of senones of the graph.
         mean: how the posteriors of several networks are averaged.
-        specialists: folders of those that have a say beside the one network in ``folders``.
-        likeliest: so many of its likeliest classes choose which of them have a say.
+        specialists: folders of specialists that are combined with the one network in ``folders``.
+        top_k: specialists are active that cover one of its top-k senones.
 
     Raises:
-        UserError: a folder holds neither, or they do not fit each other or the graph.
+        UserError: a folder has neither file, or the models do not fit each other or the graph.
     """
     networks = [folder for folder in folders if (folder / "model.json").is_file()]
     if specialists and not len(networks) == len(folders) == 1:
-        raise UserError("--specialists stand beside one network: give that one as --model")
+        raise UserError("--specialists are combined with one network: give that one as --model")
     if folders and len(networks) == len(folders):
-        torch.set_num_threads(1)  # utterances are scored side by side instead
+        torch.set_num_threads(1)  # several utterances are scored at the same time instead
         if specialists:
-            found = _with_specialists(folders[0], num_pdfs, specialists, likeliest)
+            posteriors = _specialist_posteriors(folders[0], num_pdfs, specialists, top_k)
         else:
-            found = ensemble_posteriors(folders, num_pdfs, mean)
-        return NetworkScorer(found, folders[0], features)
+            posteriors = ensemble_posteriors(folders, num_pdfs, mean)
+        return NetworkScorer(posteriors, folders[0], features)
     if len(folders) == 1 and (folders[0] / "hmm.json").is_file():
         return GmmScorer(folders[0])
-    strange = next((f for f in folders if f not in networks and not (f / "hmm.json").is_file()), None)
-    if strange is not None:
-        raise UserError(f"{strange} holds no finished model (model.json or hmm.json): check --model, or train it first")
+    unknown = next((f for f in folders if f not in networks and not (f / "hmm.json").is_file()), None)
+    if unknown is not None:
+        raise UserError(f"{unknown} holds no finished model (model.json or hmm.json): check --model, or train it first")
     raise UserError("--model takes one network, several networks, or one GMM")

@@ -1,4 +1,4 @@
-"""One set of utterances through scoring and search: several shards at once, each resumable."""
+"""Scoring and search of a set of utterances in shards: several at once, and finished ones are kept for a second run."""
 
 from __future__ import annotations
 
@@ -11,48 +11,48 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+from lhotse.cut import MonoCut
 
 from asr_kd.common.errors import UserError
-from asr_kd.common.parallel import ahead, run_all
+from asr_kd.common.parallel import prefetch, run_all
 from asr_kd.common.storage import atomic_open, read_json, write_json
+from asr_kd.decode.acoustics import load_scorer
 from asr_kd.decode.client import Outcome, Search
 from asr_kd.decode.output import lattice_text
+from asr_kd.decode.recogniser import Recogniser
 from asr_kd.decode.worker import SearchOptions
 from asr_kd.models.scorer import Scorer
 
-if TYPE_CHECKING:
-    from lhotse.cut import MonoCut
-
 Item = TypeVar("Item")
 
-#: Utterances in a shard, the unit of resuming; few, so that a short split keeps every worker busy.
-SHARD = 8
-#: Bounds on a batch: frames (lattices take up to 100 kB a frame in the worker), and bytes of scores.
-BATCH_FRAMES = 12000
-BATCH_BYTES = 128 << 20
+#: Utterances per shard, the unit of resuming; few, so that a short split keeps every worker busy.
+SHARD_SIZE = 8
+#: Bounds on a batch: frames (lattices take up to 100 kB per frame in the worker), and bytes of scores.
+MAX_BATCH_FRAMES = 12000
+MAX_BATCH_BYTES = 128 << 20
 
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """Some utterances and the file for what was found."""
+    """Utterances, and the file for their results."""
 
     path: Path
     cuts: list[MonoCut]
 
 
 class Decoder:
-    """Scores and searches utterances, a shard with each search at a time.
+    """Scores and searches utterances; each search decodes one shard at a time.
 
-    A thread scores the next batch while the worker searches the last one; scoring (NumPy, torch) and
-    waiting for a worker leave Python's lock alone, so threads do.
+    A thread scores the next batch while the worker searches the current one.  Threads suffice, since scoring (NumPy,
+    torch) and waiting for a worker release Python's global lock.
 
     Args:
-        scorer: frame scores.
-        searches: as many shards are decoded side by side; the caller closes them.
-        batch: utterances searched together, at most.
+        scorer: computes the frame scores of an utterance.
+        searches: decode one shard each at the same time; the caller closes them.
+        batch: maximum number of utterances per search.
     """
 
     def __init__(self, scorer: Scorer, searches: Sequence[Search], batch: int = 4) -> None:
@@ -62,51 +62,51 @@ class Decoder:
             self._free.put(search)
 
     def run(self, cuts: Sequence[MonoCut], options: SearchOptions, folder: Path, name: str) -> list[Path]:
-        """Decode ``cuts``; shards that ``folder`` already holds are left as they are.
+        """Decode ``cuts``, except those in shards that are in ``folder`` already.
 
         Returns:
-            The shards' files, for ``utterances`` and ``seconds``.
+            The files of the shards, for ``read_records`` and ``total_seconds``.
 
         Raises:
             UserError: every utterance failed.
         """
-        ordered = sorted(cuts, key=lambda cut: (-cut.num_frames, cut.id))  # equal lengths side by side
+        ordered = sorted(cuts, key=lambda cut: (-cut.num_frames, cut.id))  # batches of similar lengths
         shards = [
-            Shard(folder / f"{start // SHARD:05d}.json", ordered[start : start + SHARD])
-            for start in range(0, len(ordered), SHARD)
+            Shard(folder / f"{start // SHARD_SIZE:05d}.json", ordered[start : start + SHARD_SIZE])
+            for start in range(0, len(ordered), SHARD_SIZE)
         ]
         paths = [shard.path for shard in shards]
         missing = [shard for shard in shards if not shard.path.is_file()]
         if not missing:
             return paths
-        self.decode(missing, options, f"decode {name}")
-        reasons = [record["reason"] for _, record in utterances(paths)]
+        self.decode_shards(missing, options, f"decode {name}")
+        reasons = [record["reason"] for _, record in read_records(paths)]
         if all(reasons):
-            shutil.rmtree(folder)  # what went wrong may be mended: the next run is to try again
+            shutil.rmtree(folder)  # so that the next run tries again, when the cause may have been removed
             raise UserError(f"no utterance could be decoded ({name}); the first one: {reasons[0]}")
         return paths
 
-    def decode(self, shards: Sequence[Shard], options: SearchOptions, title: str) -> None:
-        """Decode ``shards``, as many at once as there are searches."""
+    def decode_shards(self, shards: Sequence[Shard], options: SearchOptions, title: str) -> None:
+        """Decode ``shards``, one per search at the same time."""
         executor = ThreadPoolExecutor(len(self.searches))
         try:
-            for _ in run_all(executor, lambda s: self.shard(s, options), shards, title, "shard"):
+            for _ in run_all(executor, lambda shard: self.decode_shard(shard, options), shards, title, "shard"):
                 pass
-        except BaseException:  # also Ctrl-C: do not wait for searches that go on
+        except BaseException:  # also Ctrl-C: do not wait for running searches
             for search in self.searches:
                 search.stop()
             raise
         finally:
             executor.shutdown(cancel_futures=True)
 
-    def shard(self, shard: Shard, options: SearchOptions) -> None:
-        """Decode one shard with a search that is free."""
+    def decode_shard(self, shard: Shard, options: SearchOptions) -> None:
+        """Decode one shard with a free search."""
         search = self._free.get()
         try:
             before, scoring = search.seconds, 0.0
             records: dict[str, dict[str, Any]] = {}
-            with _lattices(shard.path, options) as write_lattice:
-                for cuts, scores, seconds in ahead(self._scored(shard.cuts)):
+            with _lattice_writer(shard.path, options) as write_lattice:
+                for cuts, scores, seconds in prefetch(self._scored(shard.cuts)):
                     scoring += seconds
                     outcomes = iter(search([m for m in scores if isinstance(m, np.ndarray)], options))
                     for cut, matrix in zip(cuts, scores, strict=True):
@@ -123,7 +123,7 @@ class Decoder:
             self._free.put(search)
 
     def _scored(self, cuts: list[MonoCut]) -> Iterator[tuple[list[MonoCut], list[np.ndarray | str], float]]:
-        """Batches of cuts, their scores (or why there are none) and the CPU seconds that took."""
+        """Batches of cuts, their scores (or why there are none), and the CPU seconds that scoring took."""
         for batch in self._batches(cuts):
             started = time.thread_time()
             scores = [self._score(cut) for cut in batch]
@@ -132,29 +132,42 @@ class Decoder:
     def _score(self, cut: MonoCut) -> np.ndarray | str:
         try:
             return self.scorer(cut)
-        except Exception as error:  # one damaged utterance must not end the others
+        except Exception as error:  # one damaged utterance must not stop the others
             return f"no scores: {error or type(error).__name__}"
 
     def _batches(self, cuts: list[MonoCut]) -> Iterator[list[MonoCut]]:
         start = 0
         while start < len(cuts):
-            frames = max(1, cuts[start].num_frames)  # of the longest: cuts come sorted
+            frames = max(1, cuts[start].num_frames)  # of the longest: cuts are sorted
             scores = 4 * self.searches[0].num_pdfs * frames
-            size = max(1, min(self.batch, BATCH_FRAMES // frames, BATCH_BYTES // scores))
+            size = max(1, min(self.batch, MAX_BATCH_FRAMES // frames, MAX_BATCH_BYTES // scores))
             yield cuts[start : start + size]
             start += size
 
 
-def utterances(shards: Sequence[Path]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every utterance in the shards, with its fields of ``Found`` (lattice apart) and ``reason``."""
+def build_decoder(recogniser: Recogniser, searches: Sequence[Search]) -> Decoder:
+    """A decoder in this process.
+
+    Raises:
+        UserError: a model is missing, or does not fit the graph.
+    """
+    scorer = load_scorer(
+        recogniser.models, recogniser.features, recogniser.num_pdfs, recogniser.mean, recogniser.specialists,
+        recogniser.top_k,
+    )  # fmt: skip
+    return Decoder(scorer, searches, recogniser.batch)
+
+
+def read_records(shards: Sequence[Path]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every utterance of the shards: its id, the fields of its ``Hypothesis`` (except the lattice), and ``reason``."""
     for path in shards:
         yield from read_json(path)["utterances"].items()
 
 
-def seconds(shards: Sequence[Path]) -> dict[str, float]:
-    """Sums over the shards of audio, scoring and search seconds; the last two of one core."""
-    kept = [read_json(path) for path in shards]
-    return {n: sum(k[n] for k in kept) for n in ("audio_seconds", "scoring_seconds", "search_seconds")}
+def total_seconds(shards: Sequence[Path]) -> dict[str, float]:
+    """Sums over the shards: seconds of audio, and CPU seconds of scoring and of search."""
+    contents = [read_json(path) for path in shards]
+    return {n: sum(c[n] for c in contents) for n in ("audio_seconds", "scoring_seconds", "search_seconds")}
 
 
 def lattice_path(shard: Path) -> Path:
@@ -162,14 +175,14 @@ def lattice_path(shard: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _lattices(shard: Path, options: SearchOptions) -> Iterator[Callable[[str, Outcome], None]]:
-    """A function that writes an utterance's lattice beside ``shard``, or nothing if none is asked for."""
+def _lattice_writer(shard: Path, options: SearchOptions) -> Iterator[Callable[[str, Outcome], None]]:
+    """A function that writes an utterance's lattice to a file next to ``shard``, if ``options`` ask for lattices."""
     if not options.lattice:
         yield lambda name, outcome: None
         return
     with (
         atomic_open(lattice_path(shard), "wb") as file,
-        gzip.GzipFile("", "wb", compresslevel=4, fileobj=file, mtime=0) as packed,  # no date: same bytes again
+        gzip.GzipFile("", "wb", compresslevel=4, fileobj=file, mtime=0) as packed,  # no date: reproducible
     ):
 
         def write(name: str, outcome: Outcome) -> None:
@@ -180,8 +193,7 @@ def _lattices(shard: Path, options: SearchOptions) -> Iterator[Callable[[str, Ou
 
 
 def _record(outcome: Outcome) -> dict[str, Any]:
-    found = outcome.found
-    if found is None:
+    if outcome.found is None:
         return {"words": None, "reason": outcome.reason}
     fields = ("words", "acoustic", "graph", "grid", "grid_index")
-    return {**{name: getattr(found, name) for name in fields}, "reason": ""}
+    return {**{name: getattr(outcome.found, name) for name in fields}, "reason": ""}

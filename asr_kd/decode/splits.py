@@ -1,4 +1,4 @@
-"""The decode stage's work on prepared splits."""
+"""Decoding of prepared splits, with tuning before it where --tune-on asks for that."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ from asr_kd.common.errors import UserError
 from asr_kd.common.storage import write_json
 from asr_kd.decode.config import Config
 from asr_kd.decode.output import Words, join_files, read_tuned, write_table
-from asr_kd.decode.pipeline import Decoder, lattice_path, seconds, utterances
+from asr_kd.decode.pipeline import Decoder, lattice_path, read_records, total_seconds
+from asr_kd.decode.recogniser import search_options
 from asr_kd.decode.tuning import tune
 from asr_kd.decode.worker import SearchOptions
 
 
-def decode_splits(config: Config, decoder: Decoder, options: SearchOptions, words: Words, out: Path) -> dict[str, Any]:
-    """Decode every split of ``config`` into ``out``, tuning first if asked.
+def decode_splits(config: Config, decoder: Decoder, out: Path) -> dict[str, Any]:
+    """Decode every split of ``config`` into ``out``.
 
     Returns:
-        Utterances of each split, for the completion mark.
+        The number of utterances of each split, for the completion mark.
     """
-    shards = out / "shards"
+    options, words = search_options(config), Words(config.graph)
     figures: dict[str, Any] = {}
     for split in filter(None, (config.tune_on, *config.splits)):
-        _cuts_path(config, split)  # complain before the work, not after half of it
+        _cuts_path(config, split)  # a missing file is reported before any work is done
     if config.tune_on:
-        scale, penalty = _tuned(config, decoder, options, words, out)
+        scale, penalty = _tune(config, decoder, options, words, out)
         options = dataclasses.replace(options, acoustic_scale=scale, insertion_penalty=penalty)
     for split in config.splits:
-        made = decoder.run(_read_cuts(config, split), options, shards / split, f"{out.name} {split}")
-        figures[split] = _write_split(out, split, made, words, options.lattice)
+        shards = decoder.run(_read_cuts(config, split), options, out / "shards" / split, f"{out.name} {split}")
+        figures[split] = _write_split(out, split, shards, words, options.lattice)
     write_json(
         out / "decode.json",
         {"models": len(config.model), "options": dataclasses.asdict(options), "splits": figures},
@@ -42,8 +43,9 @@ def decode_splits(config: Config, decoder: Decoder, options: SearchOptions, word
     return {split: figures[split]["utterances"] for split in figures}
 
 
-def _tuned(config: Config, decoder: Decoder, options: SearchOptions, words: Words, out: Path) -> tuple[float, float]:
-    if (out / "tuned.json").is_file():  # an interrupted run got that far
+def _tune(config: Config, decoder: Decoder, options: SearchOptions, words: Words, out: Path) -> tuple[float, float]:
+    """Acoustic scale and word insertion penalty, which are also written to tuned.json."""
+    if (out / "tuned.json").is_file():  # from an interrupted run
         return read_tuned(out / "tuned.json")
     split = config.tune_on
     options = dataclasses.replace(options, scales=config.scales, penalties=config.penalties, lattice=False)
@@ -58,9 +60,10 @@ def _tuned(config: Config, decoder: Decoder, options: SearchOptions, words: Word
 
 
 def _write_split(out: Path, split: str, shards: Sequence[Path], words: Words, lattices: bool) -> dict[str, Any]:
+    """Write the files of one split; return its figures for decode.json."""
     hypotheses: dict[str, str] = {}
     failed: dict[str, str] = {}
-    for name, record in utterances(shards):
+    for name, record in read_records(shards):
         hypotheses[name] = words.text(record["words"] or [])
         if record["reason"]:
             failed[name] = " ".join(record["reason"].split())
@@ -70,22 +73,22 @@ def _write_split(out: Path, split: str, shards: Sequence[Path], words: Words, la
     write_table(out / f"failed_{split}.tsv", failed)
     if lattices:
         join_files(out / f"lattices_{split}.gz", [lattice_path(path) for path in shards])
-    spent = seconds(shards)
-    audio = spent["audio_seconds"]
+    seconds = total_seconds(shards)
+    audio = seconds["audio_seconds"]
     return {
         "utterances": len(hypotheses),
         "failed": len(failed),
-        **{name: round(value, 2) for name, value in spent.items()},
-        "scoring_rtf": round(spent["scoring_seconds"] / audio, 5),
-        "search_rtf": round(spent["search_seconds"] / audio, 5),
-        "rtf": round((spent["scoring_seconds"] + spent["search_seconds"]) / audio, 5),
+        **{name: round(value, 2) for name, value in seconds.items()},
+        "scoring_rtf": round(seconds["scoring_seconds"] / audio, 5),
+        "search_rtf": round(seconds["search_seconds"] / audio, 5),
+        "rtf": round((seconds["scoring_seconds"] + seconds["search_seconds"]) / audio, 5),
     }
 
 
 def _cuts_path(config: Config, split: str) -> Path:
     path = (config.cuts or config.features) / f"cuts_{split}.jsonl.gz"
     if not path.is_file():
-        raise UserError(f"{path} is missing: check --splits and --cuts, or run the stage that makes it")
+        raise UserError(f"{path} is missing: check --splits and --cuts, or run the stage that writes it")
     return path
 
 

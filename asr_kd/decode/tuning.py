@@ -1,4 +1,4 @@
-"""Acoustic scale and word insertion penalty with the fewest errors on a split kept for tuning."""
+"""Acoustic scale and word insertion penalty with the fewest word errors on the split for tuning."""
 
 from __future__ import annotations
 
@@ -6,27 +6,24 @@ import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import kaldialign
 import numpy as np
+from lhotse.cut import MonoCut
 
 from asr_kd.common.errors import UserError
 from asr_kd.decode.output import Words
-from asr_kd.decode.pipeline import Decoder, utterances
+from asr_kd.decode.pipeline import Decoder, read_records
 from asr_kd.decode.worker import SearchOptions
 
-if TYPE_CHECKING:
-    from lhotse.cut import MonoCut
-
-#: Decoded again around the best scale when that is further from the lattices' own than this factor.  On real
-#: speech, lattices of scale 0.1 gave 70.1 % WER at their best point, 0.05, and those of 0.06 gave 68.5 %.
-NEAR = 1.5
+#: The utterances are decoded again when the best scale differs from that of the lattices by more than this factor.
+#: On real speech, lattices of scale 0.1 gave a WER of 70.1 % at their best point, 0.05; those of 0.06 gave 68.5 %.
+MAX_SCALE_RATIO = 1.5
 
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """One pair of values and its errors."""
+    """One point of the grid and its word errors."""
 
     acoustic_scale: float
     insertion_penalty: float
@@ -36,35 +33,32 @@ class Point:
 
 
 def tune(
-    decoder: Decoder,
-    cuts: Sequence[MonoCut],
-    options: SearchOptions,
-    words: Words,
-    folder: Path,
+    decoder: Decoder, cuts: Sequence[MonoCut], options: SearchOptions, words: Words, folder: Path
 ) -> tuple[Point, list[Point]]:
-    """Search the grid ``options.scales`` × ``options.penalties`` on the lattices of ``cuts``.
+    """Search the grid ``options.scales`` × ``options.penalties`` by rescoring the lattices of ``cuts``.
 
-    The lattices hold what is good near their own acoustic scale only; so when the best one is far from it,
-    the utterances are decoded once more with that.
+    A lattice has the good paths only for scales close to its own.  If the best scale is not close, the utterances are
+    decoded a second time, with that scale.
 
     Args:
-        decoder: with the scores to tune for.
-        cuts: with the transcripts in their supervisions.
-        words: word ids to text.
-        folder: for shards.
+        decoder: has the model to tune for.
+        cuts: have the transcripts in their supervisions.
+        words: maps word ids to text.
+        folder: for the shards.
 
     Returns:
-        The best point (fewest errors on average over it and its neighbours in the grid, since a thousand words
-        tell neighbours apart by chance alone; then the smaller penalty, the smaller scale), and all of them.
+        The best point and all points.  The best one has the fewest errors on average over it and its neighbours in the
+        grid, since on a thousand words neighbours differ only by chance; ties go to the smaller penalty, then to the
+        smaller scale.
     """
     texts = {cut.id: cut.supervisions[0].text.split() for cut in cuts}
     for attempt in range(2):
         shards = decoder.run(cuts, options, folder / f"{attempt}", "for tuning")
         points = _points(texts, shards, options, words)
-        around = _smoothed([p.errors for p in points], len(options.scales), len(options.penalties))
-        order = [(a, abs(p.insertion_penalty), p.acoustic_scale) for a, p in zip(around, points, strict=True)]
+        smoothed = smooth_errors([p.errors for p in points], len(options.scales), len(options.penalties))
+        order = [(s, abs(p.insertion_penalty), p.acoustic_scale) for s, p in zip(smoothed, points, strict=True)]
         best = points[order.index(min(order))]
-        if 1 / NEAR <= best.acoustic_scale / options.acoustic_scale <= NEAR:
+        if 1 / MAX_SCALE_RATIO <= best.acoustic_scale / options.acoustic_scale <= MAX_SCALE_RATIO:
             break
         options = dataclasses.replace(
             options, acoustic_scale=best.acoustic_scale, insertion_penalty=best.insertion_penalty
@@ -74,11 +68,11 @@ def tune(
     return best, points
 
 
-def _smoothed(errors: Sequence[int], scales: int, penalties: int) -> list[float]:
-    """The mean of each grid point and its eight neighbours; penalties run fastest.
+def smooth_errors(errors: Sequence[float], scales: int, penalties: int) -> list[float]:
+    """The mean of each grid point and its eight neighbours; penalties vary fastest.
 
-    Beyond the edges the errors are taken to go on as steeply: over the neighbours inside alone, an edge would look
-    better than it is wherever the errors fall from it inwards.
+    Beyond the edges the errors are extrapolated with the same slope.  A mean over only the neighbours inside the grid
+    would be too low at an edge from which the errors fall inwards.
     """
     padded = np.pad(np.array(errors, dtype=float).reshape(scales, penalties), 1, mode="reflect", reflect_type="odd")
     return [float(padded[i : i + 3, j : j + 3].mean()) for i in range(scales) for j in range(penalties)]
@@ -87,21 +81,21 @@ def _smoothed(errors: Sequence[int], scales: int, penalties: int) -> list[float]
 def _points(texts: dict[str, list[str]], shards: Sequence[Path], options: SearchOptions, words: Words) -> list[Point]:
     grid = [(scale, penalty) for scale in options.scales for penalty in options.penalties]
     errors = [0] * len(grid)
-    for name, record in utterances(shards):
-        found = record["words"] is not None  # what failed counts as nothing recognised
+    for name, record in read_records(shards):
+        found = record["words"] is not None  # a failed utterance counts as an empty hypothesis
         hypotheses = [words.text(ids).split() for ids in record["grid"]] if found else [[]]
         counts = [kaldialign.edit_distance(texts[name], hyp)["total"] for hyp in hypotheses]
         for place in range(len(grid)):
             errors[place] += counts[record["grid_index"][place] if found else 0]
-    spoken = sum(len(text) for text in texts.values())
-    if spoken == 0:
-        raise UserError("the utterances to tune on have no words: name another split by --tune-on")
+    num_words = sum(len(text) for text in texts.values())
+    if num_words == 0:
+        raise UserError("the transcripts of the split for tuning have no words: name another split by --tune-on")
     return [
-        Point(scale, penalty, count, spoken, round(100 * count / spoken, 3))
+        Point(scale, penalty, count, num_words, round(100 * count / num_words, 3))
         for (scale, penalty), count in zip(grid, errors, strict=True)
     ]
 
 
 def _warn_at_edge(name: str, value: float, values: Sequence[float]) -> None:
     if len(values) > 2 and value in (min(values), max(values)):
-        logging.warning("the best value, %g, is at the edge of --%s: widen it", value, name)
+        logging.warning("the best value, %g, is at the edge of --%s: extend that range", value, name)

@@ -32,11 +32,12 @@ from asr_kd.common.errors import UserError
 from asr_kd.common.storage import read_json, write_json
 from asr_kd.decode.__main__ import main
 from asr_kd.decode.acoustics import load_scorer
-from asr_kd.decode.client import Search, Searches, complaint, find_k2_python, prepared_graph
+from asr_kd.decode.client import Search, SearchPool, check_scores
 from asr_kd.decode.config import Config
 from asr_kd.decode.output import Words, lattice_text
 from asr_kd.decode.pipeline import Decoder
-from asr_kd.decode.tuning import _smoothed
+from asr_kd.decode.prepare import find_k2_python, prepared_graph
+from asr_kd.decode.tuning import smooth_errors
 from asr_kd.decode.worker import SearchOptions, prepare, read_openfst
 
 CHECK_DECODERS = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "check_decoders.py"))
@@ -200,7 +201,7 @@ def test_poison_fails_alone(search: Search, matrix: np.ndarray, reason: str) -> 
     outcomes = search([good[0], matrix, good[1]], SearchOptions())
     assert reason in outcomes[1].reason and outcomes[1].found is None
     assert outcomes[0].found and outcomes[2].found
-    assert complaint(good[0], PDFS) == ""
+    assert check_scores(good[0], PDFS) == ""
 
 
 # -------------------------------------------------------------------------------------------- dying workers
@@ -310,7 +311,7 @@ def test_a_cluster_finds_the_same_words(toy: SimpleNamespace, tmp_path: Path, sc
 
 def test_searches_stay_open_for_the_next_network(toy: SimpleNamespace, tmp_path: Path) -> None:
     configs = [config(toy, tmp_path / name, jobs=jobs, splits=("test",)) for name, jobs in (("one", 2), ("two", 1))]
-    with closing(Searches()) as searches:
+    with closing(SearchPool()) as searches:
         main(configs[0], searches=searches)
         two = searches(2, toy.prepared, toy.python, PDFS)
         engines = [search.engine for search in two]
@@ -326,7 +327,7 @@ def test_searches_stay_open_for_the_next_network(toy: SimpleNamespace, tmp_path:
 def test_tuning_passes_over_a_lucky_point() -> None:
     """A lone 5 among 20s loses to the middle of a plain of 9s."""
     errors = [[20, 20, 20, 20, 20], [20, 5, 20, 9, 9], [20, 20, 20, 9, 8], [20, 20, 20, 9, 9]]
-    around = _smoothed([e for row in errors for e in row], scales=4, penalties=5)
+    around = smooth_errors([e for row in errors for e in row], scales=4, penalties=5)
     assert around.index(min(around)) == 14
     assert around[0] == 20
 
@@ -334,9 +335,9 @@ def test_tuning_passes_over_a_lucky_point() -> None:
 def test_tuning_does_not_favour_the_edge() -> None:
     """Errors that fall from the edge inwards go on rising outside."""
     row = [10.0, 8.0, 7.0, 9.0, 12.0]
-    around = _smoothed([*row] * 3, scales=3, penalties=5)
+    around = smooth_errors([*row] * 3, scales=3, penalties=5)
     assert around[5:10] == pytest.approx([10.0, 25 / 3, 8.0, 28 / 3, 12.0])
-    assert _smoothed([4], scales=1, penalties=1) == [4.0]
+    assert smooth_errors([4], scales=1, penalties=1) == [4.0]
 
 
 def test_shards_are_not_decoded_again(toy: SimpleNamespace, search: Search, tmp_path: Path) -> None:
