@@ -16,7 +16,7 @@ import torch
 import tyro
 from torch import Tensor
 
-from asr_kd.specialists.combine import Opinion, active, combine, membership
+from asr_kd.specialists.combine import SpecialistPosteriors, active_specialists, combine, membership
 
 
 @dataclasses.dataclass
@@ -39,13 +39,13 @@ class Config:
 
 def main(config: Config) -> None:
     torch.manual_seed(0)
-    rows = [measure(config, overlap, likeliest) for overlap in (False, True) for likeliest in (1, 5, config.classes)]
+    rows = [measure(config, overlap, top_k) for overlap in (False, True) for top_k in (1, 5, config.classes)]
     print(f"{bench.machine('cpu')}; {config.classes} classes, {config.specialists} specialists of {config.special}\n")
     print(bench.table(rows))
     bench.write(config.out, {"machine": bench.machine("cpu"), "settings": vars(config) | {"out": None}, "rows": rows})
 
 
-def measure(config: Config, overlap: bool, likeliest: int) -> dict[str, Any]:
+def measure(config: Config, overlap: bool, top_k: int) -> dict[str, Any]:
     """Examples a second, with specialists that share classes or do not."""
     if overlap:
         groups = [torch.randperm(config.classes)[: config.special] for _ in range(config.specialists)]
@@ -53,13 +53,16 @@ def measure(config: Config, overlap: bool, likeliest: int) -> dict[str, Any]:
         groups = list(torch.randperm(config.classes)[: config.special * config.specialists].split(config.special))
     logits = config.peak * torch.randn(config.examples, config.classes)
     general = logits.softmax(1)
-    say = active(general, membership(groups, config.classes), likeliest)
-    opinions = [Opinion(group, opinion(logits[here], group)) for group, here in zip(groups, say.T, strict=True)]
-    found = combine(general, opinions, say)
-    seconds = bench.seconds(lambda: combine(general, opinions, say), "cpu")
+    active = active_specialists(general, membership(groups, config.classes), top_k)
+    specialists = [
+        SpecialistPosteriors(group, posteriors(logits[rows], group))
+        for group, rows in zip(groups, active.T, strict=True)
+    ]
+    found = combine(general, specialists, active)
+    seconds = bench.seconds(lambda: combine(general, specialists, active), "cpu")
     return {
         "specialists share classes": "yes" if overlap else "no",
-        "with a say": say.sum(1).float().mean().item(),
+        "active specialists": active.sum(1).float().mean().item(),
         "examples/s": round(config.examples / seconds),
         "times a copy": seconds / bench.seconds(general.clone, "cpu"),
         "steps": found.steps,
@@ -67,8 +70,8 @@ def measure(config: Config, overlap: bool, likeliest: int) -> dict[str, Any]:
     }
 
 
-def opinion(logits: Tensor, group: Tensor) -> Tensor:
-    """What a specialist might say: the generalist's logits with noise, all other classes in one."""
+def posteriors(logits: Tensor, group: Tensor) -> Tensor:
+    """Return posteriors of a specialist: from the generalist's logits with noise, with all other classes in one."""
     noisy = logits + torch.randn_like(logits)
     special = noisy[:, group]
     noisy[:, group] = -torch.inf

@@ -1,6 +1,6 @@
-"""Ensembles of a generalist and specialists (section 5), and one network distilled from them.
+"""Ensembles of a generalist and specialists (section 5), and their distillation into one network.
 
-``clusters`` says which classes belong together, ``special`` is one specialist: its classes, its examples, its dustbin;
-``combine`` makes one distribution of what the generalist and the specialists say.  They see inputs, labels and
-posteriors, whatever these are of.
+``assign`` clusters the classes, ``train`` trains one specialist per cluster, and ``combine`` merges the posteriors of
+the generalist and the active specialists into one distribution.  All of it works on inputs, labels and posteriors,
+whether they belong to images or to frames of speech.
 """

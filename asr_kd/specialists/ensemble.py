@@ -1,4 +1,4 @@
-"""A generalist with its specialists, as one classifier (section 5.4)."""
+"""A generalist and its specialists as one classifier (section 5.4)."""
 
 from __future__ import annotations
 
@@ -15,67 +15,70 @@ from asr_kd.common.storage import read_json
 from asr_kd.models.checkpoints import load_model
 from asr_kd.models.dnn import AcousticModel
 from asr_kd.models.posteriors import scores
-from asr_kd.specialists.combine import Opinion, active, combine, membership
-from asr_kd.specialists.special import CLASSES, corrected
+from asr_kd.specialists.combine import SpecialistPosteriors, active_specialists, combine, membership
+from asr_kd.specialists.files import CLASSES
+from asr_kd.specialists.specialist import corrected_posteriors
 
 
-class Answer(NamedTuple):
-    """Of N examples.
+class EnsembleOutput(NamedTuple):
+    """Posteriors of N examples.
 
     Attributes:
-        general: (N, C) the generalist's probabilities.
-        opinions: of the M specialists.
-        have_a_say: (N, M) bool.
-        combined: (N, C) q.
-        gap: nats that the worst example's sum of divergences may be above its minimum.
+        generalist: (N, C) posteriors of the generalist.
+        specialists: posteriors of the M specialists, each for the examples where it is active.
+        active: (N, M) bool, which specialists are active.
+        combined: (N, C) the combined distribution q.
+        gap: largest bound on an example's distance from the optimum, nats (see ``Combined``).
     """
 
-    general: Tensor
-    opinions: list[Opinion]
-    have_a_say: Tensor
+    generalist: Tensor
+    specialists: list[SpecialistPosteriors]
+    active: Tensor
     combined: Tensor
     gap: float
 
-    def of_first(self, number: int) -> Tensor:
-        """(N, C) q of the generalist and the first ``number`` specialists."""
-        if number == len(self.opinions):
+    def combine_first(self, number: int) -> Tensor:
+        """Return q (N, C) of the generalist and the first ``number`` specialists."""
+        if number == len(self.specialists):
             return self.combined
-        return combine(self.general, self.opinions[:number], self.have_a_say[:, :number]).probabilities
+        return combine(self.generalist, self.specialists[:number], self.active[:, :number]).probabilities
 
 
 class Ensemble:
-    """Generalist and specialists.
+    """A generalist and its specialists.
 
     Args:
-        generalist: its folder.
-        specialists: their folders (made by asr_kd.specialists.train).
-        likeliest: so many of the generalist's likeliest classes choose who has a say.
-        dtype: of the matrix products.
+        generalist: folder of the generalist.
+        specialists: folders of the specialists (written by asr_kd.specialists.train).
+        top_k: specialists are active that cover one of the generalist's ``top_k`` most probable classes.
+        dtype: number type of matrix products.
 
     Raises:
-        UserError: a model is missing or damaged, or the specialists are of other classes.
+        UserError: a model is missing or damaged, or the specialists have other classes than the generalist.
     """
 
-    def __init__(self, generalist: Path, specialists: Sequence[Path], likeliest: int, dtype: torch.dtype) -> None:
-        self.generalist, self.dtype, self.likeliest = load_model(generalist), dtype, likeliest
+    def __init__(self, generalist: Path, specialists: Sequence[Path], top_k: int, dtype: torch.dtype) -> None:
+        self.generalist, self.dtype, self.top_k = load_model(generalist), dtype, top_k
         self.specialists: list[AcousticModel] = [load_model(folder) for folder in specialists]
         self.classes = [torch.from_numpy(np.load(f / CLASSES, allow_pickle=False)) for f in specialists]
-        self.about = [read_json(folder / "model.json") for folder in specialists]
+        self.metadata = [read_json(folder / "model.json") for folder in specialists]
         try:
             self.members = membership(self.classes, self.generalist.shape.num_pdfs)
         except ValueError as error:
-            raise UserError(f"{generalist} and its specialists do not fit: {error}") from None
+            raise UserError(f"{generalist} and its specialists do not fit each other: {error}") from None
 
-    def opinion(self, number: int, inputs: Tensor) -> Opinion:
-        """What one specialist says of inputs (K, D)."""
+    def specialist(self, number: int, inputs: Tensor) -> SpecialistPosteriors:
+        """Return one specialist's posteriors for inputs (K, D)."""
         logits = scores(self.specialists[number], inputs, self.dtype)
-        classes, about = self.classes[number], self.about[number]
-        return Opinion(classes, corrected(logits, about["correction"], classes if about["full"] else None))
+        classes, metadata = self.classes[number], self.metadata[number]
+        probabilities = corrected_posteriors(logits, metadata["correction"], classes if metadata["full"] else None)
+        return SpecialistPosteriors(classes, probabilities)
 
-    def __call__(self, inputs: Tensor) -> Answer:
-        """Answers to inputs (N, D)."""
-        general = scores(self.generalist, inputs, self.dtype).softmax(1)
-        say = active(general, self.members, self.likeliest)
-        opinions = [self.opinion(m, inputs[say[:, m]]) for m in range(len(self.specialists))]
-        combined = combine(general, opinions, say)
-        return Answer(general, opinions, say, combined.probabilities, float(combined.gap.max()) if len(inputs) else 0.0)
+    def __call__(self, inputs: Tensor) -> EnsembleOutput:
+        """Return the posteriors for inputs (N, D)."""
+        generalist = scores(self.generalist, inputs, self.dtype).softmax(1)
+        active = active_specialists(generalist, self.members, self.top_k)
+        specialists = [self.specialist(m, inputs[active[:, m]]) for m in range(len(self.specialists))]
+        combined = combine(generalist, specialists, active)
+        gap = float(combined.gap.max()) if len(inputs) else 0.0
+        return EnsembleOutput(generalist, specialists, active, combined.probabilities, gap)

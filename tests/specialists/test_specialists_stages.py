@@ -17,19 +17,19 @@ from asr_kd.common.storage import read_json
 from asr_kd.decode.acoustics import load_scorer
 from asr_kd.mnist.digits.__main__ import main as write_digits
 from asr_kd.mnist.digits.config import Config as DigitsConfig
-from asr_kd.mnist.digits.read import load_digits
+from asr_kd.mnist.digits.dataset import load_digits
 from asr_kd.models.checkpoints import continued, load_log_prior, load_model
 from asr_kd.models.dnn import AcousticModel
 from asr_kd.specialists.assign import __main__ as assign
 from asr_kd.specialists.classify import __main__ as classify
 from asr_kd.specialists.evaluate import __main__ as evaluate
-from asr_kd.specialists.evaluate.measure import load_results
+from asr_kd.specialists.examples import ImageExamples
+from asr_kd.specialists.files import load_results, specialist_folders
 from asr_kd.specialists.images import __main__ as images
-from asr_kd.specialists.images.dataset import MORE, Images
+from asr_kd.specialists.images.dataset import EXTRA, Images
 from asr_kd.specialists.report import __main__ as report
-from asr_kd.specialists.report.tables import paired
-from asr_kd.specialists.source import ImageSource
-from asr_kd.specialists.special import Special, folders
+from asr_kd.specialists.report.tables import paired_gain
+from asr_kd.specialists.specialist import SpecialClasses
 from asr_kd.specialists.targets import __main__ as targets
 from asr_kd.specialists.targets.compute import ImageTargets
 from asr_kd.specialists.train import __main__ as train
@@ -39,7 +39,7 @@ CLASSES, SIZE = 12, 8
 
 
 def draw(folder: Path, each: int, seed: int) -> None:
-    """Four families of three classes: a family is a bright quarter, a member a bright spot in it."""
+    """Draw four families of three classes: a family is a bright quarter, a class is a bright spot in it."""
     order = np.random.default_rng(seed)
     for label in range(CLASSES):
         family, member = divmod(label, 3)
@@ -54,7 +54,7 @@ def draw(folder: Path, each: int, seed: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("specialists")
     draw(root / "train", 40, 0)
     draw(root / "test", 15, 1)
@@ -72,93 +72,93 @@ def small(root: Path, name: str, **options) -> classify.Config:
     return classify.Config(root / "images", root / name, **settings, **options)
 
 
-def test_broken_images_are_skipped_and_listed(made: Path) -> None:
-    assert "broken.png" in (made / "images" / "skipped_train.tsv").read_text()
-    assert np.load(made / "images" / "train_labels.npy").tolist() == sorted(40 * list(range(CLASSES)))
+def test_broken_images_are_skipped_and_listed(study: Path) -> None:
+    assert "broken.png" in (study / "images" / "skipped_train.tsv").read_text()
+    assert np.load(study / "images" / "train_labels.npy").tolist() == sorted(40 * list(range(CLASSES)))
 
 
-def test_families_become_specialists(made: Path) -> None:
-    groups = read_json(made / "clusters" / "clusters.json")
+def test_families_become_specialists(study: Path) -> None:
+    groups = read_json(study / "clusters" / "clusters.json")
     assert sorted(map(tuple, groups["clusters"])) == [(0, 1, 2), (3, 4, 5), (6, 7, 8), (9, 10, 11)]
     assert groups["names"][0][0].startswith("class-")
     for number in range(4):
-        figures = read_json(made / "specialists" / f"specialist-{number:02d}" / "stage.json")["figures"]
+        figures = read_json(study / "specialists" / f"specialist-{number:02d}" / "stage.json")["figures"]
         assert figures["classes"] == 3 and figures["examples"] == 240 and figures["peak_mb"] > 0
 
 
-def test_specialists_are_evaluated_and_distilled(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    where = {"images": made / "images", "generalist": made / "generalist" / "seed-0"}
-    specialists = {"specialists": made / "specialists"}
-    targets.main(targets.Config(**where, **specialists, out=made / "store", jobs=1))
-    classify.main(small(made, "student", soft_targets=made / "store", hard_weight=0.1))
+def test_specialists_are_evaluated_and_distilled(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = {"images": study / "images", "generalist": study / "generalist" / "seed-0"}
+    specialists = {"specialists": study / "specialists"}
+    targets.main(targets.Config(**where, **specialists, out=study / "store", jobs=1))
+    classify.main(small(study, "student", soft_targets=study / "store", hard_weight=0.1))
     others = (
-        f"student={made / 'student' / 'seed-0'}",
-        f"two={made / 'generalist' / 'seed-0'},{made / 'generalist' / 'seed-1'}",
+        f"student={study / 'student' / 'seed-0'}",
+        f"two={study / 'generalist' / 'seed-0'},{study / 'generalist' / 'seed-1'}",
     )
-    evaluate.main(evaluate.Config(**where, **specialists, others=others, out=made / "results"))
-    found = load_results(made / "results")
-    right = np.load(made / "results" / "right.npy")
+    evaluate.main(evaluate.Config(**where, **specialists, others=others, out=study / "results"))
+    found = load_results(study / "results")
+    right = np.load(study / "results" / "right.npy")
     assert found["examples"] == right.shape[1] == 15 * CLASSES
     assert list(found["systems"].values()) == right.sum(1).tolist()
     assert all(count > 0.5 * found["examples"] for count in found["systems"].values())
     assert found["by_specialists_covering"][0]["specialists"] == 1
     assert sum(row[0] for row in found["conditional"]) == found["examples"]
     assert found["gap"] < 1e-5
-    report.main(report.Config((made / "results",), made / "clusters", made / "specialists", made / "report"))
-    assert "| student |" in (made / "report" / "report.md").read_text()
-    assert (made / "report" / "figures" / "likeness.png").is_file()
+    report.main(report.Config((study / "results",), study / "clusters", study / "specialists", study / "report"))
+    assert "| student |" in (study / "report" / "report.md").read_text()
+    assert (study / "report" / "figures" / "likeness.png").is_file()
     capsys.readouterr()
-    train.main(train.Config(**where, clusters=made / "clusters", out=made / "specialists", epochs=4, jobs=2))
+    train.main(train.Config(**where, clusters=study / "clusters", out=study / "specialists", epochs=4, jobs=2))
     assert capsys.readouterr().out.count("up to date") == 4  # nothing is trained again
 
 
-def test_a_dask_cluster_trains_the_same_specialists(made: Path, tmp_path: Path, scheduler: str) -> None:
-    where = {"images": made / "images", "generalist": made / "generalist" / "seed-0", "clusters": made / "clusters"}
+def test_a_dask_cluster_trains_the_same_specialists(study: Path, tmp_path: Path, scheduler: str) -> None:
+    where = {"images": study / "images", "generalist": study / "generalist" / "seed-0", "clusters": study / "clusters"}
     train.main(train.Config(**where, out=tmp_path / "far", epochs=4, scheduler=scheduler))
     for number in range(4):
         near, far = (
-            folder / f"specialist-{number:02d}/model.safetensors" for folder in (made / "specialists", tmp_path / "far")
+            folder / f"specialist-{number:02d}/model.safetensors" for folder in (study / "specialists", tmp_path / "far")
         )
         assert near.read_bytes() == far.read_bytes()
 
 
-def test_soft_targets_of_a_plain_ensemble(made: Path) -> None:
-    folders = [made / "generalist" / f"seed-{seed}" for seed in range(2)]
+def test_soft_targets_of_several_generalists(study: Path) -> None:
+    folders = [study / "generalist" / f"seed-{seed}" for seed in range(2)]
     config = targets.Config(
-        images=made / "images", generalist=folders[0], more=(folders[1],), out=made / "plain", jobs=1
+        images=study / "images", generalist=folders[0], more=(folders[1],), out=study / "plain", jobs=1
     )
     targets.main(config)
-    stored = ImageTargets(made / "plain", made / "images").batch(np.arange(20)).dense(CLASSES)
+    stored = ImageTargets(study / "plain", study / "images").batch(np.arange(20)).dense(CLASSES)
     np.testing.assert_allclose(stored.sum(1), 1, atol=1e-3)
 
 
-def test_three_digits_in_many_handwritings(tmp_path: Path) -> None:
+def test_composed_digits_have_distorted_variants(tmp_path: Path) -> None:
     write_digits(DigitsConfig(tmp_path / "digits"))
     flags = {"digits": tmp_path / "digits", "test_per_class": 2}
-    images.main(images.Config(tmp_path / "made", **flags, per_class=3, more_per_class=1, variants=2))
+    images.main(images.Config(tmp_path / "images", **flags, per_class=3, more_per_class=1, variants=2))
     train, test = load_digits(tmp_path / "digits")
-    for split, digits, count in (("train", train, 3), ("test", test, 2), (MORE, train, 1)):
-        found = Images(tmp_path / "made", split)
+    for split, digits, count in (("train", train, 3), ("test", test, 2), (EXTRA, train, 1)):
+        found = Images(tmp_path / "images", split)
         assert np.bincount(found.labels).tolist() == [count] * 1000
-        chosen = np.load(tmp_path / "made" / f"{split}_digits.npy")
+        chosen = np.load(tmp_path / "images" / f"{split}_digits.npy")
         assert (digits.labels[chosen % len(digits)] @ [100, 10, 1] == found.labels).all()
         pictures = found.inputs(torch.arange(50), torch.float32, "cpu").view(50, 3, 28, 28)
         plain = torch.from_numpy(digits.images[chosen[:50] % len(digits)] / 255.0).float()
         distance = (pictures - plain).abs().mean().item()
-        assert distance == 0 if split == "test" else 0.01 < distance < 0.15  # bent, but the same digits
-    source = ImageSource(tmp_path / "made")
-    assert len(source.loader(100, torch.float32, "cpu")) == 30
-    special = Special(np.arange(500), source.counts)
-    assert len(source.loader(100, torch.float32, "cpu", special)) == 10  # those for specialists
+        assert distance == 0 if split == "test" else 0.01 < distance < 0.15  # distorted, but the same digits
+    examples = ImageExamples(tmp_path / "images")
+    assert len(examples.loader(100, torch.float32, "cpu")) == 30
+    special = SpecialClasses(np.arange(500), examples.counts)
+    assert len(examples.loader(100, torch.float32, "cpu", special)) == 10  # the extra images
     with pytest.raises(UserError, match="must not be negative"):
         images.main(images.Config(tmp_path / "bad", **flags, variants=-1))
 
 
-def test_networks_may_go_on_from_another(made: Path, tmp_path: Path) -> None:
-    other = made / "generalist" / "seed-0"
+def test_networks_can_start_from_another(study: Path, tmp_path: Path) -> None:
+    other = study / "generalist" / "seed-0"
     options = {"epochs": 1, "learning_rate": 1e-9, "batch_norm": True}
-    classify.main(dataclasses.replace(small(made, "longer", start_from=other), **options))
-    before, after = load_model(other), load_model(made / "longer" / "seed-0")
+    classify.main(dataclasses.replace(small(study, "longer", start_from=other), **options))
+    before, after = load_model(other), load_model(study / "longer" / "seed-0")
     assert all((a - b).abs().max() < 1e-5 for a, b in zip(before.parameters(), after.parameters(), strict=True))
     wider = AcousticModel(dataclasses.replace(after.shape, width=33, layers=2))
     assert continued(other, dataclasses.replace(wider.shape, dropout=0.4)).masks.dropout == 0.4
@@ -167,8 +167,8 @@ def test_networks_may_go_on_from_another(made: Path, tmp_path: Path) -> None:
         continued(other, dataclasses.replace(wider.shape, num_pdfs=7))
 
 
-def test_nonsense_is_refused(made: Path, tmp_path: Path) -> None:
-    where = {"images": made / "images", "generalist": made / "generalist" / "seed-0"}
+def test_invalid_flags_and_files_are_refused(study: Path, tmp_path: Path) -> None:
+    where = {"images": study / "images", "generalist": study / "generalist" / "seed-0"}
     with pytest.raises(UserError, match="30 specialists for 12 classes"):
         assign.main(assign.Config(**where, out=tmp_path / "many"))
     with pytest.raises(UserError, match="either --images, or"):
@@ -177,10 +177,10 @@ def test_nonsense_is_refused(made: Path, tmp_path: Path) -> None:
         images.main(images.Config(tmp_path / "images"))
     (tmp_path / "train" / "empty").mkdir(parents=True)
     (tmp_path / "train" / "other").mkdir()
-    with pytest.raises(UserError, match="no image that can be read"):
-        images.main(images.Config(tmp_path / "images", train=tmp_path / "train", test=made / "test"))
+    with pytest.raises(UserError, match="no readable image"):
+        images.main(images.Config(tmp_path / "images", train=tmp_path / "train", test=study / "test"))
     with pytest.raises(UserError, match="--others takes NAME=DIR"):
-        evaluate.main(evaluate.Config(**where, specialists=made / "specialists", others=("x",), out=tmp_path / "out"))
+        evaluate.main(evaluate.Config(**where, specialists=study / "specialists", others=("x",), out=tmp_path / "out"))
 
 
 def test_senones_have_specialists(prepared, teachers: Path, tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_senones_have_specialists(prepared, teachers: Path, tmp_path: Path) -> N
     where = {"features": prepared.features, "cuts": prepared.senones, "generalist": network}
     assign.main(assign.Config(**where, out=tmp_path / "clusters", count=2))
     train.main(train.Config(**where, clusters=tmp_path / "clusters", out=tmp_path / "specialists", epochs=1, jobs=1))
-    specialists = folders(tmp_path / "specialists")
+    specialists = specialist_folders(tmp_path / "specialists")
     assert len(specialists) == 2
     targets.main(targets.Config(**where, specialists=tmp_path / "specialists", out=tmp_path / "store", jobs=1))
     speech_train.main(config(prepared, tmp_path / "student", soft_targets=tmp_path / "store", epochs=1))
@@ -201,9 +201,9 @@ def test_senones_have_specialists(prepared, teachers: Path, tmp_path: Path) -> N
     found = np.concatenate([scorer(cut) for cut in cuts]) + load_log_prior(network)
     np.testing.assert_allclose(np.exp(found).sum(1), 1, atol=1e-4)
     senones = np.concatenate([cut.load_custom("senones") for cut in cuts])
-    agreed = (found.argmax(1) == senones) == right[1]
-    assert agreed.mean() > 0.99  # evaluated in bfloat16 where the processor has it
-    with pytest.raises(UserError, match="stand beside one network"):
+    same = (found.argmax(1) == senones) == right[1]
+    assert same.mean() > 0.99  # evaluation uses bfloat16 where the processor supports it
+    with pytest.raises(UserError, match="combined with one network"):
         load_scorer([network, teachers / "seed-1"], prepared.features, senones_of(prepared), specialists=specialists)
 
 
@@ -211,14 +211,14 @@ def senones_of(prepared) -> int:
     return int(read_json(prepared.senones / "hmm.json")["num_pdfs"])
 
 
-def test_pairs_are_compared_by_units() -> None:
+def test_paired_gain_is_computed_over_units() -> None:
     random = np.random.default_rng(0)
     one, other = random.random(4000) < 0.7, random.random(4000) < 0.73
-    gain, spread, p = paired(one, other, np.arange(4000))
+    gain, spread, p = paired_gain(one, other, np.arange(4000))
     better, worse = int((other & ~one).sum()), int((one & ~other).sum())
     assert gain == pytest.approx(100 * (better - worse) / 4000)
     variance = (better + worse) / 4000 - (gain / 100) ** 2
     assert spread == pytest.approx(196 * np.sqrt(variance / 4000), rel=1e-3)
-    # The same example five times over tells no more than once.
-    assert paired(one.repeat(5), other.repeat(5), np.arange(4000).repeat(5)) == pytest.approx((gain, spread, p))
-    assert paired(one, one, np.arange(4000)) == (0, 0, 1)
+    # Five copies of an example carry no more information than one.
+    assert paired_gain(one.repeat(5), other.repeat(5), np.arange(4000).repeat(5)) == pytest.approx((gain, spread, p))
+    assert paired_gain(one, one, np.arange(4000)) == (0, 0, 1)

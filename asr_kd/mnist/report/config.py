@@ -8,13 +8,13 @@ from pathlib import Path
 
 @dataclasses.dataclass
 class Config:
-    """Write report.md, results.json, index.html and figures of a study."""
+    """Write report.md, results.json, index.html and the figures of the MNIST study."""
 
     data: Path
-    """Folder with MNIST's four files (made by asr_kd.mnist.digits)."""
+    """Folder with MNIST's four files (written by asr_kd.mnist.digits)."""
     networks: Path
-    """Folder that asr_kd.mnist.study filled."""
+    """Folder of the networks (written by asr_kd.mnist.study)."""
     out: Path
     """Folder of the report."""
     command: str = ""
-    """Command that made the networks, for the report."""
+    """Command that trained the networks, quoted in the report."""

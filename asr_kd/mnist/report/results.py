@@ -1,4 +1,4 @@
-"""What the networks of the study did: errors by network and seed, and what moved biases change."""
+"""Results of the study: errors by network and seed, and the effect of bias corrections."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from statistics import median
 import numpy as np
 
 from asr_kd.common.errors import UserError
-from asr_kd.common.storage import MARK, read_json
-from asr_kd.mnist.biases import Correction, correct
-from asr_kd.mnist.digits.read import Digits
-from asr_kd.mnist.stage import finished
-from asr_kd.mnist.study.networks import HELD_OUT
+from asr_kd.common.storage import stage_figures
+from asr_kd.mnist.digits.dataset import Digits
+from asr_kd.mnist.report.biases import Correction, correct
+from asr_kd.mnist.study.networks import HELD_OUT, trained_seeds
 from asr_kd.mnist.training import TEST_LOGITS, load_logits
 
-#: Digits whose biases move, by the network they are moved in.
+#: Networks whose biases are corrected, with the digits concerned.
 CORRECTED = {"without-3": (3,), "only-7-8": (7, 8)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Errors:
-    """Errors of one kind of network, a figure a seed.
+    """Errors of one kind of network.
 
     Attributes:
-        parameters: weights and biases.
-        test: of the 10,000 test digits.
-        train: of the 60,000 training digits, whichever of them the network saw.
-        held_out: of 10,000 digits, by a network that learnt from the other 50,000 in the same way, if there is one.
+        parameters: number of weights and biases.
+        test: errors on the 10,000 test images, by seed.
+        train: errors on the 60,000 training images, whichever of them the network was trained on, by seed.
+        held_out: validation errors on 10,000 images of a network that was trained on the other 50,000 in the same way,
+            if there is one.
     """
 
     parameters: int
@@ -47,9 +47,8 @@ class Results:
     """Everything that the report shows.
 
     Attributes:
-        networks: by name (asr_kd.mnist.study).
-        corrections: by name, one a seed.
-        gap_closed: share of the errors between the small and the large network that the distilled one avoids.
+        networks: errors by the network's name (see asr_kd.mnist.study.networks).
+        corrections: bias corrections by the network's name and by seed.
     """
 
     networks: dict[str, Errors]
@@ -57,39 +56,40 @@ class Results:
 
     @property
     def gap_closed(self) -> float | None:
+        """Fraction of the gap in test errors between the small and the large network that the distilled one closes."""
         if not {"large", "small", "distilled"} <= set(self.networks):
             return None
         large, small, distilled = (self.networks[name].median for name in ("large", "small", "distilled"))
         return (small - distilled) / (small - large) if small != large else None
 
     @property
-    def best_past(self) -> str | None:
-        """Of the networks of part 5, the one with the fewest errors on digits held out."""
+    def best_extension(self) -> str | None:
+        """The network of part 5 with the fewest validation errors."""
         counts = {name: e.held_out for name, e in self.networks.items() if e.held_out is not None}
         return min(counts, key=lambda name: counts[name]) if counts else None
 
     def by_width(self) -> dict[int, dict[float | None, Errors]]:
-        """Networks of part 2: hidden units (the most first) -> temperature (None: labels alone) -> errors."""
-        found: dict[int, dict[float | None, Errors]] = {}
+        """Return the networks of part 2: hidden units (descending) → temperature (None: labels only) → errors."""
+        widths: dict[int, dict[float | None, Errors]] = {}
         for name, errors in self.networks.items():
             if name.startswith("width-"):
                 _, width, *rest = name.split("-")  # width-300-hard, width-300-t-2.5
-                found.setdefault(int(width), {})[float(rest[1]) if rest[0] == "t" else None] = errors
-        return dict(sorted(found.items(), reverse=True))
+                widths.setdefault(int(width), {})[float(rest[1]) if rest[0] == "t" else None] = errors
+        return dict(sorted(widths.items(), reverse=True))
 
 
 def collect(folder: Path, train: Digits, test: Digits) -> Results:
-    """Read every finished network in ``folder``.
+    """Return the results of every finished network in ``folder``.
 
     Raises:
         UserError: there is none.
     """
     networks, corrections, held_out = {}, {}, {}
     for kind in sorted(folder.glob("*")):
-        seeds = finished(kind)
+        seeds = trained_seeds(kind)
         if not seeds:
             continue
-        figures = [read_json(seed / MARK)["figures"] for seed in seeds]
+        figures = [stage_figures(seed) for seed in seeds]
         if kind.name.startswith(HELD_OUT):
             held_out[kind.name.removeprefix(HELD_OUT)] = figures[0]["held_out_errors"]
             continue

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from asr_kd.common.cli import run
 from asr_kd.common.errors import UserError
 from asr_kd.common.parallel import run_stages
-from asr_kd.mnist.stage import stage_of
 from asr_kd.mnist.study.config import Config
+from asr_kd.mnist.study.networks import phases
 
 
 def main(config: Config) -> None:
-    """Train wave after wave: teachers first."""
+    """Train the teachers, then the students."""
     if config.seeds < 1 or not set(config.parts) <= set(range(1, 6)):
-        raise UserError("--seeds must be positive and --parts some of 1 to 5: correct the flag")
-    from asr_kd.mnist.study.networks import waves
-
-    for title, networks in waves(config):
-        stages = [(stage_of(network), network) for network in networks]
+        raise UserError("--seeds must be positive, and --parts numbers from 1 to 5: correct the flag")
+    for title, networks in phases(config):
+        stages = [(network.stage(), network) for network in networks]
         todo = [(stage, network) for stage, network in stages if stage.begin()]
         if not todo:
             continue
@@ -26,6 +25,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    from asr_kd.common.cli import run
-
     run(Config, main)

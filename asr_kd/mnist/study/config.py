@@ -10,16 +10,16 @@ from asr_kd.common.parallel import Workers
 
 @dataclasses.dataclass
 class Config(Workers):
-    """Train the networks of the study.  What is trained already is skipped."""
+    """Train all networks of the study.  Networks that are finished are skipped."""
 
     data: Path
-    """Folder with MNIST's four files (made by asr_kd.mnist.digits)."""
+    """Folder with MNIST's four files (written by asr_kd.mnist.digits)."""
     out: Path
     """Each network goes to OUT/NAME/seed-N."""
     parts: tuple[int, ...] = (1, 2, 3, 4, 5)
-    """1 large, small and distilled; 2 temperature against width; 3 a transfer set without threes; 4 one of sevens and
-    eights alone; 5 past the paper.  Parts 2 to 5 need the large networks of part 1."""
+    """1 large, small and distilled; 2 temperature against width; 3 transfer set without threes; 4 transfer set of only
+    sevens and eights; 5 extensions of the paper.  Parts 2 to 5 need the large networks of part 1."""
     seeds: int = 5
     """Networks of each kind."""
     quick: bool = False
-    """One seed, a twentieth of the epochs, few temperatures, nothing held out: to see that everything works."""
+    """One seed, a twentieth of the epochs, few temperatures, no validation: a check that everything works."""

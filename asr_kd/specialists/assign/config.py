@@ -6,7 +6,6 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from asr_kd.specialists.clusters import Method
 from asr_kd.specialists.config import ExamplesConfig
 
 
@@ -14,21 +13,21 @@ from asr_kd.specialists.config import ExamplesConfig
 class Config(ExamplesConfig):
     """Cluster the classes by a generalist's predictions for the training examples.
 
-    Labels are not needed, but by --by confusions.
+    Labels are not needed, except by --by confusions.
     """
 
     out: Path
     """Folder for clusters.json and likeness.npy."""
     count: int = 30
-    """Clusters, and specialists, a round."""
+    """Clusters, and so specialists, per round."""
     size: int = 0
-    """Classes of each specialist, those most like its cluster, so that a class may have several specialists or none;
-    0: each class has the one of its cluster."""
+    """Classes per specialist: those most similar to its cluster, so that a class may have several specialists or none;
+    0: exactly the classes of the cluster."""
     rounds: int = 1
-    """Clusterings from different beginnings; with more than one, classes have several specialists."""
-    method: Method = "kmeans"
+    """Clusterings with different seeds; with more than one, a class has several specialists."""
+    method: Literal["kmeans", "spectral", "agglomerative"] = "kmeans"
     """kmeans (on-line, as in the paper), spectral or agglomerative."""
     by: Literal["covariance", "confusions"] = "covariance"
     """covariance of the predictions, as in the paper; or confusions, for comparison."""
     seed: int = 0
-    """Of the beginnings of kmeans and spectral."""
+    """Seed of kmeans and spectral."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from asr_kd.common.cli import run
 from asr_kd.common.errors import UserError
+from asr_kd.common.parallel import run_stages
 from asr_kd.common.storage import Stage
 from asr_kd.specialists.classify.config import Config
 
@@ -18,7 +20,6 @@ def main(config: Config) -> None:
     todo = [item for item in stages if item[0].begin()]
     if not todo:
         return
-    from asr_kd.common.parallel import run_stages
     from asr_kd.specialists.classify.training import train_network
 
     with config.executor(len(stages)) as executor:
@@ -26,6 +27,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    from asr_kd.common.cli import run
-
     run(Config, main)

@@ -12,35 +12,35 @@ from asr_kd.common.storage import RUN_ONLY
 
 @dataclass
 class Config(Workers):
-    """Train networks on images, on labels, soft targets or both."""
+    """Train networks on images, with labels, soft targets or both."""
 
     images: Path
-    """Folder of images (made by asr_kd.specialists.images)."""
+    """Folder of images (written by asr_kd.specialists.images)."""
     out: Path
     """Each network goes to OUT/seed-N."""
     seeds: tuple[int, ...] = (0,)
-    """One network for each seed."""
+    """Seeds; each gives one network."""
     layers: int = 3
     """Hidden layers of ReLUs."""
     width: int = 1000
-    """Units in each hidden layer."""
+    """Units per hidden layer."""
     dropout: float = 0.2
-    """Share of hidden units dropped in training."""
+    """Dropout rate of hidden units."""
     batch_norm: bool = True
-    """Normalise the input of every ReLU over the batch."""
+    """Batch normalisation before every ReLU."""
     start_from: Path | None = None
-    """Network whose size and weights it begins with; none: random weights."""
+    """Network whose size and weights are taken over; none: random weights."""
     soft_targets: Path | None = None
-    """Store of soft targets (made by asr_kd.specialists.targets); none: labels alone."""
+    """Store of soft targets (written by asr_kd.specialists.targets); none: labels only."""
     hard_weight: float = 0.1
-    """Weight of the labels beside soft targets, 0 to 1."""
+    """Weight of the labels, 0 to 1, when there are soft targets."""
     epochs: int = 10
     """Passes over the training images."""
     batch_size: int = 512
-    """Images a batch."""
+    """Images per batch."""
     learning_rate: float = 1e-3
-    """Peak of the one-cycle schedule (AdamW)."""
+    """Peak learning rate of the one-cycle schedule (AdamW)."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Matrix products in bfloat16 (weights stay float32); auto: where the processor or GPU has it."""
+    """Number type of matrix products (weights stay float32); auto: bfloat16 where the processor or GPU supports it."""
     device: str = field(default="auto", metadata=RUN_ONLY)
     """cpu, cuda, or auto."""

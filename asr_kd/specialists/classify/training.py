@@ -1,8 +1,8 @@
-"""``python -m asr_kd.specialists.classify``: a network for images: a generalist, a member of an ensemble, or a student.
-(For speech that is ``asr_kd.train``.)"""
+"""Trains a network on images: a generalist, a member of an ensemble, or a student (for speech: ``asr_kd.train``)."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import torch
@@ -12,20 +12,18 @@ from asr_kd.models.checkpoints import continued, save_tensors, weights_of
 from asr_kd.models.dnn import AcousticModel
 from asr_kd.models.precision import device_and_dtype
 from asr_kd.specialists.classify.config import Config
-from asr_kd.specialists.source import ImageSource
+from asr_kd.specialists.examples import ImageExamples
 from asr_kd.specialists.targets.compute import ImageTargets
 from asr_kd.train.fit import fit
 from asr_kd.train.step import Step
 
 
 def train_network(job: tuple[Config, int]) -> dict[str, Any]:
-    """Train one network into OUT/seed-N; returns figures for the completion mark."""
-    import dataclasses
-
+    """Train one network, write it to OUT/seed-N, and return figures for the completion mark."""
     config, seed = job
     device, dtype = device_and_dtype(config.device, config.precision)
     torch.manual_seed(seed)
-    images = ImageSource(config.images)
+    images = ImageExamples(config.images)
     shape = images.shape(config.layers, config.width)
     shape = dataclasses.replace(shape, dropout=config.dropout, batch_norm=config.batch_norm)
     model = AcousticModel(shape) if config.start_from is None else continued(config.start_from, shape)

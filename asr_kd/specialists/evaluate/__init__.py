@@ -1,1 +1,1 @@
-"""Measures a generalist with its specialists."""
+"""Measures the accuracy of a generalist with its specialists."""

@@ -10,16 +10,16 @@ from asr_kd.specialists.config import ExamplesConfig
 
 @dataclasses.dataclass(kw_only=True)
 class Config(ExamplesConfig):
-    """Count right answers of a generalist, of it with its specialists, and of other networks."""
+    """Measure the accuracy of a generalist, of the generalist with its specialists, and of other networks."""
 
     specialists: Path
-    """Folder that asr_kd.specialists.train filled."""
+    """Folder of specialists (written by asr_kd.specialists.train)."""
     others: tuple[str, ...] = ()
-    """More networks, NAME=MODEL or NAME=MODEL,MODEL for an ensemble."""
-    likeliest: int = 1
-    """So many of the generalist's likeliest classes choose which specialists have a say."""
+    """Other networks: NAME=MODEL, or NAME=MODEL,MODEL for an ensemble."""
+    top_k: int = 1
+    """Activate the specialists that cover the generalist's top-k classes."""
     split: str = "test"
-    """Part of the data."""
+    """Split to evaluate on."""
     out: Path
-    """Folder for results.json; right.npy: (systems, examples) which answers are right; and units.npy: which examples
-    belong together, such as the frames of an utterance."""
+    """Folder for results.json; right.npy, which answers are correct, (systems, examples); and units.npy, which examples
+    depend on each other, as the frames of an utterance do."""

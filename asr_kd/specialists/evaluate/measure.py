@@ -1,4 +1,4 @@
-"""``python -m asr_kd.specialists.evaluate``: generalist, specialists and other networks, example by example."""
+"""Accuracy of a generalist, of its specialists and of other networks, example by example."""
 
 from __future__ import annotations
 
@@ -8,76 +8,110 @@ from typing import Any
 
 import numpy as np
 
-from asr_kd.common.storage import read_json
+from asr_kd.common.progress import progress
 from asr_kd.losses import average_distributions
-from asr_kd.models.dnn import AcousticModel
+from asr_kd.models.checkpoints import load_model
 from asr_kd.models.posteriors import scores
+from asr_kd.models.precision import device_and_dtype
 from asr_kd.specialists.ensemble import Ensemble
-from asr_kd.specialists.source import Block
+from asr_kd.specialists.evaluate.config import Config
+from asr_kd.specialists.examples import Block, open_examples
 
-RESULTS = "results.json"
-CURVE = 7  # points of the curve of right answers against specialists
+CURVE_POINTS = 7  # of the curve of accuracy against the number of specialists
 
 
-class _Tally:
-    """Counts over blocks of examples.
+def measure(
+    config: Config, specialists: Sequence[Path], others: Mapping[str, Sequence[Path]]
+) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
+    """Evaluate the ensemble and the other networks.
+
+    Args:
+        specialists: their folders.
+        others: folders of the networks of each other system.
+
+    Returns:
+        content of results.json; which answers are correct, (systems, examples) bool; the unit of each example.
+    """
+    _, dtype = device_and_dtype("cpu", "auto")
+    ensemble = Ensemble(config.generalist, specialists, config.top_k, dtype)
+    counts = Counts(ensemble, others)
+    examples = open_examples(config)
+    blocks = examples.blocks(config.split)
+    for block in progress(blocks, config.split, examples.num_blocks(config.split), "block"):
+        counts.add(block)
+    correct, labels = np.concatenate(counts.correct, 1), np.concatenate(counts.labels)
+    sizes = [len(block_labels) for block_labels in counts.labels]
+    units = np.repeat(np.arange(len(sizes)), sizes) if examples.grouped else np.arange(len(labels))
+    names = ["generalist", "generalist + specialists", *others]
+    results = {
+        "systems": {name: int(row.sum()) for name, row in zip(names, correct, strict=True)},
+        "examples": len(labels),
+        "by_specialists_covering": count_by_coverage(correct[:2], ensemble.members.sum(0).numpy()[labels]),
+        # Number of specialists, the first ones -> correct answers.
+        "curve": dict(zip(map(str, counts.numbers), counts.curve.tolist(), strict=True)),
+        # For each specialist: examples of its classes; correct answers of the generalist and of the specialist.
+        "conditional": counts.conditional.tolist(),
+        "gap": counts.gap,
+    }
+    return results, correct, units
+
+
+class Counts:
+    """Correct answers, counted over blocks of examples.
 
     Args:
         ensemble: generalist and specialists.
-        others: the members of each other system.
+        others: folders of the networks of each other system.
     """
 
-    def __init__(self, ensemble: Ensemble, others: Mapping[str, Sequence[AcousticModel]]) -> None:
-        self.ensemble, self.others = ensemble, others
+    def __init__(self, ensemble: Ensemble, others: Mapping[str, Sequence[Path]]) -> None:
+        self.ensemble = ensemble
+        self.others = [[load_model(folder) for folder in folders] for folders in others.values()]
         specialists = len(ensemble.specialists)
-        self.right: list[np.ndarray] = []
+        self.correct: list[np.ndarray] = []
         self.labels: list[np.ndarray] = []
-        self.numbers = sorted({round(n) for n in np.linspace(0, specialists, min(CURVE, specialists + 1))})
+        self.numbers = sorted({round(n) for n in np.linspace(0, specialists, min(CURVE_POINTS, specialists + 1))})
         self.curve = np.zeros(len(self.numbers), np.int64)
         self.conditional = np.zeros((specialists, 3), np.int64)
         self.gap = 0.0
 
     def add(self, block: Block) -> None:
-        answer = self.ensemble(block.inputs)
-        self.gap = max(self.gap, answer.gap)
-        found = [answer.general, answer.combined]
-        for members in self.others.values():
-            logits = [scores(model, block.inputs, self.ensemble.dtype) for model in members]
-            found.append(average_distributions(logits))
-        self.right.append(np.stack([(p.argmax(1) == block.labels).numpy() for p in found]))
+        output = self.ensemble(block.inputs)
+        self.gap = max(self.gap, output.gap)
+        systems = [output.generalist, output.combined]
+        for models in self.others:
+            systems.append(average_distributions([scores(m, block.inputs, self.ensemble.dtype) for m in models]))
+        self.correct.append(np.stack([(p.argmax(1) == block.labels).numpy() for p in systems]))
         self.labels.append(block.labels.numpy())
-        self.curve += [int((answer.of_first(n).argmax(1) == block.labels).sum()) for n in self.numbers]
-        self.conditional += _conditional(self.ensemble, block, answer.general.numpy())
+        firsts = [output.combine_first(number) for number in self.numbers]
+        self.curve += [int((q.argmax(1) == block.labels).sum()) for q in firsts]
+        self._add_conditional(block, output.generalist.numpy())
+
+    def _add_conditional(self, block: Block, generalist: np.ndarray) -> None:
+        """Count for the paper's table 3: examples of a specialist's classes, with answers restricted to these."""
+        labels = block.labels.numpy()
+        for number, tensor in enumerate(self.ensemble.classes):
+            classes = tensor.numpy()
+            here = np.isin(labels, classes)
+            if here.any():
+                targets = np.searchsorted(classes, labels[here])
+                posteriors = self.ensemble.specialist(number, block.inputs[here]).probabilities[:, :-1].numpy()
+                answers = generalist[here][:, classes].argmax(1), posteriors.argmax(1)
+                self.conditional[number] += (here.sum(), *((answer == targets).sum() for answer in answers))
 
 
-def _by_covering(right: np.ndarray, covering: np.ndarray) -> list[dict[str, int]]:
-    """The paper's table 4: right answers by how many specialists cover the correct class."""
+def count_by_coverage(correct: np.ndarray, coverage: np.ndarray) -> list[dict[str, int]]:
+    """Return the paper's table 4: correct answers by the number of specialists that cover the correct class.
+
+    Args:
+        correct: (2, N) bool, answers of the generalist, and of the generalist with specialists.
+        coverage: (N,) specialists that cover each example's class.
+    """
     table = []
-    for number in np.unique(covering):
-        here = covering == number
-        general, combined = (int(row[here].sum()) for row in right)
+    for number in np.unique(coverage):
+        here = coverage == number
+        general, combined = (int(row[here].sum()) for row in correct)
         table.append(
             {"specialists": int(number), "examples": int(here.sum()), "general": general, "combined": combined}
         )
     return table
-
-
-def _conditional(ensemble: Ensemble, block: Block, general: np.ndarray) -> np.ndarray:
-    """The paper's table 3: of examples of a specialist's classes, when only these may be answered: (M, 3) examples,
-    right answers of the generalist and of the specialist."""
-    counts = np.zeros((len(ensemble.specialists), 3), np.int64)
-    for number, tensor in enumerate(ensemble.classes):
-        classes = tensor.numpy()
-        here = np.isin(block.labels.numpy(), classes)
-        if here.any():
-            wanted = np.searchsorted(classes, block.labels.numpy()[here])
-            said = ensemble.opinion(number, block.inputs[here]).probabilities[:, :-1].argmax(1).numpy()
-            counts[number] = (
-                here.sum(), (general[here][:, classes].argmax(1) == wanted).sum(), (said == wanted).sum()
-            )  # fmt: skip
-    return counts
-
-
-def load_results(folder: Path) -> dict[str, Any]:
-    """What ``main`` wrote."""
-    return read_json(folder / RESULTS)

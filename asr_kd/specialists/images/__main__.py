@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asr_kd.common.cli import run
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import Stage, write_json
 from asr_kd.specialists.images.config import Config
@@ -18,17 +19,13 @@ def main(config: Config) -> None:
     stage = Stage("images", config.out, config, inputs)
     if not stage.begin():
         return
-    from asr_kd.specialists.images.dataset import _choose, _read
+    from asr_kd.specialists.images.dataset import DESCRIPTION, compose_digits, read_folders
 
-    description = _choose(config) if config.digits is not None else _read(config)
-    from asr_kd.specialists.images.dataset import DESCRIPTION
-
+    description = compose_digits(config) if config.digits is not None else read_folders(config)
     write_json(config.out / DESCRIPTION, description)
     stage.finish(classes=len(description["names"]))
     print(f"images: {len(description['names'])} classes in {config.out}")
 
 
 if __name__ == "__main__":
-    from asr_kd.common.cli import run
-
     run(Config, main)

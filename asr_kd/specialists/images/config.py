@@ -8,27 +8,27 @@ from pathlib import Path
 
 @dataclasses.dataclass
 class Config:
-    """Choose which digits make which image (nothing is drawn), or read folders of images."""
+    """Compose images of three digits each (only their indices are stored), or read folders of images."""
 
     out: Path
-    """Folder to fill."""
+    """Folder of the images."""
     digits: Path | None = None
-    """Folder with MNIST's four files (made by asr_kd.mnist.digits): three digits side by side, 1,000 classes."""
+    """Folder with MNIST's four files (written by asr_kd.mnist.digits): three digits side by side, 1,000 classes."""
     train: Path | None = None
-    """Instead, a folder with one folder of images a class."""
+    """Instead of --digits: a folder with one folder of images per class."""
     test: Path | None = None
-    """The same classes, to test on."""
+    """Test images for --train, with the same classes."""
     size: int = 28
-    """Pixels that each side of --train and --test images is brought to; they become grey."""
+    """Pixels per side to which --train and --test images are resized; they become grey."""
     per_class: int = 300
-    """Training images a class made of --digits."""
+    """Training images per class, composed of --digits."""
     more_per_class: int = 0
-    """Further training images a class made of --digits, for specialists alone; 0: they see the generalist's again."""
+    """Extra training images per class, composed of --digits, for specialists only; 0: they use the generalist's."""
     test_per_class: int = 50
-    """Test images a class made of --digits."""
+    """Test images per class, composed of --digits."""
     variants: int = 0
-    """Handwritings made of each training digit of --digits by bending it; 0: the digits as they are."""
+    """Elastically distorted variants of each training digit of --digits; 0: the original digits."""
     bend: float = 1.0
-    """How far bending displaces a digit's parts: standard deviation in pixels."""
+    """Elastic distortion of the variants: standard deviation of the displacement in pixels."""
     seed: int = 0
-    """Of bending and of the choice of digits."""
+    """Seed of the distortions and of the choice of digits."""

@@ -1,7 +1,8 @@
-"""``python -m asr_kd.specialists.images``: images of many classes to study specialists on.
+"""Images of many classes.
 
-Three of MNIST's digits side by side make 1,000 classes that are confused as handwriting is: 1,000 times as many images
-as are stored can be made of them.  Or any two folders of images, in each one folder a class.
+Three of MNIST's digits side by side give 1,000 classes that are confused as handwriting is.  Images are composed when
+they are read, so that there can be far more of them than digits are stored.  Alternatively, folders of images are read,
+with one folder per class.
 """
 
 from __future__ import annotations
@@ -19,38 +20,37 @@ from asr_kd.common.errors import UserError
 from asr_kd.common.progress import progress
 from asr_kd.common.storage import atomic_path, read_json, save_array
 from asr_kd.losses import CompactTargets
-from asr_kd.mnist.digits.read import Digits, load_digits
-from asr_kd.mnist.images import as_inputs, bent
+from asr_kd.mnist.digits.dataset import Digits, load_digits
+from asr_kd.mnist.loader import as_inputs, distort
 from asr_kd.specialists.images.config import Config
 from asr_kd.train.batches import Batch, batches_an_epoch
 from asr_kd.train.pools import Selection
 
 DESCRIPTION = "images.json"
-SPLITS = ("train", "test")
-MORE = "more"  # a further split: what specialists are trained on
+EXTRA = "more"  # split of extra training images for specialists
 DIGITS = 3  # side by side
-HANDWRITINGS = "train_handwritings.npy"
-BENT = 4096  # digits at once
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".pgm")
+VARIANTS = "train_handwritings.npy"
+BLOCK = 4096  # digits distorted at once
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".pgm")
 
 
-def _choose(config: Config) -> dict[str, Any]:
-    """Which digits stand side by side: SPLIT_digits.npy (N, 3), indices among the digits of that split, or among their
-    handwritings in train_handwritings.npy."""
+def compose_digits(config: Config) -> dict[str, Any]:
+    """Write SPLIT_digits.npy (N, 3): indices of each image's digits in the digits of that split, or in their distorted
+    variants in train_handwritings.npy.  Return the description of the images."""
     assert config.digits is not None
     order = np.random.default_rng(config.seed)
     train, test = load_digits(config.digits)
     if config.variants:
-        _bend_all(train, config)
-    for split, count in (("train", config.per_class), ("test", config.test_per_class), (MORE, config.more_per_class)):
+        _write_variants(train, config)
+    for split, count in (("train", config.per_class), ("test", config.test_per_class), (EXTRA, config.more_per_class)):
         digits, variants = (test, 1) if split == "test" else (train, max(1, config.variants))
         labels = np.repeat(np.arange(10**DIGITS), count)
         chosen = np.empty((len(labels), DIGITS), np.int32)
-        for place in range(DIGITS):
-            wanted = labels // 10 ** (DIGITS - 1 - place) % 10
+        for position in range(DIGITS):
+            digit_labels = labels // 10 ** (DIGITS - 1 - position) % 10
             for digit in range(10):
-                here = wanted == digit
-                chosen[here, place] = order.choice(np.flatnonzero(digits.labels == digit), int(here.sum()))
+                here = digit_labels == digit
+                chosen[here, position] = order.choice(np.flatnonzero(digits.labels == digit), int(here.sum()))
         chosen += len(digits) * order.integers(variants, size=chosen.shape, dtype=np.int32)
         if count:
             save_array(config.out / f"{split}_digits.npy", chosen)
@@ -59,33 +59,38 @@ def _choose(config: Config) -> dict[str, Any]:
     return {"names": names, "digits": os.path.relpath(config.digits, config.out), "pixels": DIGITS * 28 * 28}
 
 
-def _bend_all(digits: Digits, config: Config) -> None:
-    """train_handwritings.npy: (variants × N, 28, 28) uint8, all digits bent in one way, then all in another, …"""
-    random = torch.Generator().manual_seed(config.seed)
+def _write_variants(digits: Digits, config: Config) -> None:
+    """Write train_handwritings.npy: (variants × N, 28, 28) uint8, first one variant of all digits, then the next."""
+    generator = torch.Generator().manual_seed(config.seed)
     shape = (config.variants * len(digits), *digits.images.shape[1:])
-    with atomic_path(config.out / HANDWRITINGS) as temporary:
-        found = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
+    with atomic_path(config.out / VARIANTS) as temporary:
+        variants = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
         inputs = as_inputs(digits)
-        for at in progress(range(0, len(found), BENT), "handwritings", unit="block"):
-            index = torch.arange(at, min(at + BENT, len(found))) % len(digits)
-            found[at : at + BENT] = bent(inputs[index], config.bend, random).mul_(255).round_().view(-1, *shape[1:])
-        found.flush()
+        for start in progress(range(0, len(variants), BLOCK), "variants", unit="block"):
+            index = torch.arange(start, min(start + BLOCK, len(variants))) % len(digits)
+            pixels = distort(inputs[index], config.bend, generator).mul_(255).round_()
+            variants[start : start + BLOCK] = pixels.view(-1, *shape[1:])
+        variants.flush()
 
 
-def _read(config: Config) -> dict[str, Any]:
-    """SPLIT_images.npy (N, size, size) uint8."""
+def read_folders(config: Config) -> dict[str, Any]:
+    """Write SPLIT_images.npy (N, size, size) uint8, and return the description of the images.
+
+    Raises:
+        UserError: there are fewer than two classes, or a class without a readable image.
+    """
     from PIL import Image, UnidentifiedImageError
 
     assert config.train is not None and config.test is not None
     names = sorted(path.name for path in config.train.iterdir() if path.is_dir()) if config.train.is_dir() else []
     if len(names) < 2:
-        raise UserError(f"{config.train} has not two folders of images or more: give one folder a class")
-    for split, folder in zip(SPLITS, (config.train, config.test), strict=True):
+        raise UserError(f"{config.train} has fewer than two folders of images: give one folder per class")
+    for split, folder in zip(("train", "test"), (config.train, config.test), strict=True):
         paths = [
             (label, path)
             for label, name in enumerate(names)
             for path in sorted((folder / name).glob("*"))
-            if path.suffix.lower() in ENDINGS
+            if path.suffix.lower() in SUFFIXES
         ]
         images, labels, skipped = [], [], []
         for label, path in progress(paths, f"{split} images", unit="image"):
@@ -97,9 +102,9 @@ def _read(config: Config) -> dict[str, Any]:
                 skipped.append(f"{path}\t{error}")
         empty = set(range(len(names))) - set(labels)
         if split == "train" and empty:
-            raise UserError(f"{folder / names[min(empty)]} has no image that can be read: add some, or delete it")
+            raise UserError(f"{folder / names[min(empty)]} has no readable image: add some, or delete it")
         if not images:
-            raise UserError(f"{folder} has no image that can be read: give a folder with one folder a class")
+            raise UserError(f"{folder} has no readable image: give one folder per class")
         (config.out / f"skipped_{split}.tsv").write_text("".join(line + "\n" for line in skipped))
         save_array(config.out / f"{split}_images.npy", np.stack(images))
         save_array(config.out / f"{split}_labels.npy", np.array(labels, np.int64))
@@ -108,15 +113,15 @@ def _read(config: Config) -> dict[str, Any]:
 
 
 class Images:
-    """The images of one split: train, test or ``MORE``.
+    """The images of one split: train, test or ``EXTRA``.
 
     Attributes:
         labels: (N,) int64.
         names: of the classes.
-        pixels: of an image.
+        pixels: per image.
 
     Raises:
-        UserError: ``folder`` was not made by this stage.
+        UserError: ``folder`` was not written by this stage.
     """
 
     def __init__(self, folder: Path, split: str) -> None:
@@ -128,8 +133,8 @@ class Images:
             pictures = np.load(folder / f"{split}_images.npy", allow_pickle=False)
             chosen = np.arange(len(pictures))[:, None]
         else:
-            if split != "test" and (folder / HANDWRITINGS).is_file():
-                pictures = np.load(folder / HANDWRITINGS, mmap_mode="c", allow_pickle=False)
+            if split != "test" and (folder / VARIANTS).is_file():
+                pictures = np.load(folder / VARIANTS, mmap_mode="c", allow_pickle=False)
             else:
                 train, test = load_digits(folder / description["digits"])
                 pictures = (test if split == "test" else train).images
@@ -138,25 +143,25 @@ class Images:
 
     @staticmethod
     def has(folder: Path, split: str) -> bool:
-        """Whether there are images of this split."""
+        """Return whether there are images of this split."""
         return (folder / f"{split}_labels.npy").is_file()
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def inputs(self, index: Tensor, dtype: torch.dtype, device: str) -> Tensor:
-        """(B, pixels) from 0 to 1; of several digits one after the other."""
+        """Return images as (B, pixels) from 0 to 1, with the pixels of one digit after the other."""
         return self._pictures[self._chosen[index]].flatten(1).to(device, dtype).div_(255)
 
 
-class ImageBatches:
-    """Batches of images, a ``trainer.Loader``.
+class ImageLoader:
+    """Batches of images.
 
     Args:
-        images: what to learn from.
-        batch_size: images a batch; the last one of an epoch may be smaller.
-        select: chooses and shuffles examples by their labels (asr_kd.specialists.special); None: all.
-        soft: (N, C) or compact soft targets of all images, by index; None: labels alone.
+        images: the training images.
+        batch_size: images per batch; the last batch of an epoch may be smaller.
+        select: selects and shuffles images by their labels; None: all images.
+        soft: returns the soft targets of images by their index; None: labels only.
         dtype, device: of the inputs.
     """
 
@@ -166,17 +171,16 @@ class ImageBatches:
     ) -> None:  # fmt: skip
         self.images, self.batch_size, self.dtype, self.device = images, batch_size, dtype, device
         self.select, self.soft = select, soft
-        self._labels = images.labels
 
     def __len__(self) -> int:
         return batches_an_epoch(len(self.images), self.batch_size, self.select)
 
     def epoch(self, seed: int) -> Iterator[Batch]:
-        """One pass, in an order that ``seed`` alone decides."""
+        """Yield the batches of one epoch; ``seed`` alone determines the order."""
         order = np.random.default_rng(seed)
-        chosen = order.permutation(len(self.images)) if self.select is None else self.select(self._labels, order)
-        for at in range(0, len(chosen), self.batch_size):
-            index = chosen[at : at + self.batch_size]
+        chosen = order.permutation(len(self.images)) if self.select is None else self.select(self.images.labels, order)
+        for start in range(0, len(chosen), self.batch_size):
+            index = chosen[start : start + self.batch_size]
             inputs = self.images.inputs(torch.from_numpy(index), self.dtype, self.device)
-            labels = torch.from_numpy(self._labels[index]).to(self.device)
+            labels = torch.from_numpy(self.images.labels[index]).to(self.device)
             yield Batch(inputs, labels, None if self.soft is None else self.soft(index))

@@ -8,17 +8,17 @@ from pathlib import Path
 
 @dataclasses.dataclass
 class Config:
-    """Write report.md, index.html and figures of evaluations."""
+    """Write report.md, index.html and the figures of a study of specialists."""
 
     results: tuple[Path, ...]
-    """Folders that asr_kd.specialists.evaluate filled; the first one has the figures."""
+    """Folders of evaluations (written by asr_kd.specialists.evaluate), the first one with the other networks."""
     clusters: Path
-    """Folder that asr_kd.specialists.assign filled."""
+    """Folder of the clusters (written by asr_kd.specialists.assign)."""
     specialists: Path
-    """Folder that asr_kd.specialists.train filled."""
+    """Folder of the specialists (written by asr_kd.specialists.train)."""
     out: Path
     """Folder of the report."""
     words: Path | None = None
-    """Folder that asr_kd.score filled, for speech."""
+    """Folder of word error rates, for speech (written by asr_kd.score)."""
     command: str = ""
-    """Command that made it all, for the report."""
+    """Command that ran the study, quoted in the report."""

@@ -1,39 +1,60 @@
-"""Figures of specialists."""
+"""Figures of the specialists' report."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from asr_kd.mnist.report.figures import BLUE
-from asr_kd.report.figures import styled
-from asr_kd.report.svg import MUTED
-from asr_kd.specialists.clusters import correlation
+from asr_kd.report.draw import Drawing
+from asr_kd.report.figures import BLUE, Series, line_plot, styled
+from asr_kd.report.svg import MUTED, SERIES
+from asr_kd.specialists.assign.clustering import correlation
+from asr_kd.specialists.files import SIMILARITY, load_clusters, load_results
+from asr_kd.specialists.report.config import Config
+from asr_kd.specialists.report.tables import short_name
 
-CELLS = 200  # a side of the image, at most: what is smaller would vanish between pixels
+MAX_CELLS = 200  # per side of the image: smaller cells would vanish between pixels
+
+
+def drawings(config: Config) -> Iterator[Drawing]:
+    """Yield the figures of the report."""
+    lines = []
+    for colour, folder in zip(SERIES[1:], config.results, strict=False):
+        results = load_results(folder)
+        accuracies = [100 * count / results["examples"] for count in results["curve"].values()]
+        lines.append(Series([int(number) for number in results["curve"]], accuracies, colour, short_name(folder)))
+    plot = line_plot(lines, "Accuracy against number of specialists", "specialists", "accuracy, %")
+    yield Drawing("curve", "Accuracy with the first specialists, by their number.", plot)
+    similarity = np.load(config.clusters / SIMILARITY, allow_pickle=False)
+    caption = "Similarity of classes to the generalist, as correlations, ordered by cluster."
+    yield Drawing("likeness", caption, similarity_plot(similarity, load_clusters(config.clusters)))
 
 
 @styled
-def likeness_plot(likeness: np.ndarray, groups: Sequence[Sequence[int]]) -> Figure:
-    """Correlations of different classes, of (C, C), ordered by cluster, with lines between clusters; of neighbouring
-    classes that fall on one spot the highest, full colour for the highest percentile of all spots."""
+def similarity_plot(similarity: np.ndarray, groups: Sequence[Sequence[int]]) -> Figure:
+    """Plot the correlations of different classes, ordered by cluster, with lines between clusters.
+
+    Neighbouring classes that share a cell of the image show their highest correlation.  Cells from the 99th percentile
+    on have the full colour.
+    """
     seen: dict[int, None] = {}
     ends = []
     for group in groups:
         seen.update(dict.fromkeys(group))
         ends.append(len(seen))
     order = np.array(list(seen))
-    alike = correlation(likeness)[np.ix_(order, order)].clip(0, 1)
-    np.fill_diagonal(alike, 0)
-    step = -(-len(order) // CELLS)
+    correlations = correlation(similarity)[np.ix_(order, order)].clip(0, 1)
+    np.fill_diagonal(correlations, 0)
+    step = -(-len(order) // MAX_CELLS)
     cells = -(-len(order) // step)
-    alike = np.pad(alike, (0, cells * step - len(order))).reshape(cells, step, cells, step).max((1, 3))
+    padded = np.pad(correlations, (0, cells * step - len(order)))
+    image = padded.reshape(cells, step, cells, step).max((1, 3))
     figure = Figure(figsize=(4.4, 4.4))
     axes = figure.subplots()
     extent = (-0.5, cells * step - 0.5, cells * step - 0.5, -0.5)
-    axes.imshow(alike, cmap=BLUE, vmin=0, vmax=max(np.percentile(alike, 99), 1e-6), extent=extent)
+    axes.imshow(image, cmap=BLUE, vmin=0, vmax=max(np.percentile(image, 99), 1e-6), extent=extent)
     for end in ends[:-1]:
         axes.axhline(end - 0.5, color=MUTED, linewidth=0.2)
         axes.axvline(end - 0.5, color=MUTED, linewidth=0.2)

@@ -1,149 +1,110 @@
-"""``python -m asr_kd.specialists.report``: the paper's tables 3 and 4, what became of the students, and figures."""
+"""Tables of the specialists' report: accuracies, the paper's tables 3 and 4, word error rates, and the specialists."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from asr_kd.common.storage import MARK, read_json
-from asr_kd.report.draw import Drawing
-from asr_kd.report.figures import Series, line_plot
+from asr_kd.common.storage import stage_figures
 from asr_kd.report.sections import Section
-from asr_kd.report.svg import SERIES
-from asr_kd.report.tables import Table, signed
-from asr_kd.specialists.assign.clusters_file import CLUSTERS, load_clusters
-from asr_kd.specialists.evaluate.measure import load_results
+from asr_kd.score.collect import Results
+from asr_kd.score.tables import COMPARISON_NOTES, Table, comparisons, signed, word_error_rates
+from asr_kd.specialists.files import load_class_names, load_results, specialist_folders
 from asr_kd.specialists.report.config import Config
-from asr_kd.specialists.report.figures import likeness_plot
-from asr_kd.specialists.special import folders
 
 TITLE = "Specialists, and one network distilled from them"
+ACCURACY_HEADER = [
+    "system", "accuracy, %", "errors", "relative change of errors", "accuracy gain, points", "95 % interval", "p",
+    "gain kept",
+]  # fmt: skip
+ACCURACY_NOTE = (
+    "Changes and gains are relative to the generalist, on the same examples.  The interval and p (two-sided) are those "
+    "of a normal distribution with the variance between units: examples, or utterances where the examples are frames.  "
+    "Gain kept: the fraction of the specialists' reduction in errors that a single network of the generalist's size "
+    "achieves.  Students and “longer” start from the generalist's weights; “longer” is trained with labels only."
+)
 
 
-def tables(config: Config) -> Iterator[Section]:
-    """Right answers, the paper's tables 4 and 3, and the specialists themselves."""
-    results = [(_short(folder), load_results(folder)) for folder in config.results]
-    header = [
-        "system",
-        "right, %",
-        "errors",
-        "errors against the generalist",
-        "points gained",
-        "95 % interval",
-        "p",
-        "gain kept",
-    ]
-    yield Section("Right answers", NOTE, Table(header, list(_systems(config))))
+def sections(config: Config) -> Iterator[Section]:
+    """Yield the sections of the report."""
+    yield Section("Accuracy", ACCURACY_NOTE, Table(ACCURACY_HEADER, list(_systems(config))))
     if config.words is not None:
-        yield from _words(read_json(config.words / "score.json"))
-    header = ["specialists that cover the class", "examples", "generalist right", "with specialists", "relative change"]
-    for name, found in results:
+        scores = Results.load(config.words / "score.json")
+        yield Section("Word error rates", "", word_error_rates(scores))
+        yield Section("Word error rates, paired comparisons", COMPARISON_NOTES, comparisons(scores))
+    results = {short_name(folder): load_results(folder) for folder in config.results}
+    header = ["specialists covering the class", "examples", "generalist correct", "with specialists", "relative change"]
+    for name, result in results.items():
         rows = [
             [
                 f"{row['specialists']}", f"{row['examples']:,}", f"{row['general']:,}", f"{row['combined']:,}",
                 signed(100 * (row["combined"] / max(1, row["general"]) - 1)) + " %",
             ]
-            for row in found["by_specialists_covering"]
+            for row in result["by_specialists_covering"]
         ]  # fmt: skip
-        yield Section(f"By how many cover the class ({name}; the paper's table 4)", "", Table(header, rows))
-    header = ["specialists", "examples of their classes", "generalist right, %", "specialist right, %"]
+        yield Section(f"Accuracy by coverage of the class ({name}; table 4 of the paper)", "", Table(header, rows))
+    header = ["specialists", "examples of their classes", "generalist, accuracy %", "specialist, accuracy %"]
     rows = []
-    for name, found in results:
-        examples, general, special = (sum(row[i] for row in found["conditional"]) for i in range(3))
+    for name, result in results.items():
+        examples, general, special = (sum(row[i] for row in result["conditional"]) for i in range(3))
         rows.append([name, f"{examples:,}", f"{100 * general / examples:.2f}", f"{100 * special / examples:.2f}"])
-    note = "When only a specialist's classes may be answered. The paper: 43.1 % → 45.9 %."
-    yield Section("Conditional on the specialist's classes (the paper's table 3)", note, Table(header, rows))
-    header = ["specialist", "classes", "examples an epoch", "seconds", "peak memory, MB", "some of its classes"]
-    names = read_json(config.clusters / CLUSTERS)["names"]
+    note = "Answers are restricted to the specialist's classes. The paper: 43.1 % → 45.9 %."
+    yield Section("Conditional accuracy on the specialist's classes (table 3 of the paper)", note, Table(header, rows))
+    header = ["specialist", "classes", "examples per epoch", "seconds", "peak memory, MB", "some of its classes"]
     rows = []
-    for folder, classes in zip(folders(config.specialists), names, strict=True):
-        figures = read_json(folder / MARK)["figures"]
+    for folder, names in zip(specialist_folders(config.specialists), load_class_names(config.clusters), strict=True):
+        figures = stage_figures(folder)
         cells = [f"{figures[key]:,}" for key in ("classes", "examples", "seconds", "peak_mb")]
-        rows.append([folder.name.removeprefix("specialist-"), *cells, ", ".join(classes[:8])])
+        rows.append([folder.name.removeprefix("specialist-"), *cells, ", ".join(names[:8])])
     yield Section("Specialists", "", Table(header, rows, frozenset({0, 5})))
 
 
-NOTE = (
-    "Points gained on the generalist, on the same examples: the interval and p (two-sided) are those of a normal "
-    "distribution with the variance between units, which are examples, or utterances where the examples are frames. "
-    "Gain kept: of the errors that the specialists take away, the share that one network of the generalist's size "
-    "takes away too. Students and “longer” begin with the generalist's weights; longer learns from labels alone."
-)
-
-
-def _words(scored: Mapping[str, Any]) -> Iterator[Section]:
-    """Word error rates of score.json."""
-    for split, systems in scored["splits"].items():
-        rows = [[name, f"{s['wer']:.2f}", f"{s['low']:.1f} – {s['high']:.1f}"] for name, s in systems.items()]
-        yield Section(f"Words ({split})", "", Table(["system", "WER, %", "95 % interval"], rows))
-    rows = [
-        [
-            f"{p['a']} → {p['b']}", p["split"], signed(p["difference"]),
-            f"{signed(p['low'])} to {signed(p['high'])}", f"{p['p']:.2g}",
-        ]
-        for p in scored["pairs"]
-    ]  # fmt: skip
-    header = ["systems", "on", "difference of WER", "95 % interval", "p"]
-    yield Section("Words, paired", "", Table(header, rows, frozenset({0, 1})))
-
-
 def _systems(config: Config) -> Iterator[list[str]]:
+    """Yield a row per system; the generalist, which is in all results, only once."""
     seen: set[str] = set()
     for folder in config.results:
-        right = np.load(folder / "right.npy", allow_pickle=False)
+        correct = np.load(folder / "right.npy", allow_pickle=False)
         units = np.load(folder / "units.npy", allow_pickle=False)
-        errors = (~right).sum(1)
-        for name, row, wrong in zip(load_results(folder)["systems"], right, errors, strict=True):
-            label = name if "+" not in name else f"generalist + {_short(folder)}"
-            if label not in seen:
-                seen.add(label)
-                against = ["–"] * 5
-                if label != "generalist":
-                    gain, spread, p = paired(right[0], row, units)
-                    interval = f"{signed(gain - spread)} to {signed(gain + spread)}"
-                    against = [signed(100 * (wrong / errors[0] - 1)) + " %", signed(gain), interval, f"{p:.2g}"]
-                    taken = errors[0] - errors[1]
-                    single = name.startswith("student") or name == "longer"
-                    against.append(f"{100 * (errors[0] - wrong) / taken:.0f} %" if single and taken > 0 else "–")
-                yield [label, f"{100 * row.mean():.2f}", f"{wrong:,}", *against]
+        errors = (~correct).sum(1)
+        for name, row, count in zip(load_results(folder)["systems"], correct, errors, strict=True):
+            label = name if "+" not in name else f"generalist + {short_name(folder)}"
+            if label in seen:
+                continue
+            seen.add(label)
+            comparison = ["–"] * 5
+            if label != "generalist":
+                gain, spread, p = paired_gain(correct[0], row, units)
+                interval = f"{signed(gain - spread)} to {signed(gain + spread)}"
+                change = signed(100 * (count / errors[0] - 1)) + " %"
+                reduction = errors[0] - errors[1]  # by the specialists
+                single = name.startswith("student") or name == "longer"
+                kept = f"{100 * (errors[0] - count) / reduction:.0f} %" if single and reduction > 0 else "–"
+                comparison = [change, signed(gain), interval, f"{p:.2g}", kept]
+            yield [label, f"{100 * row.mean():.2f}", f"{count:,}", *comparison]
 
 
-def _short(folder: Path) -> str:
+def short_name(folder: Path) -> str:
+    """Return the kind of specialists from the folder of their evaluation."""
     return folder.name.removeprefix("results-")
 
 
-def paired(one: np.ndarray, other: np.ndarray, units: np.ndarray) -> tuple[float, float, float]:
-    """Two systems on the same examples.
+def paired_gain(baseline: np.ndarray, system: np.ndarray, units: np.ndarray) -> tuple[float, float, float]:
+    """Compare two systems on the same examples.
 
     Args:
-        one, other: (N,) bool, which answers are right.
-        units: (N,) from 0, which examples belong together; a unit is independent of another.
+        baseline, system: (N,) bool, which answers are correct.
+        units: (N,) from 0, the unit of each example; units are independent of each other.
 
     Returns:
-        points by which ``other`` has more right; half the width of the 95 % interval; p, two-sided.
+        gain of ``system`` in accuracy, points; half the width of its 95 % interval; p, two-sided.
     """
     from scipy.stats import norm
 
-    difference = other.astype(float) - one
+    difference = system.astype(float) - baseline
     gain = difference.mean()
-    # The mean is a ratio of sums over units: its error is that of the sums of what differs from it (linearised).
+    # The mean is a ratio of sums over units: its error is that of the sums of the residuals (linearised).
     error = np.sqrt(np.square(np.bincount(units, difference - gain)).sum()) / len(difference)
     p = 2 * norm.sf(abs(gain) / error) if error else float(gain == 0)
     return 100 * gain, 100 * norm.ppf(0.975) * error, p
-
-
-def _pictures(config: Config) -> Iterator[Drawing]:
-    lines = []
-    for place, folder in enumerate(config.results):
-        found = load_results(folder)
-        right = [100 * count / found["examples"] for count in found["curve"].values()]
-        numbers = [int(number) for number in found["curve"]]
-        lines.append(Series(numbers, right, SERIES[1 + place], _short(folder)))
-    plot = line_plot(lines, "Accuracy against specialists", "specialists", "right, %")
-    yield Drawing("curve", "Right answers with the first so many specialists.", plot)
-    likeness = np.load(config.clusters / "likeness.npy", allow_pickle=False)
-    caption = "How alike the generalist finds any two different classes, as correlations, ordered by cluster."
-    yield Drawing("likeness", caption, likeness_plot(likeness, load_clusters(config.clusters)))

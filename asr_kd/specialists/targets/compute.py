@@ -1,7 +1,7 @@
-"""``python -m asr_kd.specialists.targets``: the combined distribution as soft targets for one student.
+"""Soft targets for one student from the combined distribution of a generalist and its specialists.
 
-The paper left open whether specialists can be distilled back into one network.  Their store has the form of
-``asr_kd.soft_targets``, so ``asr_kd.train`` and ``asr_kd.specialists.classify`` learn from it as from any other.
+The paper left open whether specialists can be distilled back into one network.  The store has the format of
+``asr_kd.soft_targets``, so that ``asr_kd.train`` and ``asr_kd.specialists.classify`` can train on it.
 """
 
 from __future__ import annotations
@@ -12,24 +12,40 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from asr_kd.common.parallel import run_all
 from asr_kd.losses import CompactTargets
 from asr_kd.models.checkpoints import load_model
 from asr_kd.models.posteriors import scores
 from asr_kd.models.precision import device_and_dtype
 from asr_kd.soft_targets.rows import TargetRows
-from asr_kd.soft_targets.store import SoftTargets, shard_folder, write_shard
-from asr_kd.specialists import source
+from asr_kd.soft_targets.store import INDEX, SoftTargets, shard_folder, write_shard, write_store
 from asr_kd.specialists.ensemble import Ensemble
-from asr_kd.specialists.source import Block
+from asr_kd.specialists.examples import Block, open_examples
 from asr_kd.specialists.targets.config import Config
 
 
-def make_shard(job: tuple[Config, Sequence[Path], int]) -> None:
-    """Compute and write one shard."""
-    config, teachers, number = job
+def write_targets(config: Config, specialists: Sequence[Path]) -> int:
+    """Write the store to ``config.out``, shard by shard, and return the number of shards."""
+    examples = open_examples(config)
+    shards = -(-examples.num_blocks("train") // examples.blocks_per_shard)
+    missing = [n for n in range(shards) if not (shard_folder(config.out, n) / INDEX).is_file()]
+    with config.executor() as executor:
+        jobs = [(config, specialists, number) for number in missing]
+        for _ in run_all(executor, _write_shard, jobs, "soft targets", "shard"):
+            pass
+    features = config.images if config.images is not None else config.features
+    assert features is not None
+    write_store(
+        config.out, shards, features, [config.generalist, *config.more, *specialists], num_pdfs=len(examples.names),
+        temperatures=[config.temperature], mean="specialists", tail="none", prior=None,
+    )  # fmt: skip
+    return shards
+
+
+def _write_shard(job: tuple[Config, Sequence[Path], int]) -> None:
+    config, specialists, number = job
     _, dtype = device_and_dtype("cpu", "auto")
-    generalists = 1 + len(config.more)
-    ensemble = Ensemble(teachers[0], teachers[generalists:], config.likeliest, dtype)
+    ensemble = Ensemble(config.generalist, specialists, config.top_k, dtype)
     others = [load_model(folder) for folder in config.more]
     generator = torch.Generator().manual_seed(1000 * config.seed + number)
 
@@ -42,18 +58,18 @@ def make_shard(job: tuple[Config, Sequence[Path], int]) -> None:
             q /= q.sum(1, keepdim=True)
         return TargetRows.thin(q, config.floor, generator)
 
-    examples = source.open_source(config)
-    first = number * examples.blocks_a_shard
-    mine = examples.blocks("train", first, first + examples.blocks_a_shard)
-    about = {"floor": config.floor}
-    write_shard(shard_folder(config.out, number), [config.temperature], ((b.key, [rows(b)]) for b in mine), about)
+    examples = open_examples(config)
+    first = number * examples.blocks_per_shard
+    blocks = examples.blocks("train", first, first + examples.blocks_per_shard)
+    metadata = {"floor": config.floor}
+    write_shard(shard_folder(config.out, number), [config.temperature], ((b.key, [rows(b)]) for b in blocks), metadata)
 
 
 class ImageTargets:
-    """Soft targets of images, by their index among the training images.
+    """Soft targets of images, by their index in the training images.
 
     Raises:
-        UserError: the store was made from other images, or is damaged.
+        UserError: the store is damaged, or was computed from other images.
     """
 
     def __init__(self, store: Path, images: Path) -> None:

