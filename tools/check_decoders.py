@@ -76,11 +76,11 @@ def compare(graph: Path, search: Search, scores: Iterator[np.ndarray], options: 
     result = Comparison()
     while batch := list(itertools.islice(scores, 8)):
         for matrix, outcome in zip(batch, search(batch, options), strict=True):
-            if outcome.found is None:
+            if outcome.hypothesis is None:
                 raise UserError(f"k2 found nothing: {outcome.reason}")
             words, score = _kaldi(decoder, matrix * np.float32(options.acoustic_scale))
-            difference = score - (outcome.found.acoustic + outcome.found.graph)
-            same = words == outcome.found.words
+            difference = score - (outcome.hypothesis.acoustic + outcome.hypothesis.graph)
+            same = words == outcome.hypothesis.words
             result.utterances += 1
             result.same_words += same
             result.largest_difference = max(result.largest_difference, abs(difference))

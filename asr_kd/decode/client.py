@@ -135,9 +135,9 @@ class InProcess:
 
 @dataclasses.dataclass
 class Outcome:
-    """The result for one utterance: the hypothesis ``found``, or the reason why there is none."""
+    """The result for one utterance: a hypothesis, or the reason why there is none."""
 
-    found: Hypothesis | None
+    hypothesis: Hypothesis | None
     reason: str = ""
 
 

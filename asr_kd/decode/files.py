@@ -49,7 +49,8 @@ def _decode(
             yield path, "", matrix
             continue
         outcome = next(outcomes)
-        yield path, words.text(outcome.found.words or []) if outcome.found else "", outcome.reason
+        ids = (outcome.hypothesis.words if outcome.hypothesis else None) or []
+        yield path, words.text(ids), outcome.reason
 
 
 def _scores(path: Path, scorer: Scorer) -> np.ndarray | str:

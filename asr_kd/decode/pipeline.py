@@ -186,14 +186,14 @@ def _lattice_writer(shard: Path, options: SearchOptions) -> Iterator[Callable[[s
     ):
 
         def write(name: str, outcome: Outcome) -> None:
-            if outcome.found is not None and outcome.found.lattice is not None:
-                packed.write(lattice_text(name, outcome.found.lattice, options.acoustic_scale).encode())
+            if outcome.hypothesis is not None and outcome.hypothesis.lattice is not None:
+                packed.write(lattice_text(name, outcome.hypothesis.lattice, options.acoustic_scale).encode())
 
         yield write
 
 
 def _record(outcome: Outcome) -> dict[str, Any]:
-    if outcome.found is None:
+    if outcome.hypothesis is None:
         return {"words": None, "reason": outcome.reason}
     fields = ("words", "acoustic", "graph", "grid", "grid_index")
-    return {**{name: getattr(outcome.found, name) for name in fields}, "reason": ""}
+    return {**{name: getattr(outcome.hypothesis, name) for name in fields}, "reason": ""}

@@ -82,11 +82,11 @@ def _points(texts: dict[str, list[str]], shards: Sequence[Path], options: Search
     grid = [(scale, penalty) for scale in options.scales for penalty in options.penalties]
     errors = [0] * len(grid)
     for name, record in read_records(shards):
-        found = record["words"] is not None  # a failed utterance counts as an empty hypothesis
-        hypotheses = [words.text(ids).split() for ids in record["grid"]] if found else [[]]
+        decoded = record["words"] is not None  # a failed utterance counts as an empty hypothesis
+        hypotheses = [words.text(ids).split() for ids in record["grid"]] if decoded else [[]]
         counts = [kaldialign.edit_distance(texts[name], hyp)["total"] for hyp in hypotheses]
         for place in range(len(grid)):
-            errors[place] += counts[record["grid_index"][place] if found else 0]
+            errors[place] += counts[record["grid_index"][place] if decoded else 0]
     num_words = sum(len(text) for text in texts.values())
     if num_words == 0:
         raise UserError("the transcripts of the split for tuning have no words: name another split by --tune-on")

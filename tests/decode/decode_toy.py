@@ -1,4 +1,4 @@
-"""A toy world for decoding: 8 phones, 20 words, HCLG made with Kaldi's own pieces, features that tell the senone."""
+"""A toy task for decoding: 8 phones, 20 words, HCLG built with Kaldi's own tools, features that reveal the senone."""
 
 from __future__ import annotations
 
@@ -36,26 +36,26 @@ def toy_topology() -> khg.HmmTopology:
 def toy_lexicon() -> list[tuple[int, ...]]:
     """Pronunciations of words 1 to 20 in phones 2 to 8 (1 is silence)."""
     rng = np.random.default_rng(5)
-    found: set[tuple[int, ...]] = set()
-    while len(found) < WORDS:
-        found.add(tuple(int(p) for p in rng.integers(2, PHONES + 1, size=rng.integers(2, 5))))
-    return sorted(found)
+    pronunciations: set[tuple[int, ...]] = set()
+    while len(pronunciations) < WORDS:
+        pronunciations.add(tuple(int(p) for p in rng.integers(2, PHONES + 1, size=rng.integers(2, 5))))
+    return sorted(pronunciations)
 
 
 def toy_lexicon_fst() -> kaldifst.StdVectorFst:
     """State 0: start, 1: between words (final), 2: before a silence."""
     lines, states = ["0 1 0 0 0.7", "0 2 0 0 0.7", "2 1 1 0", "1"], 3
     for word, phones in enumerate(toy_lexicon(), 1):
-        at, label = 1, word
+        state, label = 1, word
         for phone in phones[:-1]:
-            lines.append(f"{at} {states} {phone} {label}")
-            at, label, states = states, 0, states + 1
-        lines += [f"{at} {end} {phones[-1]} {label} 0.7" for end in (1, 2)]
+            lines.append(f"{state} {states} {phone} {label}")
+            state, label, states = states, 0, states + 1
+        lines += [f"{state} {end} {phones[-1]} {label} 0.7" for end in (1, 2)]
     return kaldifst.compile("\n".join(lines))
 
 
 def toy_grammar() -> kaldifst.StdVectorFst:
-    """A bigram with a back-off state; weights are random so that no two paths tie."""
+    """A bigram with a back-off state; the weights are random, so that no two paths have the same score."""
     rng = np.random.default_rng(6)
     lines, backoff = [], WORDS + 1
     for history in range(WORDS + 1):
@@ -107,7 +107,7 @@ def spoken_pdfs(rng: np.random.Generator, words: list[int]) -> np.ndarray:
 
 
 def toy_features(rng: np.random.Generator, words: list[int], noise: float = 0.7) -> np.ndarray:
-    """(T, 40) features whose first 24 columns are the pdf, one-hot, in noise."""
+    """Features (T, 40) whose first 24 columns are the pdf as a one-hot vector plus noise."""
     pdfs = spoken_pdfs(rng, words)
     features = rng.normal(scale=noise, size=(len(pdfs), 40)).astype(np.float32)
     features[np.arange(len(pdfs)), pdfs] += 2
@@ -115,7 +115,7 @@ def toy_features(rng: np.random.Generator, words: list[int], noise: float = 0.7)
 
 
 def toy_model(folder: Path) -> None:
-    """A network of one layer that passes the current frame's first 24 columns on."""
+    """A network of one layer that outputs the first 24 columns of the current frame."""
     model = AcousticModel(shape := Shape(layers=1, width=2 * PDFS, num_pdfs=PDFS, left=1, right=1))
     weights, columns = dict(model.named_parameters()), torch.arange(PDFS)
     with torch.no_grad():
@@ -144,9 +144,23 @@ def toy_cuts(folder: Path, split: str, count: int, seed: int) -> None:
             type="fbank", num_frames=len(array), num_features=40, frame_shift=0.01, sampling_rate=16000, start=0,
             duration=duration, storage_type="numpy_files", storage_path=str(folder / split), storage_key=f"{name}.npy",
         )  # fmt: skip
-        said = SupervisionSegment(
+        supervision = SupervisionSegment(
             id=name, recording_id=name, start=0, duration=duration, text=" ".join(f"W{w:02d}" for w in words),
             speaker="toy",
         )  # fmt: skip
-        cuts.append(MonoCut(id=name, start=0, duration=duration, channel=0, supervisions=[said], features=stored))
+        cut = MonoCut(id=name, start=0, duration=duration, channel=0, supervisions=[supervision], features=stored)
+        cuts.append(cut)
     CutSet.from_cuts(cuts).to_file(folder / f"cuts_{split}.jsonl.gz")
+
+
+def toy_experiment(root: Path) -> None:
+    """The folders graph, model and features (with the splits dev and test) of an experiment."""
+    toy_graph(root / "graph")
+    toy_model(root / "model")
+    features = root / "features"
+    toy_cuts(features, "dev", 40, seed=1)
+    toy_cuts(features, "test", 70, seed=2)
+    write_json(features / "cmvn.json", {"normalise": "speaker", "normalise_over": "all", "speakers": ["toy"]})
+    identity = np.stack([np.zeros(40), np.ones(40)])
+    np.save(features / "cmvn_speakers.npy", identity[None])
+    np.save(features / "cmvn_global.npy", identity)

@@ -1,0 +1,214 @@
+"""The search through the real k2, on a toy HCLG of 20 words built with Kaldi's own tools."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("kaldifst")
+pytest.importorskip("kaldi_hmm_gmm")
+import kaldifst
+from decode_toy import PDFS
+
+from asr_kd.common.errors import UserError
+from asr_kd.decode.client import Search, check_scores
+from asr_kd.decode.output import lattice_text
+from asr_kd.decode.prepare import find_k2_python, prepared_graph
+from asr_kd.decode.worker import SearchOptions, prepare, read_openfst
+
+CHECK_DECODERS = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "check_decoders.py"))
+
+
+def random_scores(seed: int, count: int, longest: int = 120) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.normal(scale=5, size=(int(t), PDFS)).astype(np.float32) for t in rng.integers(20, longest, size=count)]
+
+
+# ---------------------------------------------------------------------------------------------------- graph
+
+
+def test_reading_openfst_gives_every_arc(tmp_path: Path) -> None:
+    text = "2 0 3 7 0.5\n2 1 4 0 1.5\n0 1 5 8 -0.25\n1 2 0 9\n1 0.75\n0\n"  # starts at state 2
+    fst = kaldifst.compile(text, keep_state_numbering=True)
+    fst.write(str(tmp_path / "a.fst"))
+    arcs, outputs, scores = read_openfst(tmp_path / "a.fst")
+    found = {
+        (*arc, out, score) for arc, out, score in zip(arcs.tolist(), outputs.tolist(), scores.tolist(), strict=True)
+    }
+    # States 0 and 2 are exchanged, and state 3 is the final state.
+    expected = {
+        (0, 2, 3, 7, -0.5), (0, 1, 4, 0, -1.5), (2, 1, 5, 8, 0.25), (1, 0, 0, 9, 0.0),
+        (1, 3, -1, 0, -0.75), (2, 3, -1, 0, 0.0),
+    }  # fmt: skip
+    assert found == expected
+    assert (np.diff(arcs[:, 0]) >= 0).all()
+
+
+def test_a_damaged_graph_is_reported(toy: SimpleNamespace, tmp_path: Path) -> None:
+    (tmp_path / "graph").mkdir()
+    (tmp_path / "graph" / "HCLG.fst").write_bytes(b"not an FST, surely, but long enough")
+    with pytest.raises(UserError, match="could not be prepared"):
+        prepared_graph(tmp_path / "graph", toy.python)
+
+
+def test_several_processes_prepare_one_graph(toy: SimpleNamespace, tmp_path: Path) -> None:
+    worker = Path(prepare.__code__.co_filename)
+    command = [str(toy.python), str(worker), "prepare", str(toy.graph / "HCLG.fst"), str(tmp_path / "made")]
+    processes = [subprocess.Popen(command) for _ in range(2)]
+    assert [process.wait() for process in processes] == [0, 0]
+    assert [p.name for p in tmp_path.iterdir()] == ["made"]
+    for name in ("arcs", "words", "splits"):
+        assert (tmp_path / "made" / f"{name}.npy").read_bytes() == (toy.prepared / f"{name}.npy").read_bytes()
+
+
+# --------------------------------------------------------------------------------------------------- search
+
+
+def test_k2_agrees_with_kaldi_decoder(toy: SimpleNamespace, search: Search) -> None:
+    options = SearchOptions(beam=20.0, max_active=5000, acoustic_scale=0.3)
+    result = CHECK_DECODERS["compare"](toy.graph / "HCLG.fst", search, iter(random_scores(1, 120)), options)
+    assert result.utterances == result.same_words == 120
+    assert result.largest_difference < 1e-2
+
+
+def test_the_comparison_tool(toy: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = CHECK_DECODERS["Config"](
+        graph=toy.graph, model=(toy.model,), features=toy.features, cuts=toy.features / "cuts_dev.jsonl.gz",
+        acoustic_scale=0.5, k2_python=toy.python,
+    )  # fmt: skip
+    CHECK_DECODERS["main"](flags)
+    assert "same words: 40 of 40" in capsys.readouterr().out
+
+
+def test_acoustic_and_graph_scores_are_separate(search: Search) -> None:
+    """The acoustic score includes the scale; the graph score is the sum along the path."""
+    (matrix,) = random_scores(2, 1)
+    (small,) = search([matrix], SearchOptions(acoustic_scale=0.3))
+    (large,) = search([matrix * 3], SearchOptions(acoustic_scale=0.1))
+    assert small.hypothesis and large.hypothesis
+    assert small.hypothesis.words == large.hypothesis.words
+    assert small.hypothesis.graph == pytest.approx(large.hypothesis.graph, abs=1e-3)
+    assert small.hypothesis.acoustic == pytest.approx(large.hypothesis.acoustic, abs=1e-3)
+    assert small.hypothesis.graph < 0
+
+
+def test_the_grid_agrees_with_separate_searches(search: Search) -> None:
+    matrices = random_scores(3, 8)
+    wide = SearchOptions(beam=30, lattice_beam=25, max_active=10000, acoustic_scale=0.3)
+    grid = dataclasses.replace(wide, scales=(0.25, 0.3, 0.36), penalties=(-0.5, 0.0, 1.0))
+    outcomes = search(matrices, grid)
+    points = [(scale, penalty) for scale in grid.scales for penalty in grid.penalties]
+    for place, (scale, penalty) in enumerate(points):
+        direct = search(matrices, dataclasses.replace(wide, acoustic_scale=scale, insertion_penalty=penalty))
+        for rescored, separate in zip(outcomes, direct, strict=True):
+            assert rescored.hypothesis and separate.hypothesis
+            words = rescored.hypothesis.grid[rescored.hypothesis.grid_index[place]]
+            assert words == separate.hypothesis.words
+
+
+def test_a_lattice_contains_the_best_path(search: Search) -> None:
+    (matrix,) = random_scores(4, 1)
+    (outcome,) = search([matrix], SearchOptions(acoustic_scale=0.3, insertion_penalty=0.5, lattice=True))
+    assert outcome.hypothesis and outcome.hypothesis.lattice
+    name, *lines = lattice_text("utt", outcome.hypothesis.lattice, 0.3).splitlines()
+    assert name == "utt" and lines[-1] == ""
+    weighed = []
+    for line in lines[:-1]:
+        *ends, costs = line.split()
+        graph, acoustic = map(float, costs.split(","))
+        penalty = 0.5 if len(ends) == 4 and ends[3] != "0" else 0.0
+        weighed.append(" ".join([*ends, str(graph + 0.3 * acoustic + penalty)]))
+    path = kaldifst.shortest_path(kaldifst.compile("\n".join(weighed)))
+    _, frames, words, weight = kaldifst.get_linear_symbol_sequence(path)
+    assert list(words) == outcome.hypothesis.words
+    assert len(frames) == len(matrix)
+    total = outcome.hypothesis.acoustic + outcome.hypothesis.graph - 0.5 * len(outcome.hypothesis.words or [])
+    assert -weight.value == pytest.approx(total, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "reason"),
+    [
+        (np.full((9, PDFS), np.nan, dtype=np.float32), "9 of 9 frames are NaN"),
+        (np.zeros((9, PDFS + 1), dtype=np.float32), "the graph has 24 senones"),
+        (np.zeros((0, PDFS), dtype=np.float32), "no frames"),
+        (np.zeros((2, PDFS), dtype=np.float32), "no path reached the end"),  # shorter than a silence
+    ],
+)
+def test_an_invalid_utterance_fails_alone(search: Search, matrix: np.ndarray, reason: str) -> None:
+    valid = random_scores(5, 2)
+    outcomes = search([valid[0], matrix, valid[1]], SearchOptions())
+    assert reason in outcomes[1].reason and outcomes[1].hypothesis is None
+    assert outcomes[0].hypothesis and outcomes[2].hypothesis
+    assert check_scores(valid[0], PDFS) == ""
+
+
+# -------------------------------------------------------------------------------------------- workers that die
+
+
+def test_a_killed_worker_loses_no_utterance(toy: SimpleNamespace) -> None:
+    search = Search(toy.prepared, toy.python, PDFS)
+    matrices = random_scores(6, 24, longest=400)
+    options = SearchOptions(beam=30, max_active=10000, acoustic_scale=0.3)
+    expected = search(matrices, options)
+    first = search.engine.process.pid  # type: ignore[union-attr]
+    started = time.perf_counter()
+    search(matrices, options)
+    half = (time.perf_counter() - started) / 2
+    threading.Timer(half, os.kill, (first, signal.SIGKILL)).start()
+    outcomes = search(matrices, options)
+    assert search.engine.process.pid != first  # type: ignore[union-attr]
+    found = [o.hypothesis.words for o in outcomes if o.hypothesis]
+    assert found == [o.hypothesis.words for o in expected if o.hypothesis]
+    assert len(found) == len(matrices)
+    search.close()
+
+
+def test_an_utterance_that_aborts_its_worker_fails_alone(toy: SimpleNamespace, tmp_path: Path) -> None:
+    """The real worker, patched to call abort() on matrices of 77 frames."""
+    (tmp_path / "aborting.py").write_text(
+        "import importlib.util, os, sys\n"
+        "spec = importlib.util.spec_from_file_location('worker', sys.argv[1])\n"
+        "worker = sys.modules['worker'] = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(worker)\n"
+        "search = worker.Searcher.search\n"
+        "def poisoned(self, scores, options):\n"
+        "    if any(len(matrix) == 77 for matrix in scores):\n"
+        "        print('[F] somewhere.cu:1 Check failed: something', file=sys.stderr, flush=True)\n"
+        "        os.abort()\n"
+        "    print('noise on stdout')\n"
+        "    return search(self, scores, options)\n"
+        "worker.Searcher.search = poisoned\n"
+        "worker.main(sys.argv[2:])\n"
+    )
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec {toy.python} {tmp_path}/aborting.py "$@"\n')
+    python.chmod(0o755)
+    matrices = random_scores(7, 4, longest=70)
+    poison = np.zeros((77, PDFS), dtype=np.float32)
+    search = Search(toy.prepared, python, PDFS)
+    outcomes = search([*matrices[:2], poison, *matrices[2:]], SearchOptions())
+    search.close()
+    assert [bool(o.hypothesis) for o in outcomes] == [True, True, False, True, True]
+    assert "SIGABRT" in outcomes[2].reason and "Check failed" in outcomes[2].reason
+
+
+def test_an_interpreter_without_k2_is_explained(toy: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="did not start"):
+        Search(toy.prepared, Path(sys.executable), PDFS)(random_scores(8, 1), SearchOptions())
+    with pytest.raises(UserError, match="--k2-python"):
+        find_k2_python(toy.root / "absent")
+    monkeypatch.setenv("ASR_KD_K2_PYTHON", str(toy.root / "absent"))
+    with pytest.raises(UserError, match="variable ASR_KD_K2_PYTHON"):
+        find_k2_python()
