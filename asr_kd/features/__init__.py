@@ -1,1 +1,1 @@
-"""Audio to log-mel features, their normalisation, and copies at other speeds or with noise."""
+"""Log-mel features of recordings and of their copies at other speeds or with babble; normalisation."""

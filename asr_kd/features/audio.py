@@ -1,4 +1,4 @@
-"""Samples of audio files, and what is wrong with them."""
+"""Reading audio files, and finding faults in their samples."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import numpy as np
 
 from asr_kd.common.errors import UserError
 
+SAMPLING_RATE = 16000
+MIN_SECONDS = 0.1
+
 
 def read_audio(path: Path | str) -> np.ndarray:
-    """Mono 16 kHz float32 samples of any audio file that libsndfile reads (mixes down, resamples).
+    """Mono 16 kHz float32 samples of any audio file that libsndfile reads (channels are averaged, rates converted).
 
     Raises:
-        UserError: missing, damaged, empty, or with NaN samples.
+        UserError: the file is missing, damaged or empty, or has NaN samples.
     """
     import soundfile
     from scipy.signal import resample_poly
@@ -29,16 +32,12 @@ def read_audio(path: Path | str) -> np.ndarray:
     mono = samples.mean(axis=1)
     if rate == SAMPLING_RATE:
         return mono
-    common = np.gcd(rate, SAMPLING_RATE)
-    return resample_poly(mono, SAMPLING_RATE // common, rate // common).astype(np.float32)
-
-
-SAMPLING_RATE = 16000
-MIN_SECONDS = 0.1
+    divisor = np.gcd(rate, SAMPLING_RATE)
+    return resample_poly(mono, SAMPLING_RATE // divisor, rate // divisor).astype(np.float32)
 
 
 def sample_fault(samples: np.ndarray) -> str | None:
-    """Why samples (mono) make no features; None when they do."""
+    """The reason why features cannot be computed from mono samples, or None."""
     if len(samples) < MIN_SECONDS * SAMPLING_RATE:
         return f"shorter than {MIN_SECONDS} s"
     if not np.isfinite(samples).all():

@@ -1,4 +1,4 @@
-"""Noisy copies of cuts: a few other people speak in the background."""
+"""Noisy copies of cuts, with a few other speakers in the background."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from asr_kd.corpora.effects import record, rms
 from asr_kd.corpora.manifests import read_jsonl
 from asr_kd.features.audio import read_audio
 
-VOICES = 4  # that speak at once
-MOST = 2000  # recordings that voices are drawn from
+NUM_VOICES = 4  # that speak at once
+MAX_TALKERS = 2000  # recordings from which voices are drawn
 #: Speaker and audio file.
 Talker = tuple[str, str]
 
 
-def talkers(data: Path, split: str) -> list[Talker]:
-    """Who may speak in the background: the first recordings of a split.
+def read_talkers(data: Path, split: str) -> list[Talker]:
+    """The first recordings of a split, whose speakers can talk in the background.
 
     Raises:
         UserError: the split has fewer than two speakers.
@@ -35,39 +35,41 @@ def talkers(data: Path, split: str) -> list[Talker]:
         read_jsonl(data / f"recordings_{split}.jsonl.gz"),
         strict=True,
     )
-    found = [(one["speaker"], recording["sources"][0]["source"]) for one, recording in islice(pairs, MOST)]
-    if len({speaker for speaker, _ in found}) < 2:
-        raise UserError(
-            f"{split} of {data} has a single speaker, nobody to speak in the background: leave out --babble"
-        )
-    return found
+    talkers = [
+        (supervision["speaker"], recording["sources"][0]["source"])
+        for supervision, recording in islice(pairs, MAX_TALKERS)
+    ]
+    if len({speaker for speaker, _ in talkers}) < 2:
+        raise UserError(f"{split} of {data} has a single speaker, so no other can babble: leave out --babble")
+    return talkers
 
 
-def noisy_copies(cuts: Iterable[MonoCut], ratios: Sequence[float], crowd: Sequence[Talker]) -> Iterator[MonoCut]:
-    """A copy of each cut that remembers which noise it is to have: its audio is mixed when features are computed.
+def noisy_copies(cuts: Iterable[MonoCut], ratios: Sequence[float], talkers: Sequence[Talker]) -> Iterator[MonoCut]:
+    """A copy of each cut that describes its noise; the audio is mixed when features are computed.
 
     Args:
-        ratios: of speech to noise, in dB; each cut gets one of them.
-        crowd: who may speak in the background; a cut's own speaker does not.
+        ratios: signal-to-noise ratios in dB, of which each cut gets one.
+        talkers: who may speak in the background of other speakers' cuts.
     """
     for cut in cuts:
         generator = np.random.default_rng(zlib.crc32(cut.id.encode()))
         snr = float(generator.choice(np.asarray(ratios)))
-        speaker = (cut.custom or {}).get("source_speaker", cut.supervisions[0].speaker)
-        drawn = (crowd[index] for index in generator.permutation(len(crowd)))
-        voices = list(islice((path for other, path in drawn if other != speaker), VOICES))
-        # Noise changes the spectrum: such a speaker is normalised by statistics of his own.
+        custom = cut.custom or {}
+        own = custom.get("source_speaker", cut.supervisions[0].speaker)
+        shuffled = (talkers[index] for index in generator.permutation(len(talkers)))
+        voices = list(islice((path for speaker, path in shuffled if speaker != own), NUM_VOICES))
+        # Noise changes the spectrum: normalise the noisy speaker by statistics of its own.
         supervision = fastcopy(cut.supervisions[0], speaker=noisy_name(cut.supervisions[0].speaker, snr))
         yield fastcopy(
             cut, id=noisy_name(cut.id, snr), supervisions=[supervision],
-            custom={**(cut.custom or {}), "clean_id": cut.id, "source_id": source_id(cut), "babble": voices, "snr": snr},
+            custom={**custom, "clean_id": cut.id, "source_id": source_id(cut), "babble": voices, "snr": snr},
         )  # fmt: skip
 
 
-def with_babble(samples: np.ndarray, cut: MonoCut) -> np.ndarray:
-    """The samples of a cut of ``noisy_copies`` with its noise, as loud as before."""
-    crowd = np.zeros(len(samples), dtype=np.float32)
+def add_babble(samples: np.ndarray, cut: MonoCut) -> np.ndarray:
+    """The samples of a noisy copy, mixed with its background at an unchanged level."""
+    babble = np.zeros(len(samples), dtype=np.float32)
     for path in cut.babble:
         voice = read_audio(path)
-        crowd += np.resize(voice / rms(voice), len(crowd))
-    return record(samples, crowd / rms(crowd), None, cut.snr, 0.0, 20 * math.log10(rms(samples)))
+        babble += np.resize(voice / rms(voice), len(babble))
+    return record(samples, babble / rms(babble), None, cut.snr, 0.0, 20 * math.log10(rms(samples)))

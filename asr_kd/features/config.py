@@ -8,7 +8,7 @@ from typing import Literal
 
 from asr_kd.common.parallel import Workers
 
-#: Frames that mean and variance are taken of.
+#: Frames from which mean and variance are computed.
 Over = Literal["all", "speech"]
 
 
@@ -16,20 +16,20 @@ Over = Literal["all", "speech"]
 class Config(Workers):
     """Compute log-mel features of a prepared corpus: 25 ms windows every 10 ms, 40 filters, no dither.
 
-    Damaged, silent or too short recordings are skipped and listed in skipped_SPLIT.tsv.
+    Recordings that are damaged, silent or too short are skipped and listed in skipped_SPLIT.tsv.
     """
 
     data: Path
-    """Folder that python -m asr_kd.corpora filled."""
+    """Folder of the corpus (made by asr_kd.corpora)."""
     out: Path
     """Folder for the features."""
     normalise: Literal["speaker", "utterance"] = "speaker"
-    """Mean and variance are taken of all utterances of a speaker, or of each utterance."""
+    """Compute mean and variance per speaker or per utterance."""
     normalise_over: Over = "all"
-    """Of all frames, or of those with speech (louder than halfway between an utterance's quietest and loudest):
-    how long somebody pauses does not move the features then."""
+    """Compute them from all frames, or only from those with speech (louder than halfway between the utterance's
+    quietest and loudest frames), so that the length of pauses does not shift the features."""
     speed_perturb: tuple[float, ...] = ()
-    """Further copies of the training split at these speeds, such as 0.9 1.1."""
+    """Add copies of the training split at these speeds, such as 0.9 1.1."""
     babble: tuple[float, ...] = ()
-    """Further splits with others speaking in the background, at these ratios of speech to noise in dB: train_noisy and
-    dev_noisy, each cut with one of them, and test_snrN for each."""
+    """Add splits with other speakers in the background, at these signal-to-noise ratios in dB: train_noisy and
+    dev_noisy, where each cut has one of the ratios, and a test_snrN for each ratio."""

@@ -16,8 +16,8 @@ from asr_kd.corpora.shar import __main__ as shar
 from asr_kd.corpora.shar.shards import Shards
 from asr_kd.corpora.subset import __main__ as subset
 from asr_kd.features import __main__ as features
-from asr_kd.hmm.align import Aligned
-from asr_kd.hmm.store import attach
+from asr_kd.hmm.align import Alignment
+from asr_kd.hmm.store import attach_alignment
 from asr_kd.hmm.transfer import __main__ as transfer
 
 #: Recordings whose own ids, and whose speakers, end as those of copies do.
@@ -54,7 +54,7 @@ def align(source, out):
     writer = NumpyFilesWriter(out / "senones")
     with jsonl_writer(out / "cuts_train.jsonl.gz") as add:
         for number, cut in enumerate(CutSet.from_file(source / "cuts_train.jsonl.gz")):
-            add(attach(cut, Aligned(np.full(cut.num_frames, number, np.int32)), writer).to_dict())
+            add(attach_alignment(cut, Alignment(np.full(cut.num_frames, number, np.int32)), writer).to_dict())
     write_json(out / "hmm.json", {"num_pdfs": 8, "splits": {"train": {"frames": 400}}})
     save_array(out / "pdf_counts.npy", np.ones(8))
     stage.finish()

@@ -25,7 +25,7 @@ from asr_kd.corpora.parts import Part
 from asr_kd.features.__main__ import main
 from asr_kd.features.audio import read_audio
 from asr_kd.features.config import Config
-from asr_kd.features.extraction import CHUNK, extract_corpus
+from asr_kd.features.extraction import CHUNK_SIZE, extract_corpus
 from asr_kd.features.filterbanks import extract, raw_features
 from asr_kd.features.normalise import Normaliser
 
@@ -210,7 +210,7 @@ def test_killed_and_run_again_gives_the_same(tmp_path: Path) -> None:
     process.wait()
     kept = tmp_path / "out" / "storage" / "train" / "000000"
     stamps = {path: path.stat().st_mtime_ns for path in kept.rglob("*.npy")}
-    assert len(stamps) == CHUNK
+    assert len(stamps) == CHUNK_SIZE
     run(data, tmp_path / "out")
     assert stamps == {path: path.stat().st_mtime_ns for path in kept.rglob("*.npy")}  # taken over
     run(data, tmp_path / "whole")

@@ -10,15 +10,15 @@ from asr_kd.common.parallel import Workers
 
 @dataclass
 class Config(Workers):
-    """Write a folder of aligned cuts as Lhotse Shar; train with --cuts OUT then."""
+    """Write a folder of aligned cuts as Lhotse Shar; then train with --cuts OUT."""
 
     cuts: Path
     """Folder with cuts_SPLIT.jsonl.gz that carry features and senones (made by asr_kd.hmm)."""
     out: Path
-    """Folder for the list of shards and copies of what else --cuts holds; and for the shards, without --url."""
+    """Folder for the list of shards, copies of the other files of --cuts, and the shards themselves without --url."""
     url: str = ""
-    """Where the shards go, as s3://BUCKET/PATH or any other address that fsspec knows."""
+    """Address for the shards, such as s3://BUCKET/PATH: any that fsspec can open."""
     splits: tuple[str, ...] = ("train", "dev")
     """Splits to write."""
     shard_frames: int = 100_000
-    """Frames (10 ms each) of a shard, about; fewer where a split would have less than about 64 shards."""
+    """Approximate number of frames per shard (10 ms each); less if the split would have fewer than about 64 shards."""

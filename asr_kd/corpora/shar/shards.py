@@ -1,37 +1,56 @@
-"""Stage ``python -m asr_kd.shar``: aligned cuts as Lhotse Shar, tar shards of features and senones.
+"""Writes and reads tar shards of cuts with their features and senones (Lhotse Shar).
 
-Training reads the cuts of a manifest here and there, a file and a seek each; of shards it reads a tar of many at once,
-one after the other, from a disk or from anywhere that fsspec reaches.
+A manifest makes training seek to and open a file per cut; from shards it reads a tar of many cuts in sequence, from a
+disk or from any address that fsspec can open.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from lhotse import CutSet
+from lhotse.cut import MonoCut
+from lhotse.shar import SharWriter
 
 from asr_kd.common.errors import UserError
-from asr_kd.common.storage import read_json
-from asr_kd.corpora.cuts import chunks
-
-if TYPE_CHECKING:
-    from lhotse.cut import MonoCut
+from asr_kd.common.parallel import run_in_order
+from asr_kd.common.storage import read_json, write_json
+from asr_kd.corpora.cuts import chunks, load_cuts
+from asr_kd.corpora.shar.config import Config
 
 INDEX = "shards.json"
-LEAST = 64  # shards of a split, about, where it has as many cuts: so many streams can share them
+MIN_SHARDS = 64  # per split, approximately and if it has as many cuts: at most as many streams can share them
 FIELDS = {"cuts": ".jsonl.gz", "features": ".tar", "senones": ".tar"}
 
 
-def _frames(cuts: Path, split: str) -> int:
-    return int(read_json(cuts / "hmm.json").get("splits", {}).get(split, {}).get("frames", 0))
+def write_split(config: Config, split: str, executor: Executor) -> dict[str, int]:
+    """Write the shards of a split and their list; return the numbers of shards and frames.
+
+    Raises:
+        UserError: there is no such split, or fsspec cannot reach the address.
+    """
+    if not (config.cuts / f"cuts_{split}.jsonl.gz").is_file():
+        raise UserError(f"{config.cuts} has no cuts_{split}.jsonl.gz: check --splits, or align that split")
+    url = f"{config.url.rstrip('/')}/{split}" if config.url else ""
+    total = int(read_json(config.cuts / "hmm.json").get("splits", {}).get(split, {}).get("frames", 0))
+    size = min(config.shard_frames, -(-total // MIN_SHARDS)) or config.shard_frames
+    folder = config.out.resolve() / split
+    jobs = (
+        Job(shard, number, folder, url)
+        for number, shard in enumerate(chunks(iter(load_cuts(config.cuts, split)), size))
+    )
+    frames = list(run_in_order(executor, write_shard, jobs, f"shards of {split}", "shard", -(-total // size)))
+    write_json(config.out / split / INDEX, {"url": url, "frames": frames})
+    return {"shards": len(frames), "frames": sum(frames)}
 
 
 @dataclass(frozen=True)
 class Job:
-    """Cuts that make one shard, where it goes here, and where beyond (an address, or nothing)."""
+    """The cuts of one shard, and where to write it: to ``url``, or to ``folder`` if there is none."""
 
     cuts: list[MonoCut]
     number: int
@@ -39,15 +58,8 @@ class Job:
     url: str
 
 
-def _jobs(cuts: Iterator[MonoCut], folder: Path, url: str, frames: int) -> Iterator[Job]:
-    for number, shard in enumerate(chunks(iter(cuts), frames)):
-        yield Job(shard, number, folder, url)
-
-
 def write_shard(job: Job) -> int:
-    """Write one shard, if it is not there yet; returns its frames."""
-    from lhotse.shar import SharWriter
-
+    """Write one shard, if an earlier run did not; return its number of frames."""
     frames = sum(cut.num_frames for cut in job.cuts)
     done = job.folder / f"{job.number:06d}.done"
     if done.is_file():
@@ -56,9 +68,8 @@ def write_shard(job: Job) -> int:
     names = [_name(field, job.number) for field in FIELDS]
     with tempfile.TemporaryDirectory(dir=job.folder, prefix=".tmp-") as folder:
         fields = {field: "numpy" for field in FIELDS if field != "cuts"}
-        with SharWriter(
-            folder, fields, shard_size=None, shard_suffix=f".{job.number:06d}", warn_unused_fields=False
-        ) as writer:
+        suffix = f".{job.number:06d}"
+        with SharWriter(folder, fields, shard_size=None, shard_suffix=suffix, warn_unused_fields=False) as writer:
             for cut in job.cuts:
                 writer.write(cut)
         for name in names:
@@ -75,10 +86,10 @@ def _name(field: str, number: int) -> str:
 
 
 def _filesystem(url: str):  # type: ignore[no-untyped-def]
-    """fsspec's for an address.
+    """fsspec's file system for an address.
 
     Raises:
-        UserError: fsspec, or what it needs for such an address, is not installed.
+        UserError: fsspec, or a package that it needs for this address, is not installed.
     """
     try:
         import fsspec
@@ -89,13 +100,13 @@ def _filesystem(url: str):  # type: ignore[no-untyped-def]
 
 
 class Shards:
-    """A split in Shar, a shard at a time.
+    """Reads a split shard by shard.
 
     Args:
-        folder: of a split, written by ``main``.
+        folder: the split's folder, with its list of shards.
 
     Attributes:
-        sizes: frames of each shard.
+        sizes: number of frames of each shard.
 
     Raises:
         UserError: the list of shards is missing or damaged.
@@ -104,26 +115,26 @@ class Shards:
     unlabelled = ""  # senones are one of the fields
 
     def __init__(self, folder: Path) -> None:
-        about = read_json(folder / INDEX)
-        self.folder, self.url, self.sizes = folder, about["url"], [int(n) for n in about["frames"]]
+        index = read_json(folder / INDEX)
+        self.folder, self.url, self.sizes = folder, index["url"], [int(n) for n in index["frames"]]
 
     def read(self, number: int) -> list[MonoCut]:
-        """The cuts of one shard, their features and senones in memory.
+        """The cuts of one shard, with features and senones in memory.
 
         Raises:
-            UserError: it is missing or damaged.
+            UserError: the shard is missing or damaged.
         """
         names = {field: _name(field, number) for field in FIELDS}
         try:
             if not self.url:
                 return _read({field: self.folder / name for field, name in names.items()})
-            with tempfile.TemporaryDirectory() as here:
+            with tempfile.TemporaryDirectory() as copy:
                 for name in names.values():
-                    _filesystem(self.url).get_file(f"{self.url}/{name}", f"{here}/{name}")
-                return _read({field: Path(here) / name for field, name in names.items()})
+                    _filesystem(self.url).get_file(f"{self.url}/{name}", f"{copy}/{name}")
+                return _read({field: Path(copy) / name for field, name in names.items()})
         except UserError:
             raise
-        except Exception as error:  # whatever a disk, a network, tar, gzip or Lhotse may raise
+        except Exception as error:  # of a disk, a network, tar, gzip or Lhotse
             raise UserError(
                 f"shard {number} of {self.url or self.folder} cannot be read ({type(error).__name__}: {error}): "
                 "run asr_kd.shar again"
@@ -131,6 +142,4 @@ class Shards:
 
 
 def _read(paths: dict[str, Path]) -> list[MonoCut]:
-    from lhotse import CutSet
-
     return list(CutSet.from_shar(fields={field: [str(path)] for field, path in paths.items()}))

@@ -1,1 +1,1 @@
-"""Copies a folder of cuts with a part of the training split."""
+"""Copies of a folder of cuts with a part of the training split."""

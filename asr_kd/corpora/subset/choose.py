@@ -1,9 +1,9 @@
-"""``python -m asr_kd.subset``: a folder of cuts again, with a part of its training split."""
+"""Chooses utterances of a training split."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,18 +14,20 @@ from asr_kd.corpora.librispeech import speaker_groups
 from asr_kd.corpora.parts import read_group
 from asr_kd.corpora.subset.config import Config
 
-TRAIN = "cuts_train.jsonl.gz"
 
+def choose_utterances(config: Config, cuts: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """The utterances to keep, each with its speaker.
 
-def _choice(config: Config, cuts: Iterator[dict[str, Any]]) -> dict[str, str]:
-    """Utterances to keep, each with its speaker."""
-    found = {cut["id"]: cut["supervisions"][0]["speaker"] for cut in cuts if cut["id"] == source_id(cut)}
+    Raises:
+        UserError: there are none, or ``--speakers`` is malformed.
+    """
+    speakers = {cut["id"]: cut["supervisions"][0]["speaker"] for cut in cuts if cut["id"] == source_id(cut)}
     if config.speakers:
         group, groups = read_group(config.speakers)
-        own = speaker_groups(Counter(found.values()), groups)[group - 1]
-        found = {name: speaker for name, speaker in found.items() if speaker in own}
-    names = sorted(found)
-    drawn = np.random.default_rng(config.seed).permutation(len(names))[: round(config.share * len(names))]
-    if not len(drawn):
+        members = speaker_groups(Counter(speakers.values()), groups)[group - 1]
+        speakers = {name: speaker for name, speaker in speakers.items() if speaker in members}
+    names = sorted(speakers)
+    order = np.random.default_rng(config.seed).permutation(len(names))[: round(config.share * len(names))]
+    if not len(order):
         raise UserError(f"a share of {config.share:g} of {len(names)} utterances is none: raise --share")
-    return {names[index]: found[names[index]] for index in drawn}
+    return {names[index]: speakers[names[index]] for index in order}

@@ -8,18 +8,18 @@ from pathlib import Path
 
 @dataclass
 class Config:
-    """Copy a folder of cuts, keeping a part of the training split: an utterance always with its copies at other speeds.
+    """Copy a folder of cuts with a part of the training split; an utterance stays together with its perturbed copies.
 
-    Features, senones, normalisation and the counts of senones stay those of the whole folder.
+    Features, senones, normalisation and senone counts are still those of the whole folder.
     """
 
     cuts: Path
     """Folder with cuts_SPLIT.jsonl.gz (made by asr_kd.features or asr_kd.hmm)."""
     out: Path
-    """Folder of the same form."""
+    """Folder for the copy."""
     share: float = 1.0
-    """Keep this share of the utterances, drawn at random: a smaller share is a part of a larger one's draw."""
+    """Keep this share of the utterances, drawn at random; a smaller share is contained in a larger one."""
     speakers: str = ""
-    """Keep the i-th of n groups of speakers with about as many utterances each: i/n."""
+    """Keep the i-th of n groups of speakers, which have about the same number of utterances: i/n."""
     seed: int = 0
-    """Of the draw."""
+    """Seed of the random draw."""

@@ -1,0 +1,66 @@
+"""The cuts whose features are computed: each split as recorded, at other speeds, and with babble."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from lhotse import Recording, SupervisionSegment
+from lhotse.cut import MonoCut
+
+from asr_kd.common.errors import UserError
+from asr_kd.corpora.copies import noisy_name
+from asr_kd.corpora.manifests import count_lines, read_jsonl
+from asr_kd.features.babble import noisy_copies, read_talkers
+from asr_kd.features.config import Config
+
+
+def read_cuts(data: Path, split: str, speeds: Sequence[float] = ()) -> Iterator[MonoCut]:
+    """One cut per utterance, with the id of its supervision; then copies at each of ``speeds``, as other speakers.
+
+    Raises:
+        UserError: the manifests are missing or damaged.
+    """
+    for factor in (1.0, *speeds):
+        recordings = read_jsonl(data / f"recordings_{split}.jsonl.gz")
+        supervisions = read_jsonl(data / f"supervisions_{split}.jsonl.gz")
+        for line, other_line in zip(recordings, supervisions, strict=True):
+            recording, supervision = Recording.from_dict(line), SupervisionSegment.from_dict(other_line)
+            cut = MonoCut(
+                id=supervision.id, start=0.0, duration=recording.duration, channel=0,
+                recording=recording, supervisions=[supervision],
+            )  # fmt: skip
+            yield cut if factor == 1.0 else _speed_copy(cut, factor)
+
+
+def _speed_copy(cut: MonoCut, factor: float) -> MonoCut:
+    copy = cut.perturb_speed(factor)
+    speaker = cut.supervisions[0].speaker
+    # A voice at another speed has another spectrum: normalise it by statistics of its own.
+    copy.supervisions[0].speaker = f"{speaker}_sp{factor}"
+    copy.custom = {"source_id": cut.id, "source_speaker": speaker}
+    return copy
+
+
+def cuts_by_split(config: Config) -> Iterator[tuple[str, Iterator[MonoCut], int]]:
+    """(split, its cuts, their number), for the splits of the corpus and those with babble.
+
+    Raises:
+        UserError: the corpus has no train split, or too few speakers to babble.
+    """
+    data = config.data
+    splits = sorted(p.name[len("recordings_") : -len(".jsonl.gz")] for p in data.glob("recordings_*.jsonl.gz"))
+    if "train" not in splits:
+        raise UserError(f"{data} has no recordings_train.jsonl.gz: run asr_kd.corpora first")
+    speeds = {split: config.speed_perturb if split == "train" else () for split in splits}
+    counts = {s: count_lines(data / f"recordings_{s}.jsonl.gz") * (1 + len(speeds[s])) for s in splits}
+    for split in splits:
+        yield split, read_cuts(data, split, speeds[split]), counts[split]
+    for split in ("train", "dev"):
+        if config.babble and split in splits:
+            clean = read_cuts(data, split, speeds[split])
+            yield f"{split}_noisy", noisy_copies(clean, config.babble, read_talkers(data, split)), counts[split]
+    for snr in config.babble if "test" in splits else ():
+        # Voices of dev, which no network has been trained on.
+        noisy = noisy_copies(read_cuts(data, "test"), [snr], read_talkers(data, "dev"))
+        yield noisy_name("test", snr), noisy, counts["test"]
