@@ -8,34 +8,35 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from asr_kd.losses.frames import UNLABELLED, Frames, add_parts, mean, weigh_frames
 from asr_kd.losses.lean import LeanLinearLoss, LeanLoss
-from asr_kd.losses.targets import (
-    IGNORED,
-    CompactTargets,
-    Kind,
-    Targets,
-    checked,
-    frame_shares,
-    in_float,
-    product,
-    weighted,
-)
+from asr_kd.losses.targets import CompactTargets, Kind, Targets, checked, in_float, product
 
 
 class KDLoss(NamedTuple):
-    """What the losses return: scalars, each a (weighted) mean over the valid frames.
+    """The loss of a batch, as scalars.
+
+    Each frame costs ``(1 - hard_weight) · soft + hard_weight · hard`` if it has a label, and ``soft`` if it has none.
 
     Attributes:
-        total: ``(1 - hard_weight) * soft + hard_weight * hard``; the only one to call backward on.
-        soft: T² times the cross-entropy between the soft targets and the student at temperature T.
-        hard: cross-entropy with the labels at T = 1 (zero without labels).
-        kl: KL(soft targets ‖ student) at temperature T, in nats; zero exactly when they are equal.
+        total: mean of that cost; the only attribute that has a gradient.
+        soft: T² times the cross-entropy between the soft targets and the student at temperature T, mean over all
+            frames that count.
+        hard: cross-entropy with the labels at T = 1, mean over the frames that count and have a label; zero if none
+            has one.
+        kl: KL(soft targets ‖ student) at temperature T in nats, a mean as ``soft``; zero exactly when they are equal.
+        weight: sum of the weights of all frames that count (without ``weights``, their number).  ``total``, ``soft``
+            and ``kl`` are means over this weight, so micro-batches of any size add up to the batch:
+            Σ weight · total / Σ weight is the total of the batch, and so are its gradients.
+        labelled_weight: sum of the weights of those that have a label, over which ``hard`` is the mean.
     """
 
     total: Tensor
     soft: Tensor
     hard: Tensor
     kl: Tensor
+    weight: Tensor
+    labelled_weight: Tensor
 
 
 def frame_kd_loss(
@@ -63,12 +64,13 @@ def frame_kd_loss(
         soft_targets: teacher probabilities *at the same temperature*, of the logits' shape, rows summing to
             one; or ``CompactTargets``; or, with ``soft_kind="logits"``, one teacher's logits (for several
             teachers see ``average_distributions``).  No gradient flows to them.
-        labels: (N,) or (B, T) int64 hard labels; frames labelled -100 count in neither part.  None: soft part only.
+        labels: (N,) or (B, T) int64 hard labels; -100 for a frame that has none, which then costs its soft part
+            alone, with full weight.  None: no frame has one.
         temperature: T > 0; default 1.
-        hard_weight: weight of the hard part, 0 to 1; the soft part gets the rest.  Ignored without labels.
+        hard_weight: weight of the hard part of frames with a label, 0 to 1; their soft part gets the rest.
         soft_kind: what dense ``soft_targets`` are; default probabilities.
-        mask: (N,) or (B, T) bool, true for frames that count; default all.
-        lengths: (B,) valid frames of each sequence, the rest being padding; for (B, T, C) logits.
+        mask: (N,) or (B, T) bool, true for frames that count; the others count in neither part.  Default: all do.
+        lengths: (B,) frames of each sequence, for (B, T, C) logits; the rest is padding and counts in neither part.
         weights: (N,) or (B, T) weights of the frames, not negative; default 1.  The loss is a weighted mean.
         lean: True: forward and gradient in one sweep over chunks of frames, which keeps one buffer of the logits'
             size; can be differentiated once.  False: composed of differentiable operations, for higher
@@ -76,19 +78,20 @@ def frame_kd_loss(
             plain form itself) False.
 
     Returns:
-        KDLoss, means over the valid frames (zero, with zero gradient, when there are none).
+        KDLoss, means over the frames that count (zero, with zero gradient, when none does).
 
     Raises:
         ValueError: shapes that do not fit, T <= 0, a weight outside [0, 1].
     """
     targets = checked(logits.shape, soft_targets, labels, temperature, hard_weight, soft_kind)
-    share = frame_shares(logits.shape[:-1], logits.device, labels, mask, lengths, weights)
+    frames = weigh_frames(logits.shape[:-1], logits.device, labels, mask, lengths, weights)
     flat = logits.flatten(0, -2)
     flat_labels = None if labels is None else labels.flatten()
     if not torch.compiler.is_compiling() if lean is None else lean:
         wanted = logits.requires_grad and torch.is_grad_enabled()
-        return KDLoss(*LeanLoss.apply(flat, targets, flat_labels, share, temperature, hard_weight, wanted))
-    return _plain_loss(flat, targets, flat_labels, share, temperature, hard_weight)
+        values = LeanLoss.apply(flat, targets, flat_labels, frames, temperature, hard_weight, wanted)
+        return with_weights(values, frames)
+    return _plain_loss(flat, targets, flat_labels, frames, temperature, hard_weight)
 
 
 def linear_kd_loss(
@@ -126,15 +129,14 @@ def linear_kd_loss(
     """
     shape = torch.Size((*inputs.shape[:-1], len(weight)))
     targets = checked(shape, soft_targets, labels, temperature, hard_weight, soft_kind)
-    share = frame_shares(shape[:-1], inputs.device, labels, mask, lengths, weights)
+    frames = weigh_frames(shape[:-1], inputs.device, labels, mask, lengths, weights)
     flat = inputs.flatten(0, -2)
     rows = chunk_frames or min(1024, max(128, -(-len(flat) // 32)))
     given = (inputs, weight, bias)
     wanted = tuple(t is not None and t.requires_grad and torch.is_grad_enabled() for t in given)
     labels = None if labels is None else labels.flatten()
-    return KDLoss(
-        *LeanLinearLoss.apply(flat, weight, bias, targets, labels, share, temperature, hard_weight, wanted, rows)
-    )
+    values = LeanLinearLoss.apply(flat, weight, bias, targets, labels, frames, temperature, hard_weight, wanted, rows)
+    return with_weights(values, frames)
 
 
 class FrameKDLoss(nn.Module):
@@ -181,23 +183,18 @@ def logit_matching_loss(
     """
     if logits.shape != teacher_logits.shape:
         raise ValueError(f"teacher logits {tuple(teacher_logits.shape)} do not fit logits {tuple(logits.shape)}")
-    share = frame_shares(logits.shape[:-1], logits.device, None, mask, lengths, weights)
+    frames = weigh_frames(logits.shape[:-1], logits.device, None, mask, lengths, weights)
     difference = (in_float(logits) - in_float(teacher_logits.detach())).flatten(0, -2)
     difference = difference - difference.mean(-1, keepdim=True)
-    return _mean(0.5 * difference.square().mean(-1), share)
-
-
-def _mean(values: Tensor, share: Tensor) -> Tensor:
-    """Weighted mean of (N,) values; those of frames that do not count may be anything, NaN too."""
-    return (torch.where(share > 0, values, 0.0) * share.to(values.dtype)).sum()
+    return mean(0.5 * difference.square().mean(-1), frames.share)
 
 
 def _plain_loss(
-    logits: Tensor, targets: Targets, labels: Tensor | None, share: Tensor, temperature: float, hard_weight: float
+    logits: Tensor, targets: Targets, labels: Tensor | None, frames: Frames, temperature: float, hard_weight: float
 ) -> KDLoss:
     """The definition, in operations that torch differentiates by itself."""
     # Padding may hold NaN or infinity: what is masked must not reach a product with zero.
-    z = torch.where((share > 0).unsqueeze(-1), in_float(logits), 0.0)
+    z = torch.where((frames.share > 0).unsqueeze(-1), in_float(logits), 0.0)
     log_p = F.log_softmax(z / temperature, -1)
     if isinstance(targets, CompactTargets) and targets.tail == "bucket":
         parts = targets.parts(logits.shape[-1], z.dtype)
@@ -214,18 +211,25 @@ def _plain_loss(
             q = targets.probabilities(temperature, z.dtype)
         cross_entropy = -product(q, log_p).sum(-1)
         entropy = torch.special.entr(q).sum(-1)
-    hard = None if labels is None else F.cross_entropy(z, labels, ignore_index=IGNORED, reduction="none")
-    return combined(cross_entropy, entropy, hard, share, temperature, hard_weight)
+    hard = None if labels is None else F.cross_entropy(z, labels, ignore_index=UNLABELLED, reduction="none")
+    return combined(cross_entropy, entropy, hard, frames, temperature, hard_weight)
 
 
 def combined(
-    cross_entropy: Tensor, entropy: Tensor, hard: Tensor | None, share: Tensor, temperature: float, hard_weight: float
+    cross_entropy: Tensor, entropy: Tensor, hard: Tensor | None, frames: Frames, temperature: float, hard_weight: float
 ) -> KDLoss:
-    """The loss from what each frame (N,) adds to it: cross-entropy with the soft targets, their entropy, and
-    cross-entropy with the labels (None: there are none)."""
-    soft = temperature**2 * _mean(cross_entropy, share)
-    kl = _mean((cross_entropy - entropy).detach(), share)
-    if hard is None:
-        return KDLoss(soft, soft.detach(), torch.zeros_like(kl), kl)
-    hard = _mean(hard, share)
-    return KDLoss(weighted(soft, hard, hard_weight), soft.detach(), hard.detach(), kl)
+    """Return the loss, given each frame's (N,) cross-entropy with its soft target, the entropy of that target, and the
+    cross-entropy with its label (None: there are no labels)."""
+    soft = temperature**2 * mean(cross_entropy, frames.share)
+    kl = mean((cross_entropy - entropy).detach(), frames.share)
+    if hard is None or frames.labelled is None:
+        return with_weights((soft, soft.detach(), torch.zeros_like(kl), kl), frames)
+    hard_sum = mean(hard, torch.where(frames.labelled, frames.share, 0.0))
+    unlabelled_soft = temperature**2 * mean(cross_entropy, torch.where(frames.labelled, 0.0, frames.share))
+    total = add_parts(soft, hard_sum + unlabelled_soft, hard_weight)
+    return with_weights((total, soft.detach(), frames.mean_of_labelled(hard_sum.detach()), kl), frames)
+
+
+def with_weights(values: tuple[Tensor, ...], frames: Frames) -> KDLoss:
+    """Return total, soft, hard and KL with the weights of the frames that they are means over."""
+    return KDLoss(*values, *(weight.to(values[0].dtype) for weight in (frames.weight, frames.labelled_weight)))

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from asr_kd.losses.targets import CompactTargets, Dense, Targets, product, weighted
+from asr_kd.losses.frames import Frames, add_parts
+from asr_kd.losses.targets import CompactTargets, Dense, Targets, product
 
 CPU_CHUNK = 1 << 19  # logits a thread and chunk
 GPU_CHUNK = 1 << 22  # logits a chunk, at least
@@ -19,11 +20,11 @@ class LeanLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, targets: Targets, labels: Tensor | None, share: Tensor,
+        ctx: Any, logits: Tensor, targets: Targets, labels: Tensor | None, frames: Frames,
         temperature: float, hard_weight: float, wanted: bool,
     ) -> tuple[Tensor, ...]:  # fmt: skip
         rows = _chunk_rows(logits.shape, logits.device)
-        sweep = _Sweep(targets, labels, share, temperature, hard_weight, logits.dtype, rows, logits.shape[-1])
+        sweep = _Sweep(targets, labels, frames, temperature, hard_weight, logits.dtype, rows, logits.shape[-1])
         gradient = torch.empty_like(logits) if wanted else None
         for start in range(0, len(logits), rows):
             part = slice(start, start + rows)
@@ -52,7 +53,7 @@ class LeanLinearLoss(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, targets: Targets, labels: Tensor | None,
-        share: Tensor, temperature: float, hard_weight: float, wanted: tuple[bool, bool, bool], rows: int,
+        frames: Frames, temperature: float, hard_weight: float, wanted: tuple[bool, bool, bool], rows: int,
     ) -> tuple[Tensor, ...]:  # fmt: skip
         classes = len(weight)
         dtype = inputs.dtype
@@ -60,7 +61,7 @@ class LeanLinearLoss(torch.autograd.Function):
             dtype = torch.get_autocast_dtype(inputs.device.type)
         narrow_weight = weight.to(dtype)
         narrow_bias = None if bias is None else bias.to(dtype)
-        sweep = _Sweep(targets, labels, share, temperature, hard_weight, dtype, rows, classes)
+        sweep = _Sweep(targets, labels, frames, temperature, hard_weight, dtype, rows, classes)
         of_inputs = torch.empty_like(inputs) if wanted[0] else None
         of_weight = torch.zeros_like(weight) if wanted[1] else None
         of_bias = torch.zeros_like(bias) if bias is not None and wanted[2] else None
@@ -206,24 +207,25 @@ class _Sweep:
     operation on it costs as much in calling as in computing.
 
     Args:
-        targets, labels, share, temperature, hard_weight: of all frames, checked.
+        targets, labels, frames, temperature, hard_weight: of all frames, checked.
         dtype: of the logits.
         rows: frames a chunk, at most.
         classes: C.
     """
 
     def __init__(
-        self, targets: Targets, labels: Tensor | None, share: Tensor, temperature: float, hard_weight: float,
+        self, targets: Targets, labels: Tensor | None, frames: Frames, temperature: float, hard_weight: float,
         dtype: torch.dtype, rows: int, classes: int,
     ) -> None:  # fmt: skip
         self.temperature, self.hard_weight = temperature, 0.0 if labels is None else hard_weight
         self.dtype = torch.float64 if dtype == torch.float64 else torch.float32
-        self.share = share.to(self.dtype)
+        self.frames, self.share = frames, frames.share.to(self.dtype)
         # Gradients in float16 are kept per frame, and divided by the number of frames on the way back, after
         # whatever scale the caller applies against underflow.
-        self.unit, scale = share.new_ones(()), self.share
-        if dtype == torch.float16 and len(share):
-            self.unit = torch.where(share.max() > 0, share.max(), self.unit)
+        self.unit, scale = frames.share.new_ones(()), self.share
+        if dtype == torch.float16 and len(self.share):
+            largest = frames.share.max()
+            self.unit = torch.where(largest > 0, largest, self.unit)
             scale = self.share / self.unit.to(self.dtype)
         self.soft = (
             _CompactRows(targets, classes, self.dtype)
@@ -231,13 +233,16 @@ class _Sweep:
             else _DenseRows(targets, temperature, self.dtype)
         )
         self.soft_scale, self.hard_scale = (1 - self.hard_weight) * temperature * scale, self.hard_weight * scale
+        if frames.labelled is not None:
+            self.soft_scale = torch.where(frames.labelled, self.soft_scale, temperature * scale)
+            self.hard_scale = torch.where(frames.labelled, self.hard_scale, 0.0)
         self.labels = None if labels is None else labels.clamp(min=0).unsqueeze(1)
         # Σ 2^y, which is Σ e^(logits / T) of logits less their maximum; the same at T = 1; and y of the labels.
         self.total, self.hard_total, self.label_y = (torch.ones_like(self.share) for _ in range(3))
         self.rooms: dict[int, Tensor] = {}
         self.size = (rows, classes)
-        self.nothing = share == 0  # padding may hold NaN
-        self.padded = share.is_cuda or bool(self.nothing.any())
+        self.nothing = frames.share == 0  # padding may hold NaN
+        self.padded = self.share.is_cuda or bool(self.nothing.any())
 
     def room(self, number: int, rows: int) -> Tensor:
         """(rows, C) to work in, the same for every chunk."""
@@ -254,11 +259,16 @@ class _Sweep:
         values = torch.stack([cross_entropy, self.soft.entropy, hard])
         if self.padded:
             values.masked_fill_(self.nothing, 0)
-        means = values.double() @ self.share.double()  # in float64: the difference of the first two may be small
+        share, labelled = self.share.double(), self.frames.labelled
+        if labelled is not None:
+            values[2].masked_fill_(~labelled, 0)
+        means = values.double() @ share  # in float64: the difference of the first two may be small
         soft, kl = self.temperature**2 * means[0], means[0] - means[1]
-        hard = means[2] if self.labels is not None else torch.zeros_like(soft)
-        total = weighted(soft, hard, self.hard_weight)
-        return torch.stack([total, soft, hard, kl]).to(self.dtype).unbind()
+        if labelled is None:
+            return torch.stack([soft, soft, torch.zeros_like(soft), kl]).to(self.dtype).unbind()
+        unlabelled_soft = self.temperature**2 * (values[0].masked_fill_(labelled, 0).double() @ share)
+        total = add_parts(soft, means[2] + unlabelled_soft, self.hard_weight)
+        return torch.stack([total, soft, self.frames.mean_of_labelled(means[2]), kl]).to(self.dtype).unbind()
 
     def __call__(self, logits: Tensor, part: slice, room: Tensor, out: Tensor | None) -> Tensor:
         """Add a chunk's losses.

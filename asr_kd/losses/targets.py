@@ -1,4 +1,4 @@
-"""Soft targets: an ensemble's average, its compact form, and which frames of a batch count."""
+"""Soft targets: an ensemble's average, dense and compact forms."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from torch.nn import functional as F
 Mean = Literal["arithmetic", "geometric"]
 Tail = Literal["even", "prior", "bucket", "none"]
 Kind = Literal["probabilities", "logits"]
-
-IGNORED = -100  # label of a frame that does not count, as in torch's cross_entropy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,29 +183,6 @@ def checked(
     return Dense(soft.detach().flatten(0, -2), kind)
 
 
-def frame_shares(
-    shape: torch.Size, device: torch.device, labels: Tensor | None, mask: Tensor | None, lengths: Tensor | None,
-    weights: Tensor | None,
-) -> Tensor:  # fmt: skip
-    """(N,) what each frame contributes to a mean: weights over their sum, 0 for frames that do not count."""
-    for name, value in (("mask", mask), ("weights", weights)):
-        if value is not None and value.shape != shape:
-            raise ValueError(f"{name} {tuple(value.shape)} do not fit frames {tuple(shape)}")
-    share = torch.ones(shape, dtype=torch.float64, device=device) if weights is None else weights.detach().double()
-    if mask is not None:
-        share = torch.where(mask.bool(), share, 0.0)
-    if labels is not None:
-        share = torch.where(labels != IGNORED, share, 0.0)
-    if lengths is not None:
-        if len(shape) != 2 or lengths.shape != shape[:1]:
-            raise ValueError(f"lengths {tuple(lengths.shape)} need logits (B, T, C); frames are {tuple(shape)}")
-        inside = torch.arange(shape[1], device=device) < lengths.to(device).unsqueeze(1)
-        share = torch.where(inside, share, 0.0)
-    share = share.flatten()
-    total = share.sum()
-    return torch.where(total > 0, share / total, 0.0)
-
-
 def in_float(values: Tensor) -> Tensor:
     return values if values.dtype == torch.float64 else values.float()
 
@@ -215,10 +190,3 @@ def in_float(values: Tensor) -> Tensor:
 def product(shares: Tensor, values: Tensor) -> Tensor:
     """Shares times values; zero without a share, whatever the value, −inf too."""
     return torch.where(shares != 0, shares * values, 0.0)
-
-
-def weighted(soft: Tensor, hard: Tensor, hard_weight: float) -> Tensor:
-    """The two parts of a loss together; a part without weight does not count, not even where it is infinite."""
-    if hard_weight in (0, 1):
-        return hard if hard_weight else soft
-    return (1 - hard_weight) * soft + hard_weight * hard

@@ -9,7 +9,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from asr_kd.losses.frame_kd import KDLoss, combined
-from asr_kd.losses.targets import IGNORED, CompactTargets, Kind, checked, frame_shares, in_float, product
+from asr_kd.losses.frames import UNLABELLED, weigh_frames
+from asr_kd.losses.targets import CompactTargets, Kind, checked, in_float, product
 
 
 class _Total(torch.autograd.Function):
@@ -59,9 +60,9 @@ def sharded_kd_loss(
     """
     shape = torch.Size((*logits.shape[:-1], num_classes))
     targets = checked(shape, soft_targets, labels, temperature, hard_weight, soft_kind)
-    share = frame_shares(shape[:-1], logits.device, labels, mask, lengths, weights)
+    frames = weigh_frames(shape[:-1], logits.device, labels, mask, lengths, weights)
     # Padding may hold NaN or infinity: what is masked must not reach a product with zero.
-    z = torch.where((share > 0).unsqueeze(-1), in_float(logits.flatten(0, -2)), 0.0)
+    z = torch.where((frames.share > 0).unsqueeze(-1), in_float(logits.flatten(0, -2)), 0.0)
     columns = _Columns(first, z.shape[-1], group)
     scaled = z / temperature
     norm = columns.log_sum_exp(scaled)
@@ -82,7 +83,7 @@ def sharded_kd_loss(
         cross_entropy = q.sum(-1) * norm - columns.total(product(q[:, columns.run], scaled).sum(-1))
         entropy = torch.special.entr(q).sum(-1)
     hard = None if labels is None else columns.cross_entropy(z, labels.flatten())
-    return combined(cross_entropy, entropy, hard, share, temperature, hard_weight)
+    return combined(cross_entropy, entropy, hard, frames, temperature, hard_weight)
 
 
 def sharded_cross_entropy(logits: Tensor, first: int, labels: Tensor, group: dist.ProcessGroup | None = None) -> Tensor:
@@ -98,7 +99,7 @@ def sharded_cross_entropy(logits: Tensor, first: int, labels: Tensor, group: dis
         (N,) nats, the same in every process; 0 of frames without a label.
     """
     columns = _Columns(first, logits.shape[-1], group)
-    return torch.where(labels == IGNORED, 0.0, columns.cross_entropy(in_float(logits), labels))
+    return torch.where(labels == UNLABELLED, 0.0, columns.cross_entropy(in_float(logits), labels))
 
 
 def sharded_argmax(logits: Tensor, first: int, group: dist.ProcessGroup | None = None) -> Tensor:

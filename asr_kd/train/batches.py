@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from asr_kd.common.errors import UserError
-from asr_kd.common.parallel import ahead
+from asr_kd.common.parallel import prefetch
 from asr_kd.corpora.copies import clean_id
 from asr_kd.losses import CompactTargets
-from asr_kd.losses.targets import IGNORED
+from asr_kd.losses.frames import UNLABELLED
 from asr_kd.soft_targets.online import OnlineTargets
 from asr_kd.soft_targets.rows import TargetRows
 from asr_kd.soft_targets.store import SoftTargets
@@ -31,9 +31,8 @@ class Batch:
 
     Attributes:
         windows: (B, window × D) normalised log-mels, in the loader's dtype.
-        labels: (B,) int64 senones; ``IGNORED`` where nobody transcribed.
+        labels: (B,) int64 senones; ``UNLABELLED`` where there is no transcript.
         soft: soft targets, compact from a store or dense (B, C) float32 from teachers online; or None.
-        some_unlabelled: there may be labels that are ``IGNORED``.
         streams: examples from each stream that this process reads, which follow one another: {stream: examples}.
         of_all: examples in the batch of all processes.
     """
@@ -41,7 +40,6 @@ class Batch:
     windows: Tensor
     labels: Tensor
     soft: CompactTargets | Tensor | None
-    some_unlabelled: bool = False
     streams: Mapping[int, int] = dataclasses.field(default_factory=dict)
     of_all: int = 0
 
@@ -78,7 +76,7 @@ class FrameLoader:
         left, right: context frames around the labelled one.
         batch_size: windows a batch; the last one of an epoch may be smaller.
         soft_targets: adds each frame's soft target to the batches; a store, or teachers beside the student.
-        select: chooses and shuffles some frames of a pool by their labels (asr_kd.specialists.special); None: all.
+        select: chooses and shuffles some frames of a pool by their labels (asr_kd.specialists.specialist); None: all.
         pool_frames: frames held at once.  A corpus that fits into one pool is read only once.
         dtype: of the windows; bfloat16 halves memory traffic where training computes in it.
         streams: which of them this process reads; more than one for networks trained without ``select``.
@@ -126,7 +124,7 @@ class FrameLoader:
                 self._kept = self._read(range(len(self.source.sizes)))
             yield from self._batches(self._kept, order)
             return
-        for pool in ahead(self.pools(order)):
+        for pool in prefetch(self.pools(order)):
             yield from self._batches(pool, order)
 
     def pools(self, order: np.random.Generator) -> Iterator[_Pool]:
@@ -160,7 +158,7 @@ class FrameLoader:
         for cut in cuts:
             features = self.normaliser(cut)
             known = cut.has_custom("senones")
-            senones = cut.load_custom("senones") if known else np.full(len(features), IGNORED)
+            senones = cut.load_custom("senones") if known else np.full(len(features), UNLABELLED)
             if len(senones) != len(features):
                 raise UserError(
                     f"{cut.id} has {len(features)} frames and {len(senones)} senones: run the alignment again"
@@ -190,7 +188,7 @@ class FrameLoader:
             targets = self.soft_targets
             soft = None if targets is None else targets.batch(pool.soft, index, inputs)
             streams = {stream: len(frames) for stream, frames in chosen.by_stream.items()}
-            yield Batch(inputs, labels, soft, bool(self.source.unlabelled), streams, chosen.of_all)
+            yield Batch(inputs, labels, soft, streams, chosen.of_all)
 
     def _choices(self, pool: _Pool, order: np.random.Generator) -> Iterator[_Choice]:
         """Which of the pool's frames make each batch: as many of every stream as it has, of all batches alike."""

@@ -42,7 +42,7 @@ class _Pool:
 
 
 class Selection(Protocol):
-    """Chooses which examples to learn from (asr_kd.specialists.special).
+    """Chooses which examples to learn from (asr_kd.specialists.specialist).
 
     Attributes:
         kept: share of all examples that it chooses.

@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from asr_kd.common import distributed
 from asr_kd.losses import CompactTargets, KDLoss, frame_kd_loss
-from asr_kd.losses.targets import IGNORED
+from asr_kd.losses.frames import UNLABELLED
 from asr_kd.models.dnn import AcousticModel
 from asr_kd.train.batches import Batch
 
@@ -61,7 +61,7 @@ class Step:
         (parts["loss"] if weight == 1.0 else weight * parts["loss"]).backward()
         self.optimizer.step()
         parts["correct"] = (self.best(logits.detach()) == batch.labels).float().mean()
-        parts["labelled"] = (batch.labels != IGNORED).float().mean()
+        parts["labelled"] = (batch.labels != UNLABELLED).float().mean()
         return {name: value.detach() for name, value in parts.items()}
 
     def loss(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
@@ -69,14 +69,7 @@ class Step:
         if batch.soft is None:
             return {"loss": self.cross_entropy(logits, batch.labels)}
         kd = self.kd(logits, batch.soft, batch.labels, temperature=self.temperature, hard_weight=self.hard_weight)
-        parts = {"loss": kd.total, "soft": kd.soft, "hard": kd.hard, "kl": kd.kl}
-        if batch.some_unlabelled:  # such frames count in neither part above: the soft one alone is theirs
-            without = batch.labels == IGNORED
-            alone = self.kd(logits, batch.soft, temperature=self.temperature, mask=without)
-            share = without.float().mean()
-            others = {"loss": alone.total, "soft": alone.soft, "hard": kd.hard, "kl": alone.kl}
-            parts = {name: (1 - share) * value + share * others[name] for name, value in parts.items()}
-        return parts
+        return {"loss": kd.total, "soft": kd.soft, "hard": kd.hard, "kl": kd.kl}
 
     def together(self, model: AcousticModel) -> Callable[[Tensor], Tensor]:
         """What makes logits of windows: of several processes each has the whole network and its share of the frames."""
@@ -94,7 +87,7 @@ class Step:
 
     def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
         """With the labels, nats, mean over the frames that have one."""
-        return F.cross_entropy(logits, labels, ignore_index=IGNORED)
+        return F.cross_entropy(logits, labels, ignore_index=UNLABELLED)
 
     def best(self, logits: Tensor) -> Tensor:
         """(N,) the senone with the highest logit, the first of several."""

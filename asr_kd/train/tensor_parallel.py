@@ -15,7 +15,7 @@ from torch.distributed.tensor import DTensor, Replicate, distribute_tensor
 from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, RowwiseParallel, parallelize_module
 
 from asr_kd.losses import CompactTargets, KDLoss
-from asr_kd.losses.targets import IGNORED
+from asr_kd.losses.frames import UNLABELLED
 from asr_kd.losses.tensor_parallel import sharded_argmax, sharded_cross_entropy, sharded_kd_loss
 from asr_kd.models.dnn import AcousticModel, Masks
 from asr_kd.train.step import Step
@@ -95,7 +95,7 @@ class TensorParallelStep(Step):
         return sharded_kd_loss(logits, self.first, self.model.shape.num_pdfs, soft, labels, **settings)
 
     def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        known = labels != IGNORED
+        known = labels != UNLABELLED
         return sharded_cross_entropy(logits, self.first, labels).sum() / known.sum()
 
     def best(self, logits: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What studies vary: parts of a corpus, noisy copies, speech without transcripts, what differs between seeds."""
+"""What studies vary: noisy copies, speech without transcripts, what differs between seeds."""
 
 import numpy as np
 import pytest
@@ -10,14 +10,10 @@ from training import config, jobs_here, store_config
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import read_json
 from asr_kd.corpora.copies import clean_id
-from asr_kd.corpora.effects import rms
-from asr_kd.corpora.subset import __main__ as subset
 from asr_kd.features import __main__ as features
-from asr_kd.features.babble import noisy_copies, talkers, with_babble
-from asr_kd.features.extraction import read_cuts
 from asr_kd.hmm.transfer import __main__ as transfer
 from asr_kd.losses import frame_kd_loss
-from asr_kd.losses.targets import IGNORED
+from asr_kd.losses.frames import UNLABELLED
 from asr_kd.models.checkpoints import load_model
 from asr_kd.models.dnn import AcousticModel, Shape
 from asr_kd.soft_targets import __main__ as soft_targets_stage
@@ -33,10 +29,6 @@ def listed(source):
     return [cut for number in range(len(source.sizes)) for cut in source.read(number)]
 
 
-def ids(path):
-    return [cut.id for cut in CutSet.from_file(path)]
-
-
 @pytest.fixture(scope="module")
 def varied(prepared, tmp_path_factory):
     """Features with copies at another speed and with noise."""
@@ -44,57 +36,6 @@ def varied(prepared, tmp_path_factory):
     with jobs_here():
         features.main(features.Config(prepared.data, out, speed_perturb=(0.9,), babble=(20.0, 5.0)))
     return out
-
-
-def test_a_smaller_share_is_a_part_of_a_larger_one(varied, tmp_path):
-    found = []
-    for share in (0.25, 0.5, 1.0):
-        out = tmp_path / str(share)
-        subset.main(subset.Config(varied, out, share=share))
-        found.append(ids(out / TRAIN))
-        assert {name.removesuffix("_sp0.9") + "_sp0.9" for name in found[-1]} <= set(found[-1])
-        assert ids(out / "cuts_dev.jsonl.gz") == ids(varied / "cuts_dev.jsonl.gz")
-    whole = ids(varied / TRAIN)
-    assert [len(some) for some in found] == [len(whole) // 4, len(whole) // 2, len(whole)]
-    assert set(found[0]) < set(found[1]) < set(found[2]) == set(whole)
-
-
-def test_groups_of_speakers_are_disjoint_and_complete(varied, tmp_path):
-    halves = []
-    for group in ("1/2", "2/2"):
-        subset.main(subset.Config(varied, tmp_path / group[0], speakers=group))
-        halves.append(ids(tmp_path / group[0] / TRAIN))
-    speakers = [{name.partition("-")[0] for name in half} for half in halves]
-    assert not speakers[0] & speakers[1]
-    assert sorted(halves[0] + halves[1]) == sorted(ids(varied / TRAIN))
-
-
-@pytest.mark.parametrize(
-    ("flags", "fault"), [({"share": 0.0}, "above 0"), ({"share": 0.01}, "none"), ({"speakers": "3/2"}, "no group")]
-)
-def test_parts_of_nothing_are_refused(prepared, tmp_path, flags, fault):
-    with pytest.raises(UserError, match=fault):
-        subset.main(subset.Config(prepared.features, tmp_path / "out", **flags))
-
-
-def test_noise_has_the_ratio_asked_for_and_other_voices(prepared):
-    crowd = talkers(prepared.data, "train")
-    clean = next(read_cuts(prepared.data, "dev"))
-    (cut,) = noisy_copies([clean], [6.0], crowd)
-    samples = clean.load_audio()[0]
-    mixed = with_babble(samples, cut)
-    assert rms(mixed) == pytest.approx(rms(samples), rel=1e-3)
-    assert np.array_equal(mixed, with_babble(samples, cut))
-    scale = np.dot(mixed, samples) / np.dot(samples, samples)
-    noise = mixed - scale * samples
-    loud = samples[np.abs(samples) > 0.02 * np.abs(samples).max()]  # speech, without its pauses
-    assert 20 * np.log10(scale * rms(loud) / rms(noise)) == pytest.approx(6.0, abs=0.5)
-    (own,) = noisy_copies([next(read_cuts(prepared.data, "train"))], [6.0], crowd)
-    assert all(clean_speaker(own) not in path for path in own.babble)
-
-
-def clean_speaker(cut):
-    return f"/{cut.id.partition('-')[0]}/"
 
 
 def test_noisy_splits_have_the_senones_of_clean_speech(prepared, varied, tmp_path):
@@ -135,14 +76,14 @@ def test_frames_without_a_label_learn_from_soft_targets_alone():
     step = Step(model, 2.0, 0.3, torch.float32, 0.0)
     logits, soft = torch.randn(10, 6), torch.randn(10, 6).softmax(1)
     labels = torch.randint(6, (10,))
-    labels[4:] = IGNORED
-    parts = step.loss(logits, Batch(logits, labels, soft, some_unlabelled=True))
+    labels[4:] = UNLABELLED
+    parts = step.loss(logits, Batch(logits, labels, soft))
     cross = -(soft * F.log_softmax(logits / 2, 1)).sum(1) * 4
     hard = F.cross_entropy(logits[:4], labels[:4], reduction="none")
     expected = (0.7 * cross[:4] + 0.3 * hard).sum() + cross[4:].sum()
     torch.testing.assert_close(parts["loss"], expected / 10)
     torch.testing.assert_close(parts["kl"], frame_kd_loss(logits, soft, temperature=2.0).kl)
-    known = step.loss(logits[:4], Batch(logits[:4], labels[:4], soft[:4], some_unlabelled=True))
+    known = step.loss(logits[:4], Batch(logits[:4], labels[:4], soft[:4]))
     torch.testing.assert_close(known["loss"], step.loss(logits[:4], Batch(logits[:4], labels[:4], soft[:4]))["loss"])
 
 
