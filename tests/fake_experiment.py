@@ -15,17 +15,16 @@ SINGLE, STUDENT = [(0.30, 0.60), (0.31, 0.601), (0.305, 0.599)], [(0.27, 0.617),
 QUARTER_HARD, QUARTER = [(0.37, 0.55), (0.365, 0.552), (0.36, 0.551)], [(0.34, 0.565), (0.33, 0.566), (0.345, 0.564)]
 
 SYSTEMS = """
-- {name: gmm, label: Triphone GMM, kind: gmm, models: gmm, decode: decode/gmm}
-- {name: teachers, label: Baseline DNN, kind: single, models: teachers/seed-*, decode: decode/teachers-*,
-   accuracy: accuracy/teachers-*, twin: gmm}
-- {name: ensemble, label: Ensemble, kind: ensemble, models: teachers/seed-*, decode: decode/ensemble,
-   accuracy: accuracy/ensemble, twin: teachers}
-- {name: student, label: "Distilled, same size", kind: student, models: student/seed-*, decode: decode/student-*,
-   accuracy: accuracy/student-*, twin: teachers}
-- {name: quarter_hard, label: "Quarter size, hard targets", kind: single, models: quarter_hard/seed-*,
-   decode: decode/quarter_hard-*, accuracy: accuracy/quarter_hard-*}
-- {name: quarter_student, label: "Quarter size, distilled", kind: student, models: quarter_student/seed-*,
-   decode: decode/quarter_student-*, accuracy: accuracy/quarter_student-*, twin: quarter_hard}
+tune: teachers:0
+splits: [dev, test, also]
+systems:
+  - {name: gmm, label: Triphone GMM, kind: gmm, runs: gmm, tune: gmm}
+  - {name: teachers, label: Baseline DNN, kind: single, runs: "teachers:0-2", twin: gmm}
+  - {name: ensemble, label: Ensemble, kind: ensemble, runs: ["teachers:0-2"], twin: teachers}
+  - {name: student, label: "Distilled, same size", kind: student, runs: "student:0-2", twin: teachers}
+  - {name: quarter_hard, label: "Quarter size, hard targets", kind: single, runs: "quarter_hard:0-2"}
+  - {name: quarter_student, label: "Quarter size, distilled", kind: student, runs: "quarter_student:0-2",
+     twin: quarter_hard}
 """
 
 
@@ -38,9 +37,11 @@ def make(root: Path, utterances: int = 60) -> Path:
     _common(exp)
     texts = {split: write_cuts(exp / "features", split, utterances, random) for split in ("dev", "test", "other")}
     Stage("hmm", exp / "gmm", {"leaves": 500}, []).finish(num_pdfs=500)
-    _decode(exp, "gmm", 0.45, texts, random, tuned=True)
-    _decode(exp, "ensemble", 0.26, texts, random, tuned=True)
-    _accuracy(exp, "ensemble", 0.62)
+    _decode(exp, "gmm-0", 0.45, texts, random)
+    _decode(exp, "ensemble-0", 0.26, texts, random)
+    _accuracy(exp, "ensemble-0", 0.62)
+    _tune(exp / "tuned-gmm", 0.45)
+    _tune(exp / "tuned", SINGLE[0][0])
     for name, width, seeds in (
         ("teachers", 512, SINGLE),
         ("student", 512, STUDENT),
@@ -49,7 +50,7 @@ def make(root: Path, utterances: int = 60) -> Path:
     ):
         for seed, (wer, accuracy) in enumerate(seeds):
             _train(exp, name, seed, width, accuracy, random)
-            _decode(exp, f"{name}-{seed}", wer, texts, random, tuned=seed == 0)
+            _decode(exp, f"{name}-{seed}", wer, texts, random)
             _accuracy(exp, f"{name}-{seed}", accuracy)
     return exp
 
@@ -127,18 +128,21 @@ def _accuracy(exp: Path, name: str, accuracy: float) -> None:
     Stage("accuracy", exp / "accuracy" / name, {}, []).finish()
 
 
-def _decode(exp: Path, name: str, wer: float, texts: dict, random: np.random.Generator, tuned: bool) -> None:
+def _decode(exp: Path, name: str, wer: float, texts: dict, random: np.random.Generator) -> None:
     folder = exp / "decode" / name
     for split, said in texts.items():
         write_hypotheses(folder, split, {i: garble(words, wer, random) for i, words in said.items()})
     timing = {"utterances": 60, "failed": 0, "scoring_rtf": 0.004, "search_rtf": 0.03, "rtf": 0.034}
     write_json(folder / "decode.json", {"models": 1, "options": {}, "splits": {split: timing for split in texts}})
-    if tuned:
-        points = [
-            {"acoustic_scale": s, "insertion_penalty": p, "wer": 100 * wer * (1 + 25 * (s - 0.1) ** 2 + 0.02 * p**2)}
-            for s in (0.05, 0.07, 0.08, 0.1, 0.12, 0.14, 0.17, 0.2, 0.25, 0.3)
-            for p in (-1.0, 0.0, 1.0)
-        ]
-        write_json(folder / "sweep_dev.json", {"split": "dev", "points": points})
-        write_json(folder / "tuned.json", min(points, key=lambda point: point["wer"]))
+    Stage("decode", folder, {"beam": 16.0}, []).finish()
+
+
+def _tune(folder: Path, wer: float) -> None:
+    points = [
+        {"acoustic_scale": s, "insertion_penalty": p, "wer": 100 * wer * (1 + 25 * (s - 0.1) ** 2 + 0.02 * p**2)}
+        for s in (0.05, 0.07, 0.08, 0.1, 0.12, 0.14, 0.17, 0.2, 0.25, 0.3)
+        for p in (-1.0, 0.0, 1.0)
+    ]
+    write_json(folder / "sweep_dev.json", {"split": "dev", "points": points})
+    write_json(folder / "tuned.json", min(points, key=lambda point: point["wer"]))
     Stage("decode", folder, {"beam": 16.0}, []).finish()

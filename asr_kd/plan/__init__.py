@@ -1,1 +1,1 @@
-"""What a run would take: disk, memory, operations and hours of every stage, before it is begun."""
+"""Estimates of a run before it starts: disk, memory, operations and hours of every stage."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr_kd.common.cli import run
@@ -27,27 +28,43 @@ def main(config: Config) -> None:
         return Shape(*PRESETS[preset], config.senones, batch_norm=config.batch_norm)
 
     teacher, student = shape(config.preset), shape(config.student or config.preset)
+    decoded, scored = _decoded(config)
     job = Job(
         config.hours, config.copies, config.test_hours, teacher, student, config.teachers, config.students,
-        config.epochs, config.epochs, config.batch_size, config.pool_frames, config.systems, config.real_time_factor,
+        config.epochs, config.epochs, config.batch_size, config.pool_frames, decoded, scored, config.real_time_factor,
     )  # fmt: skip
     rates = _rates(config, teacher, student)
     machines = Machines(
         config.cores or cpu_count(), config.gpus, 1e12 * config.gpu_tflops or _gpu_speed(config, teacher),
         1e6 * config.disk_rate, 1e6 * config.network_rate,
     )  # fmt: skip
-    found = list(costs(job, machines, rates))
+    planned = list(costs(job, machines, rates))
     print(f"{job.frames:,.0f} training frames, {config.teachers} teachers of {_parameters(teacher)} parameters\n")
-    print("| stage | leaves on disk | memory of a process | operations | hours | what takes that long |")
+    print("| stage | disk | memory per process | operations | hours | bottleneck |")
     print("| --- | --: | --: | --: | --: | --- |")
-    for cost in found:
+    for cost in planned:
         print(
             f"| {cost.stage} | {_bytes(cost.disk)} | {_bytes(cost.memory)} | "
             f"{f'{cost.operations:.1e}' if cost.operations else '–'} | {cost.total / 3600:.3g} | {cost.bottleneck} |"
         )
-    print(f"| all | {_bytes(sum(c.disk for c in found))} | | | {sum(c.total for c in found) / 3600:.3g} | |")
+    print(f"| all | {_bytes(sum(c.disk for c in planned))} | | | {sum(c.total for c in planned) / 3600:.3g} | |")
     if config.out is not None:
-        write_json(config.out, {"costs": [vars(c) for c in found], "rates": rates, "machines": machines})
+        write_json(config.out, {"costs": [vars(c) for c in planned], "rates": rates, "machines": machines})
+
+
+def _decoded(config: Config) -> tuple[int, int]:
+    """The number of runs that are decoded, and of networks that score frames for them."""
+    from asr_kd.common.cli import read_yaml
+    from asr_kd.score.systems import read_systems
+
+    if config.systems is None:
+        return 3, 2 + config.teachers
+    declared = read_yaml(str(config.systems)).get("variables", {})
+    values = {"teachers": config.teachers, "seeds": config.students}
+    variables = [f"{name}={value}" for name, value in values.items() if name in declared]
+    systems = read_systems(config.systems, Path(), variables).systems
+    decoded = [(system, run) for system in systems for run in system.runs if run.decode is not None]
+    return len(decoded), sum(len(run.models) for system, run in decoded if system.kind != "gmm")
 
 
 def _rates(config: Config, teacher: Shape, student: Shape) -> Rates:
@@ -71,7 +88,7 @@ def _gpu_speed(config: Config, teacher: Shape) -> float:
     import torch
 
     if not torch.cuda.is_available():
-        raise UserError("there is no GPU here to measure: give --gpu-tflops")
+        raise UserError("this machine has no GPU to measure: give --gpu-tflops")
     from asr_kd.plan.calibrate import operations, update_seconds
 
     return operations(teacher) / update_seconds(teacher, "cuda", config.batch_size, soft=True)

@@ -1,4 +1,4 @@
-"""Short measurements on the machine at hand: seconds of one core for each thing that stages do over and over."""
+"""Rates measured on this machine: seconds of one core for everything that stages do per frame."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from asr_kd.decode.config import Config as DecodeConfig
 from asr_kd.features.config import Config as FeaturesConfig
 from asr_kd.features.extraction import extract_corpus
 from asr_kd.features.normalise import Normaliser
-from asr_kd.hmm.align import ScoredAlignment
+from asr_kd.hmm.align import ForcedAligner
 from asr_kd.hmm.config import Config as HmmConfig
 from asr_kd.hmm.graph.__main__ import main as make_graph
 from asr_kd.hmm.graph.config import Config as GraphConfig
@@ -47,38 +47,38 @@ from asr_kd.train.batches import Batch, FrameLoader
 from asr_kd.train.pools import read_windows
 from asr_kd.train.step import Step
 
-#: Frames of a measured batch at most: larger ones take hardly less a frame.
-MOST_FRAMES = 1024
-#: Frames of measured utterances: of several lengths, for which memory and products are prepared anew.
+#: Frames of a measured batch on the CPU; larger batches take hardly less time per frame.
+MAX_BATCH = 1024
+#: Frames of the measured utterances: several lengths, since memory and products are prepared for each.
 UTTERANCES = (200, 350, 500, 650)
-#: Seconds that a measurement takes at least.
-LEAST = 1.0
-#: Standard deviation of a trained network's logits, about.
-SPREAD = 3.0
-#: Of speech that GMMs are trained on, and their senones: with ten Gaussians each, as in a larger corpus.
+#: Minimum seconds of a measurement.
+MIN_SECONDS = 1.0
+#: Typical standard deviation of the logits of a trained network.
+LOGIT_STD = 3.0
+#: Minutes of speech that GMMs are trained on, and number of senones, with ten Gaussians each as in a larger corpus.
 MINUTES, LEAVES = 5.0, 600
-#: Measured at the same time, each with two GB of memory.
-MOST_CORES = 16
+#: Cores that are measured at the same time; each takes two GB of memory.
+MAX_CORES = 16
 #: Frames held in memory while loading is measured: few, so that all are read from the disk.
-POOL = 20_000
+POOL_FRAMES = 20_000
 
 
 @dataclasses.dataclass(frozen=True)
 class Rates:
-    """Seconds of one core, unless it says otherwise.
+    """Seconds of one core, per frame unless stated otherwise.
 
     Attributes:
-        features: a frame of filterbanks, written.
-        alignment: a frame aligned with triphones, its senone written.
-        gmm: a frame of GMM training, all passes together, its first alignment included.
-        loading: a frame read from the disk and normalised, in one process.
-        update: a training frame of the network asked for: windows, forward, loss, backward, optimiser.
-        student: the same for the student.
-        forward: a frame through one network asked for.
-        targets: averaging distributions and keeping a frame's soft target.
-        scoring: a frame's posteriors by one network asked for, to decode them (in float32).
-        search: a second of speech in a small graph, with the flags that asr_kd.decode has by default.
-        start: a process that computes and reads corpora, until it can begin; every stage waits for two.
+        features: filterbanks, written.
+        alignment: alignment with triphones, written.
+        gmm: all passes of GMM training, with the first alignment.
+        loading: reading from the disk and normalisation, in one process.
+        update: update of a teacher: windows, forward, loss, backward, optimiser.
+        student: update of a student.
+        forward: forward pass of a teacher.
+        targets: averaging of distributions and storage of the soft target.
+        scoring: posteriors of a teacher for decoding, in float32.
+        search: search per second of speech, in a small graph with the default flags of asr_kd.decode.
+        start: start of a process that computes and reads corpora; every stage waits for two.
     """
 
     features: float
@@ -95,9 +95,11 @@ class Rates:
 
 
 def measure(teacher: Shape, student: Shape, batch: int) -> Rates:
-    """Measure everything in one to two minutes (GMMs on a small corpus most of it), on all cores at the same time, as
-    stages use them: where all compute, each is slower than one that computes alone."""
-    cores = min(cpu_count(), MOST_CORES)
+    """Measure all rates in one to two minutes, most of it for GMMs on a small corpus.
+
+    All cores are measured at the same time, as stages use them: a core is slower while the others compute.
+    """
+    cores = min(cpu_count(), MAX_CORES)
     found: dict[str, list[float]] = collections.defaultdict(list)
     with tempfile.TemporaryDirectory() as name, Workers(jobs=cores).executor() as executor:
         root = Path(name)
@@ -115,14 +117,14 @@ def measure(teacher: Shape, student: Shape, batch: int) -> Rates:
 
 
 def _measured(part: Callable[[], dict[str, float]]) -> dict[str, float]:
-    """In a worker."""
+    """Run a measurement in a worker process."""
     with _silence():
         return part()
 
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """What stages print, and libraries below Python, goes to a file that is shown if they fail."""
+    """Redirect the output of stages and of libraries to a file, which is shown if they fail."""
     sys.stdout.flush()
     sys.stderr.flush()
     kept = os.dup(1), os.dup(2)
@@ -144,15 +146,15 @@ def _silence() -> Iterator[None]:
 
 
 def operations(shape: Shape) -> float:
-    """Floating-point operations of an update for one frame: two a weight forward, four backward."""
+    """Floating-point operations of an update per frame: two per weight forward, four backward."""
     return 6.0 * parameters_of(shape)
 
 
 def _seconds(function: Callable[[], object], device: str = "cpu") -> float:
-    """Of one call, the median of several, after one to warm up."""
+    """Median seconds of a call, over several calls after one to warm up."""
     function()
     times: list[float] = []
-    while sum(times) < LEAST or len(times) < 3:
+    while sum(times) < MIN_SECONDS or len(times) < 3:
         begun = time.perf_counter()
         function()
         if device.startswith("cuda"):
@@ -178,8 +180,8 @@ def _networks(teacher: Shape, student: Shape, batch: int) -> dict[str, float]:
 
 
 def update_seconds(shape: Shape, device: str, batch: int, soft: bool) -> float:
-    """Of a frame: its window read from a pool of noise, and its share of an update."""
-    frames = min(batch, MOST_FRAMES) if device == "cpu" else batch
+    """Seconds per frame: reading its window from a pool of noise, and its share of an update."""
+    frames = min(batch, MAX_BATCH) if device == "cpu" else batch
     _, dtype = device_and_dtype(device, "auto")
     model = AcousticModel(shape).to(device).train()
     step = Step(model, 1.0, 0.5, dtype, 0.01)
@@ -197,20 +199,22 @@ def update_seconds(shape: Shape, device: str, batch: int, soft: bool) -> float:
 
 
 def _targets(shape: Shape) -> dict[str, float]:
-    """A frame's forward pass, what its soft target takes beside those of two networks, and its posteriors."""
+    """Seconds per frame of a forward pass, of a soft target apart from its forward passes, and of posteriors."""
     _, dtype = device_and_dtype("cpu", "auto")
     models = [AcousticModel(shape).products_in(dtype).eval() for _ in range(2)]
     precise = [AcousticModel(shape).eval()]
     draw = np.random.default_rng(0)
     utterances = [draw.normal(size=(frames, shape.feature_dim)) for frames in UTTERANCES]
-    for model in models:  # as if they had been trained: they begin with a last layer of zeros
+    for model in models:  # imitate a trained network: the last layer is initialised with zeros
         torch.nn.init.normal_(model.output.weight)
-        model.output.weight.data *= SPREAD / ensemble_logits([model], utterances[0])[0].std()
+        model.output.weight.data *= LOGIT_STD / ensemble_logits([model], utterances[0])[0].std()
     generator = torch.Generator().manual_seed(0)
 
     def targets() -> Iterator[tuple[str, list[TargetRows]]]:
         for number, features in enumerate(utterances):
-            average = average_distributions(ensemble_logits(models, features), mean="geometric")  # the dearer one
+            average = average_distributions(
+                ensemble_logits(models, features), mean="geometric"
+            )  # the more expensive mean
             yield str(number), [TargetRows.thin(average, 0.02, generator)]
 
     frames = sum(UTTERANCES)
@@ -222,17 +226,19 @@ def _targets(shape: Shape) -> dict[str, float]:
 
 
 def _corpus(root: Path) -> None:
-    """Minutes of the embedded corpus."""
+    """Make a few minutes of the embedded corpus and its lexicon."""
     make_corpus(CorporaConfig(root / "data", train_minutes=MINUTES, dev_minutes=0.2, test_minutes=0.2))
     make_lang(LangConfig(data=root / "data", out=root / "lang"))
 
 
 def _speech(corpus: Path, out: Path) -> dict[str, float]:
-    """A frame's features, alignment, GMM training and loading, on that corpus, in this process; GMMs are trained on the
-    speech as it is, its copies at other speeds are aligned alone."""
+    """Rates of features, alignment, GMM training, loading and search on that corpus, in this process.
+
+    GMMs are trained on the original speech; its copies at other speeds are only aligned.
+    """
 
     class Here(HmmConfig):
-        """Jobs in this process: what it takes to start others does not count."""
+        """Settings whose jobs run in this process, so that the start of processes does not count."""
 
         def executor(self, tasks: int | None = None, resources: str = "") -> Executor:
             return ThreadPoolExecutor(1)
@@ -248,13 +254,13 @@ def _speech(corpus: Path, out: Path) -> dict[str, float]:
         begun = time.perf_counter()
         pdfs = train_and_align(settings)["num_pdfs"]
         training = time.perf_counter() - begun
-        source = ScoredAlignment(settings.out, lang, GmmScorer(settings.out))
+        aligner = ForcedAligner(settings.out, lang, functools.partial(GmmScorer, settings.out))
         begun = time.perf_counter()
-        align_splits(here, source, features, again, pdfs)
+        align_splits(here, aligner, features, again, pdfs)
         aligning = time.perf_counter() - begun
     spoken = sum(cut.num_frames for cut in load_cuts(features, "train") if not is_perturbed(cut))
     loader = FrameLoader(
-        again / "cuts_train.jsonl.gz", Normaliser.load(features), pool_frames=POOL, batch_size=MOST_FRAMES,
+        again / "cuts_train.jsonl.gz", Normaliser.load(features), pool_frames=POOL_FRAMES, batch_size=MAX_BATCH,
         dtype=torch.bfloat16,
     )  # fmt: skip
     loading = _seconds(lambda: sum(1 for _ in loader.pools(np.random.default_rng(0)))) / loader.frames
@@ -265,8 +271,7 @@ def _speech(corpus: Path, out: Path) -> dict[str, float]:
 
 
 def _search(settings: HmmConfig, out: Path) -> float:
-    """Of a second of speech, with the GMM; how many times that a network's search takes in another graph is
-    ``asr_kd.plan.costs.GRAPH``."""
+    """Seconds of search per second of speech, with the GMM (``GRAPH_FACTOR`` in costs.py scales it to larger graphs)."""
     make_graph(GraphConfig(settings.lang, settings.out, out / "graph"))
     decode(DecodeConfig((settings.out,), out / "graph", settings.features, out=out / "decode", jobs=1))
     splits = read_json(out / "decode" / "decode.json")["splits"].values()

@@ -11,48 +11,49 @@ Preset = Literal["tiny", "quarter", "small", "medium", "large", "paper"]
 
 @dataclasses.dataclass
 class Config:
-    """Tell what a run would take, on this machine or on others; measures this one for a minute or two first."""
+    """Estimate what a run would take, on this machine or on others, from rates measured here in a minute or two."""
 
     hours: float
-    """Training speech, hours."""
+    """Hours of training speech."""
     copies: int = 1
-    """Times that each utterance is in it (1 and as many as --speed-perturb has speeds)."""
+    """Copies of each utterance: 1 plus the number of speeds of --speed-perturb."""
     test_hours: float = 5.0
-    """Speech of dev and test, hours; each system decodes it."""
+    """Hours of dev and test speech, which every system decodes."""
     senones: int = 600
-    """Classes of the networks."""
+    """Number of senones."""
     preset: Preset = "medium"
-    """Teachers' hidden layers and units (asr_kd.train --preset)."""
+    """Hidden layers and units of the teachers (asr_kd.train --preset)."""
     student: Preset | None = None
-    """Students'; default: as the teachers."""
+    """Hidden layers and units of the students; default: those of the teachers."""
     teachers: int = 5
-    """Networks of the ensemble."""
+    """Networks in the ensemble."""
     students: int = 1
-    """Networks distilled from it."""
+    """Networks distilled from the ensemble."""
     epochs: int = 2
     """Passes over the training frames."""
     batch_size: int = 512
-    """Frames a batch."""
+    """Frames per batch."""
     pool_frames: int = 2_000_000
     """Frames held in memory for shuffling."""
     batch_norm: bool = False
-    """Networks with batch norm."""
-    systems: int = 3
-    """Systems that decode the test set: one network, or of several one the ensemble of teachers."""
+    """Networks with batch normalisation."""
+    systems: Path | None = None
+    """YAML file with the systems that are decoded (recipes/librispeech/conf/systems.yaml, or a study), whose variables
+    teachers and seeds are --teachers and --students; default: one network, the ensemble, one student."""
     real_time_factor: float = 0.0
-    """Of the search on one core (what reports tell less what stands in brackets there, which is scoring); 0: measured
-    here in a small graph, and 4 times that, as a graph of 1.7 million arcs takes with beam 15."""
+    """Real-time factor of the search on one core (in reports, the RTF minus the RTF of scoring, in brackets there); 0:
+    measured here in a small graph, times 4, as a graph of 1.7 million arcs takes with beam 15."""
     cores: int = 0
-    """Cores at work, on one or more machines; 0: this machine's."""
+    """Cores at work, on one or more machines; 0: those of this machine."""
     gpus: int = 0
     """GPUs at work; 0: networks are trained on the cores."""
     gpu_tflops: float = 0.0
-    """Operations a second that a GPU achieves in training, in 10^12; 0: measured here."""
+    """Operations per second that a GPU achieves in training, in 10^12; 0: measured here."""
     disk_rate: float = 500.0
-    """What all machines together read from or write to the disk, MB a second."""
+    """Disk throughput of all machines together, in MB per second."""
     network_rate: float = 10_000.0
-    """Between any two GPUs, MB a second."""
+    """Throughput between any two GPUs, in MB per second."""
     rates: Path | None = None
-    """JSON file of rates: read if it is there, else measured and written."""
+    """JSON file of rates: read if it exists, else measured and written."""
     out: Path | None = None
-    """Also write the plan as JSON."""
+    """JSON file for the plan, in addition to the printed table."""

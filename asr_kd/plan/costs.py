@@ -1,4 +1,4 @@
-"""What every stage takes, from the size of the corpus and of the networks, and from measured rates."""
+"""Disk, memory, operations and seconds of every stage, from the sizes of corpus and networks and measured rates."""
 
 from __future__ import annotations
 
@@ -8,35 +8,36 @@ from collections.abc import Iterator
 from asr_kd.models.dnn import Shape, parameters_of
 from asr_kd.plan.calibrate import Rates
 
-FRAMES_AN_HOUR = 360_000
-#: Bytes on disk: of a frame's features (40 float32) and manifest; of its senone with alignments and manifest.
-FEATURES, SENONES = 162, 10
-#: Bytes on disk of a kept class, and of a frame beside (asr_kd.soft_targets); classes that are kept about.
-A_CLASS, A_FRAME, CLASSES = 3, 2, 11
-#: A graph of 1.7 million arcs (so762 with 0.5 million words of text), beam 15 and 4,000 states are so many times the
-#: work of the search that is measured.
-GRAPH = 4.0
-#: Bytes in memory of what every process has loaded: Python, torch, Lhotse.
-PROCESS = 400e6
+FRAMES_PER_HOUR = 360_000
+#: Bytes on disk per frame: features (40 float32) with their manifest; senones with alignments and manifest.
+FEATURE_BYTES, SENONE_BYTES = 162, 10
+#: Bytes on disk of soft targets per kept class and per frame; typical number of kept classes.
+CLASS_BYTES, TARGET_BYTES, KEPT_CLASSES = 3, 2, 11
+#: Work of the search in a graph of 1.7 million arcs (so762 with 0.5 million words of text) with beam 15 and 4,000
+#: states, relative to the search that is measured.
+GRAPH_FACTOR = 4.0
+#: Bytes in memory of a process that has loaded Python, torch and Lhotse.
+PROCESS_BYTES = 400e6
 #: Bytes in memory of a frame in the pool: 40 bfloat16, a senone, and a soft target.
-POOLED = 80 + 8 + A_FRAME + A_CLASS * CLASSES
+POOL_BYTES = 80 + 8 + TARGET_BYTES + CLASS_BYTES * KEPT_CLASSES
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What is planned.
+    """The run that is planned.
 
     Attributes:
-        hours: of training speech.
-        copies: of it at other speeds, the original included.
-        test_hours: of dev and test, to decode.
-        teacher, student: networks.
-        teachers, students: how many.
+        hours: hours of training speech.
+        copies: copies of each utterance, the original included.
+        test_hours: hours of dev and test speech.
+        teacher, student: shapes of the networks.
+        teachers, students: numbers of networks.
         teacher_epochs, student_epochs: passes over the training frames.
-        batch: frames.
-        pool_frames: held in memory.
-        systems: that decode the test set; of several one is the ensemble of teachers.
-        real_time_factor: of the search on one core; 0: as measured, in a graph of ``GRAPH`` times the work.
+        batch: frames per batch.
+        pool_frames: frames held in memory.
+        decoded: runs that are decoded.
+        scored: networks that score frames for them.
+        real_time_factor: real-time factor of the search on one core; 0: as measured, times ``GRAPH_FACTOR``.
     """
 
     hours: float
@@ -50,25 +51,26 @@ class Job:
     student_epochs: int
     batch: int
     pool_frames: int
-    systems: int
+    decoded: int
+    scored: int
     real_time_factor: float
 
     @property
     def frames(self) -> float:
-        """To train on."""
-        return self.hours * self.copies * FRAMES_AN_HOUR
+        """Training frames."""
+        return self.hours * self.copies * FRAMES_PER_HOUR
 
 
 @dataclasses.dataclass(frozen=True)
 class Machines:
-    """Where it is to run.
+    """The machines that it runs on.
 
     Attributes:
-        cores: processors' cores.
-        gpus: 0: networks are trained on the cores.
-        gpu_speed: floating-point operations a second that a GPU achieves in training.
-        disk: bytes a second that all machines together read or write.
-        network: bytes a second between any two GPUs.
+        cores: cores of the processors.
+        gpus: number of GPUs; 0: networks are trained on the cores.
+        gpu_speed: floating-point operations per second that a GPU achieves in training.
+        disk: bytes per second that all machines together read or write.
+        network: bytes per second between any two GPUs.
     """
 
     cores: int
@@ -80,15 +82,15 @@ class Machines:
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Of one stage.
+    """Costs of one stage.
 
     Attributes:
         stage: its name.
-        disk: bytes that it leaves.
+        disk: bytes that it leaves on disk.
         memory: bytes of one of its processes.
-        operations: floating-point, of matrix products; 0 where that is not what it does.
-        seconds: by what takes that long: compute, loading, disk, network; the longest counts.
-        start: seconds until its processes can begin.
+        operations: floating-point operations of matrix products; 0 for stages without them.
+        seconds: by resource (compute, loading, disk, network); the longest counts.
+        start: seconds until its processes are ready.
     """
 
     stage: str
@@ -108,60 +110,59 @@ class Cost:
 
 
 def costs(job: Job, machines: Machines, rates: Rates) -> Iterator[Cost]:
-    """Every stage's, in order."""
+    """Costs of every stage, in order."""
     for stage in _stages(job, machines, rates):
         yield dataclasses.replace(stage, start=2 * rates.start)
 
 
 def _stages(job: Job, machines: Machines, rates: Rates) -> Iterator[Cost]:
     frames, disk = job.frames, machines.disk
-    every = frames + job.test_hours * FRAMES_AN_HOUR
-    features = every * FEATURES
+    every = frames + job.test_hours * FRAMES_PER_HOUR
+    features = every * FEATURE_BYTES
     audio = (job.hours + job.test_hours) * 3600 * 16000 * 2 / 2  # FLAC halves 16-bit samples
     yield Cost(
-        "features", features, PROCESS + 200e6, 0,
+        "features", features, PROCESS_BYTES + 200e6, 0,
         {"compute": every * rates.features / machines.cores, "disk": (audio + features) / disk},
     )  # fmt: skip
-    aligned = job.hours * FRAMES_AN_HOUR * rates.gmm + every * rates.alignment
+    aligned = job.hours * FRAMES_PER_HOUR * rates.gmm + every * rates.alignment
     yield Cost(
-        "senones", every * SENONES, PROCESS + 300e6, 0,
-        {"compute": aligned / machines.cores, "disk": (features + every * SENONES) / disk},
+        "senones", every * SENONE_BYTES, PROCESS_BYTES + 300e6, 0,
+        {"compute": aligned / machines.cores, "disk": (features + every * SENONE_BYTES) / disk},
     )  # fmt: skip
     yield _training("teachers", job, machines, job.teacher, job.teachers, job.teacher_epochs, rates.update, rates, 0)
-    kept = frames * (A_FRAME + A_CLASS * CLASSES)
+    kept = frames * (TARGET_BYTES + CLASS_BYTES * KEPT_CLASSES)
     forward = 2 * parameters_of(job.teacher) * job.teachers * frames
     compute = frames * (rates.loading + rates.forward * job.teachers + rates.targets) / machines.cores
     if machines.gpus:
         compute = forward / (machines.gpus * machines.gpu_speed)
     yield Cost(
-        "soft targets", kept, PROCESS + job.teachers * 4 * parameters_of(job.teacher), forward,
+        "soft targets", kept, PROCESS_BYTES + job.teachers * 4 * parameters_of(job.teacher), forward,
         {"compute": compute, "disk": (features + kept) / disk},
     )  # fmt: skip
     yield _training(
         "students", job, machines, job.student, job.students, job.student_epochs, rates.student, rates, kept
     )
-    networks = job.systems - 1 + job.teachers if job.systems > 1 else 1
-    searched = job.test_hours * 3600 * job.systems * (job.real_time_factor or GRAPH * rates.search)
-    scored = job.test_hours * FRAMES_AN_HOUR * networks * rates.scoring
-    yield Cost("decoding", 1e6, PROCESS + 2e9, 0, {"compute": (searched + scored) / machines.cores})
+    searched = job.test_hours * 3600 * job.decoded * (job.real_time_factor or GRAPH_FACTOR * rates.search)
+    scored = job.test_hours * FRAMES_PER_HOUR * job.scored * rates.scoring
+    yield Cost("decoding", 1e6, PROCESS_BYTES + 2e9, 0, {"compute": (searched + scored) / machines.cores})
 
 
 def _training(
     stage: str, job: Job, machines: Machines, shape: Shape, networks: int, epochs: int, update: float, rates: Rates,
     targets: float,
 ) -> Cost:  # fmt: skip
-    """So many networks; each by one core, or by its share of the GPUs, a process each."""
+    """Costs of training: each network on one core, or on its share of the GPUs with one process per GPU."""
     size = parameters_of(shape)
     work = 6 * size * job.frames * epochs * networks
     at_once = min(networks, machines.gpus or machines.cores)
     rounds = -(-networks // at_once)
     if machines.gpus:
-        together = max(1, machines.gpus // networks)  # GPUs that share a network
+        per_network = max(1, machines.gpus // networks)  # GPUs that share a network
         updates = job.frames * epochs / job.batch
         # Each GPU sends and receives all gradients (float32) but its own part, twice (ring all-reduce).
-        exchanged = 2 * 4 * size * (together - 1) / together * updates
-        alone = 6 * size * job.frames * epochs / (together * machines.gpu_speed)
-        loading = job.frames * epochs * rates.loading / min(together, max(1, machines.cores // at_once))
+        exchanged = 2 * 4 * size * (per_network - 1) / per_network * updates
+        alone = 6 * size * job.frames * epochs / (per_network * machines.gpu_speed)
+        loading = job.frames * epochs * rates.loading / min(per_network, max(1, machines.cores // at_once))
         seconds = {
             "compute": rounds * alone, "network": rounds * exchanged / machines.network, "loading": rounds * loading
         }  # fmt: skip
@@ -169,6 +170,6 @@ def _training(
         seconds = {"compute": rounds * job.frames * epochs * update}
     # What fits into one pool is read once; else every epoch reads it again, for each network.
     passes = networks * (1 if job.frames <= job.pool_frames else epochs)
-    seconds["disk"] = passes * (job.frames * FEATURES + targets) / machines.disk
-    memory = PROCESS + 16 * size + POOLED * min(job.frames, job.pool_frames) + 40 * job.batch * shape.width
+    seconds["disk"] = passes * (job.frames * FEATURE_BYTES + targets) / machines.disk
+    memory = PROCESS_BYTES + 16 * size + POOL_BYTES * min(job.frames, job.pool_frames) + 40 * job.batch * shape.width
     return Cost(stage, networks * 16 * size, memory, work, seconds)

@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from asr_kd.common.storage import RUN_ONLY
-from asr_kd.score.config import Unit
 
 
 @dataclass
 class Config:
-    """The paper's Table 1 of an experiment: report.md, results.json, index.html and figures/*.svg.
+    """Report an experiment as the paper's Table 1, figures and facts: report.md, index.html, results.json, figures/.
 
     What the experiment lacks is listed as not run.
     """
@@ -19,14 +18,15 @@ class Config:
     exp: Path
     """The experiment's folder."""
     systems: Path
-    """YAML list of the systems: name, label, kind (gmm, single, ensemble, student), models, decode and accuracy
-    (folders relative to --exp, wildcards allowed), twin (the name of the system to compare with)."""
+    """YAML file with its systems (recipes/librispeech/conf/systems.yaml)."""
     out: Path
     """Folder for the report."""
+    variables: tuple[str, ...] = ()
+    """Values of variables of --systems, NAME=VALUE each."""
+    score: Path | None = None
+    """Folder that asr_kd.score filled; default: EXP/score."""
     gmm: Path | None = None
     """Folder with the senones: aligned cuts and transition model; default: EXP/gmm."""
-    cuts: Path | None = None
-    """Folder with the cuts_SPLIT.jsonl.gz that were decoded, the reference; default: EXP/features."""
     boundaries: Path | None = None
     """Folder with boundaries.json (made by asr_kd.hmm.boundaries); default: EXP/boundaries, if there is one."""
     title: str = "Distilling the knowledge in an ensemble of acoustic models"
@@ -34,12 +34,6 @@ class Config:
     command: str = field(default="", metadata=RUN_ONLY)
     """Command line that made the experiment, to be shown."""
     utterance: str = ""
-    """Test utterance of the posteriorgram; default: the one nearest to 3 seconds."""
+    """Test utterance of the posteriorgram; default: the utterance closest to 3 seconds."""
     posteriorgram: bool = True
-    """Draw it (needs the models and their features)."""
-    bootstrap_by: Unit = "utterance"
-    """What the bootstrap draws: utterances, or speakers."""
-    replications: int = 10_000
-    """Bootstrap draws."""
-    seed: int = 0
-    """Seed of the draws."""
+    """Draw the posteriorgram (needs the models and their features)."""

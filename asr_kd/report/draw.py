@@ -1,4 +1,4 @@
-"""From the experiment to the page's figures: which ones there are, with their captions."""
+"""The figures of a report, with their captions."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from matplotlib.figure import Figure
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import MARK, read_json
-from asr_kd.lang.lang import Lang
+from asr_kd.lang.folder import Lang
 from asr_kd.report import figures
-from asr_kd.report.collect import Curve, Results, Row
 from asr_kd.report.svg import SERIES, render
-from asr_kd.report.systems import Experiment, System, find, runs_of
 from asr_kd.report.utterance import Panel, read_utterance
+from asr_kd.score.collect import Curve, Results, Row
+from asr_kd.score.systems import System, finished_runs
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class Drawing:
     """One figure of a page.
 
     Attributes:
-        name: of its files.
-        caption: below it.
-        figure: Matplotlib's.
-        wide: takes the whole width.
-        group: drawings of the same one stand under one heading.
+        name: name of its files.
+        caption: text below it.
+        figure: the figure itself.
+        wide: whether it takes the whole width of the page.
+        group: heading under which neighbouring drawings of the same group are shown.
     """
 
     name: str
@@ -44,27 +44,25 @@ class Drawing:
 
     @functools.cached_property
     def svg(self) -> str:
-        """For a page."""
+        """The ``<svg>`` element for a page."""
         return render(self.figure, self.name)
 
     def named(self, name: str) -> Drawing:
-        """The same under another name."""
+        """The same drawing under another name."""
         return dataclasses.replace(self, name=name)
 
 
-def draw(
-    experiment: Experiment, systems: Sequence[System], results: Results, curves: Sequence[Curve]
-) -> Iterator[Drawing]:
-    """All figures but the posteriorgram for which there is something to draw."""
+def draw(boundaries: Path, systems: Sequence[System], results: Results, curves: Sequence[Curve]) -> Iterator[Drawing]:
+    """All figures, apart from the posteriorgram, for which there is something to draw."""
     colours = colours_of(systems)
     yield from table_drawings(results, colours)
     yield from curve_drawings(curves, colours)
-    yield from _sweeps(experiment.root, systems, colours)
-    yield from _boundaries(experiment.boundaries)
+    yield from _sweeps(systems, colours)
+    yield from _boundaries(boundaries)
 
 
 def colours_of(systems: Sequence[System]) -> dict[str, str]:
-    """Grey for the GMM, then one colour a system."""
+    """Grey for the GMM, then one colour per system."""
     others = [system.name for system in systems if system.kind != "gmm"]
     colours = {name: SERIES[1 + place % (len(SERIES) - 1)] for place, name in enumerate(others)}
     return {system.name: colours.get(system.name, SERIES[0]) for system in systems}
@@ -75,8 +73,8 @@ def table_drawings(results: Results, colours: Mapping[str, str]) -> Iterator[Dra
     group = "Table 1 as a picture"
     accuracies = [dots for row in results.rows if (dots := _accuracy_dots(row, colours[row.name])) is not None]
     if accuracies:
-        caption = "Senones right, of all test frames. Dots: means over seeds; ticks: seeds."
-        figure = figures.dot_plot(accuracies, "Test frame accuracy", "frames right, %")
+        caption = "Share of all test frames with the correct senone. Dots: means over seeds; ticks: seeds."
+        figure = figures.dot_plot(accuracies, "Frame accuracy, test", "frame accuracy, %")
         yield Drawing("frame-accuracy", caption, figure, group=group)
     for split in results.splits:
         rows = [
@@ -86,7 +84,7 @@ def table_drawings(results: Results, colours: Mapping[str, str]) -> Iterator[Dra
         ]
         if rows and split != "dev":
             caption = f"Word error rate on {split}. Bars: 95 % bootstrap intervals, seeds pooled; ticks: seeds."
-            figure = figures.dot_plot(rows, f"WER, {split}", "words wrong, %")
+            figure = figures.dot_plot(rows, f"WER, {split}", "WER, %")
             yield Drawing(f"wer-{split}", caption, figure, group=group)
 
 
@@ -96,10 +94,10 @@ def _accuracy_dots(row: Row, colour: str) -> figures.Dots | None:
 
 
 def curve_drawings(curves: Sequence[Curve], colours: Mapping[str, str]) -> Iterator[Drawing]:
-    """Accuracy and loss by update."""
+    """Frame accuracy and loss against updates."""
     for key, title, unit, caption in (
         ("dev_accuracy", "Dev frame accuracy", "%", "after each epoch"),
-        ("dev_loss", "Dev cross-entropy", "nats a frame", "against the aligned senones, at temperature 1"),
+        ("dev_loss", "Dev cross-entropy", "nats per frame", "against the aligned senones, at temperature 1"),
         ("train_accuracy", "Training frame accuracy", "%", "with dropout on, over each epoch"),
     ):
         series = [line for curve in curves if (line := _line(curve, key, colours[curve.system])) is not None]
@@ -116,7 +114,7 @@ def _line(curve: Curve, key: str, colour: str) -> figures.Series | None:
 
 
 def _means(curves: Sequence[Curve], key: str, colours: Mapping[str, str]) -> list[figures.Series]:
-    """One labelled line a system: the mean over its seeds, as far as all of them go."""
+    """One labelled line per system: the mean over its seeds, up to the last update that all of them reached."""
     lines = []
     for name in dict.fromkeys(curve.system for curve in curves):
         own = [curve for curve in curves if curve.system == name]
@@ -128,30 +126,32 @@ def _means(curves: Sequence[Curve], key: str, colours: Mapping[str, str]) -> lis
     return lines
 
 
-def _sweeps(exp: Path, systems: Sequence[System], colours: Mapping[str, str]) -> Iterator[Drawing]:
-    sweeps = []
+def _sweeps(systems: Sequence[System], colours: Mapping[str, str]) -> Iterator[Drawing]:
+    """WER on dev against the acoustic scale, for every network that values were tuned on."""
+    sweeps, drawn = [], set()
     for system in systems:
-        folders = [run.decode for run in runs_of(system, exp)[0] if run.decode is not None]
-        folder = next((f for f in folders if (f / "sweep_dev.json").is_file()), None)
-        if folder is None:
+        folder = system.tuned
+        if folder is None or folder in drawn or not (folder / "sweep_dev.json").is_file():
             continue
+        drawn.add(folder)
         best: dict[float, float] = {}
         for point in read_json(folder / "sweep_dev.json")["points"]:
             scale = point["acoustic_scale"]
             best[scale] = min(point["wer"], best.get(scale, point["wer"]))
-        chosen = read_json(folder / "tuned.json")
+        tuned = read_json(folder / "tuned.json")
         scales = sorted(best)
-        point = (chosen["acoustic_scale"], chosen["wer"])
-        wer = [best[scale] for scale in scales]
-        sweeps.append(figures.Sweep(system.label, colours[system.name], scales, wer, point))
+        chosen = (tuned["acoustic_scale"], tuned["wer"])
+        sweeps.append(
+            figures.Sweep(system.label, colours[system.name], scales, [best[scale] for scale in scales], chosen)
+        )
     if sweeps:
-        caption = "Word error rate on dev against acoustic scale, at the best word insertion penalty for each."
+        caption = "Word error rate on dev against acoustic scale, at the best word insertion penalty for each scale."
         figure = figures.sweep_plot(sweeps, "WER against acoustic scale, dev")
         yield Drawing("acoustic-scale", caption, figure, group="Tuning and alignment")
 
 
 def _boundaries(folder: Path) -> Iterator[Drawing]:
-    """Histogram of the test (else the first) split's signed errors, to 100 ms either side."""
+    """Histogram of the signed boundary errors of test (else the first split), up to 100 ms on either side."""
     path = folder / "boundaries.json"
     if not path.is_file():
         return
@@ -170,30 +170,28 @@ def _boundaries(folder: Path) -> Iterator[Drawing]:
     yield Drawing("boundaries", caption, figure, group="Tuning and alignment")
 
 
-def draw_utterance(experiment: Experiment, systems: Sequence[System], results: Results, wanted: str) -> Drawing | None:
-    """The posteriorgram: a single network and the student at T = 1, the ensemble at the soft targets' T.
+def draw_utterance(exp: Path, gmm: Path, systems: Sequence[System], results: Results, wanted: str) -> Drawing | None:
+    """The posteriorgram: a single network and the student at T = 1, the ensemble at the soft targets' temperature.
 
-    None, with a line in the report, when the models or the alignment are not there.
+    Returns:
+        None when the models or the alignment are not there; ``results.not_run`` then says why.
     """
-    exp = experiment.root
     by_name = {system.name: system for system in systems}
     student = next((s for s in systems if s.kind == "student" and s.twin == results.baseline), None)
-    mark = exp / "soft_targets" / MARK
-    made: dict[str, Any] = {"temperatures": [1.0], "mean": "arithmetic"}
-    if mark.is_file():
-        made = read_json(mark)["settings"]
+    targets: dict[str, Any] = {"temperatures": [1.0], "mean": "arithmetic"}
+    if (mark := exp / "soft_targets" / MARK).is_file():
+        targets = read_json(mark)["settings"]
     panels = []
     single, ensemble = by_name.get(results.baseline), by_name.get(results.ensemble)
-    for system, t in ((single, 1.0), (ensemble, float(made["temperatures"][0])), (student, 1.0)):
-        models = find(exp, system.models)[0] if system is not None else []
-        if system is not None and models:
-            whole = models if system.kind == "ensemble" else models[:1]
-            panels.append(Panel(f"{system.label}, T = {t:g}", tuple(whole), t, made["mean"]))
+    for system, t in ((single, 1.0), (ensemble, float(targets["temperatures"][0])), (student, 1.0)):
+        runs = [run for run in finished_runs(system, exp)[0] if run.models] if system is not None else []
+        if system is not None and runs:
+            panels.append(Panel(f"{system.label}, T = {t:g}", runs[0].models, t, targets["mean"]))
     if not panels:
         return None
     try:
         phones = dict(enumerate(Lang.load(exp / "lang").phones))
-        utterance = read_utterance(exp / "features", experiment.gmm, panels, phones, wanted)
+        utterance = read_utterance(exp / "features", gmm, panels, phones, wanted)
     except UserError as error:
         if wanted:
             raise
@@ -203,6 +201,6 @@ def draw_utterance(experiment: Experiment, systems: Sequence[System], results: R
     caption = (
         f"Test utterance {utterance.name}. Top: log-mel spectrogram with the aligned phones and words. Below: senone "
         "posteriors summed into phones, in the order in which they are spoken; opacity is the square root of the "
-        "probability; boxes are the alignment."
+        "probability; boxes show the alignment."
     )
     return Drawing("posteriorgram", caption, figures.posteriorgram(utterance), wide=True, group="Posteriorgrams")

@@ -10,6 +10,7 @@ from typing import ParamSpec
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -17,14 +18,16 @@ from asr_kd.report.svg import HAIR, INK, MUTED, PAGE, SERIES, STYLE
 
 Arguments = ParamSpec("Arguments")
 
-#: Size in inches of a panel that fits a phone and stands beside another on a wide screen.
+#: Size in inches of a panel: it fits a phone, and two fit side by side on a wide screen.
 PANEL = (4.5, 3.1)
-#: Inside an image no CSS variable counts: a blue for white and for black.
+#: CSS variables do not reach into an image: a blue that suits white and black.
 POSTERIOR = "#2684d8"
+#: Colour map of images, from transparent to that blue.
+BLUE = LinearSegmentedColormap.from_list("blue", [POSTERIOR + "00", POSTERIOR])
 
 
 def styled(function: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
-    """Draw under ``STYLE``."""
+    """Make a function draw under ``STYLE``."""
 
     @functools.wraps(function)
     def inside(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Figure:
@@ -48,7 +51,7 @@ class Dots:
 
 @styled
 def dot_plot(rows: Sequence[Dots], title: str, unit: str) -> Figure:
-    """A line a system: mean as a dot, seeds as small rings, interval as a bar; labels above the lines."""
+    """One line per system: the mean as a dot, seeds as ticks, the interval as a bar; labels above the lines."""
     figure, axes = panel(title, "", (PANEL[0], 0.85 + 0.52 * len(rows)))
     for place, row in enumerate(rows):
         height = -place
@@ -101,7 +104,7 @@ def line_plot(series: Sequence[Series], title: str, x_unit: str, y_unit: str) ->
         width, alpha = (1.4, 1.0) if line.label else (0.9, 0.45)
         axes.plot(line.x, line.y, color=line.colour, linewidth=width, alpha=alpha)
     axes.set_xlabel(x_unit)
-    whole = all(float(x).is_integer() for line in series for x in line.x)  # no half of an epoch or a network
+    whole = all(float(x).is_integer() for line in series for x in line.x)  # no ticks at half an epoch or half a network
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=whole))
     axes.xaxis.set_major_formatter(FuncFormatter(thousands))
     axes.yaxis.set_major_locator(MaxNLocator(6))
@@ -110,6 +113,7 @@ def line_plot(series: Sequence[Series], title: str, x_unit: str, y_unit: str) ->
 
 
 def label_ends(axes: Axes, series: Sequence[Series]) -> None:
+    """Write each line's label at its right end."""
     low, high = axes.get_ylim()
     gap = 0.075 * (high - low)
     heights = spread_out([line.y[-1] for line in series], gap, low + gap / 2, high - gap / 2)
@@ -181,7 +185,7 @@ def histogram(edges: Sequence[float], counts: Sequence[int], title: str, unit: s
 
 @dataclass(frozen=True)
 class Utterance:
-    """What ``posteriorgram`` draws.
+    """Content of ``posteriorgram``.
 
     Attributes:
         name, text: the utterance's id and words.
@@ -204,7 +208,7 @@ class Utterance:
 
 @styled
 def posteriorgram(utterance: Utterance) -> Figure:
-    """Spectrogram with its alignment above a panel of posteriors for each model, over one time axis."""
+    """Spectrogram with its alignment, above one panel of posteriors per model, over one time axis."""
     rows = len(utterance.phones)
     heights = [1.5, *[0.5 + 0.11 * rows] * len(utterance.panels)]
     figure = Figure(figsize=(9.0, sum(heights) + 0.6))

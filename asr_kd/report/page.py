@@ -1,4 +1,4 @@
-"""The report as one page that needs nothing else: no scripts, no links, light and dark, readable on a phone."""
+"""HTML of a report: one page without scripts or links, light and dark, readable on a phone."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
-from asr_kd.report import tables
-from asr_kd.report.collect import Results
 from asr_kd.report.draw import Drawing
 from asr_kd.report.svg import FONT, SCHEMES
+from asr_kd.score.tables import Table
 
 CSS = (
     SCHEMES
@@ -48,36 +47,8 @@ pre {{ overflow-x: auto; padding: .8rem 1rem; border: 1px solid var(--hair); bor
 )
 
 
-def page(title: str, results: Results, drawings: Sequence[Drawing]) -> str:
-    """The whole index.html."""
-    about = results.facts
-    parts = [
-        f"<h1>{html.escape(title)}</h1>",
-        f'<p class="lesser">{html.escape(about["date"])} · {html.escape(about["machine"])}</p>',
-        points_html(tables.headlines(results)),
-        "<h2>Table 1</h2>",
-        table_html(tables.table_one(results), "first"),
-        note_html(tables.NOTES),
-    ]
-    parts += figure_parts(drawings)
-    if results.comparisons:
-        parts += ["<h2>Paired comparisons</h2>", table_html(tables.compared(results), "first")]
-        parts.append(note_html(tables.COMPARISON_NOTES))
-    if results.not_run:
-        parts += ["<h2>Not run</h2>", points_html(results.not_run)]
-    if about["corpus"]:
-        parts += ["<h2>Corpus</h2>", table_html(tables.corpus(about["corpus"]))]
-    if about["graph"]:
-        parts.append(note_html(f"Decoding graph: {tables.plain(about['graph'])}."))
-    parts.append("<h2>How it was made</h2>")
-    if about["command"]:
-        parts.append(f"<pre>{html.escape(about['command'])}</pre>")
-    parts.append(table_html(tables.stages(about["stages"])))
-    return document(title, parts)
-
-
 def document(title: str, parts: Iterable[str]) -> str:
-    """A page of its own around pieces of HTML; empty ones are left out."""
+    """A whole page around pieces of HTML; empty pieces are left out."""
     body = "\n".join(part for part in parts if part)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -86,8 +57,8 @@ def document(title: str, parts: Iterable[str]) -> str:
     )
 
 
-def table_html(table: tables.Table, kind: str = "") -> str:
-    """A table that scrolls sideways where the screen is narrow; kind "first": its first column stays."""
+def table_html(table: Table, kind: str = "") -> str:
+    """A table that scrolls sideways on a narrow screen; with kind "first", its first column stays."""
 
     def row(cells: Sequence[str], tag: str) -> str:
         columns = []
@@ -110,7 +81,7 @@ def figure_parts(drawings: Iterable[Drawing]) -> Iterator[str]:
 
 
 def _figures_html(drawings: Iterable[Drawing]) -> str:
-    """Figures side by side, as many as fit."""
+    """Figures, as many side by side as fit."""
     shown = []
     for drawing in drawings:
         svg = f'<div class="scroll">{drawing.svg}</div>' if drawing.wide else drawing.svg
@@ -120,7 +91,7 @@ def _figures_html(drawings: Iterable[Drawing]) -> str:
 
 
 def points_html(lines: Sequence[str]) -> str:
-    """A list of sentences."""
+    """Sentences as a list."""
     items = "".join(f"<li>{_text(line)}</li>" for line in lines)
     return f'<ul class="points">{items}</ul>' if lines else ""
 
@@ -131,5 +102,5 @@ def note_html(text: str) -> str:
 
 
 def _text(text: str) -> str:
-    """Escaped, with per cent signs kept beside their numbers."""
+    """Escaped text, in which no line breaks between a number and its per cent sign."""
     return html.escape(text).replace(" %", "&nbsp;%")

@@ -1,63 +1,76 @@
-"""The report of a study: its tables and figures as report.md, index.html, and a file for each figure."""
+"""Writing of a report: its tables and figures as report.md, index.html, and files for each figure."""
 
 from __future__ import annotations
 
 import html
-import platform
 from collections.abc import Iterable, Sequence
 from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
-from asr_kd.common.parallel import cpu_count
 from asr_kd.common.storage import atomic_open, atomic_path
 from asr_kd.report.draw import Drawing
-from asr_kd.report.page import document, figure_parts, note_html, table_html
+from asr_kd.report.facts import machine
+from asr_kd.report.page import document, figure_parts, note_html, points_html, table_html
 from asr_kd.report.svg import PAGE, standalone
-from asr_kd.report.tables import Table
+from asr_kd.score.tables import Table
 
 
 class Section(NamedTuple):
-    """One table under its title; the note below it may be empty."""
+    """A title with sentences, a table and a note below it; each of these may be absent."""
 
     title: str
-    note: str
-    table: Table
+    note: str = ""
+    table: Table | None = None
+    points: Sequence[str] = ()
+
+    def markdown(self) -> str:
+        points = "\n".join(f"- {line}" for line in self.points)
+        table = self.table.markdown() if self.table is not None else ""
+        return "\n\n".join(part for part in (f"## {self.title}", points, table, self.note) if part)
+
+    def html(self) -> list[str]:
+        table = table_html(self.table, "first") if self.table is not None else ""
+        note = note_html(self.note) if self.note else ""
+        return [f"<h2>{html.escape(self.title)}</h2>", points_html(self.points), table, note]
 
 
 def write_report(
-    out: Path, title: str, sections: Sequence[Section], drawings: Iterable[Drawing], command: str, intro: str = ""
-) -> list[str]:
-    """Write report.md, index.html and figures/NAME.svg and .png into ``out``; prints the tables.
+    out: Path, title: str, sections: Sequence[Section], drawings: Iterable[Drawing], command: str, intro: str = "",
+    details: Sequence[Section] = (),
+) -> list[str]:  # fmt: skip
+    """Write report.md, index.html and figures/NAME.svg and .png into ``out``; print the tables.
 
     Args:
-        command: that made what is reported; may be empty.
-        intro: what it is about; may be empty.
+        sections: what comes before the figures.
+        command: the command that made what is reported; may be empty.
+        intro: what the report is about; may be empty.
+        details: sections after the figures, which are not printed.
 
     Returns:
-        pieces of HTML: the page's body.
+        The body of the page, as pieces of HTML.
     """
-    about = f"{date.today()}, {cpu_count()} cores, {platform.machine()}"
-    text = [f"# {title}", *([intro] if intro else [])]
-    text += [f"## {s.title}\n\n{s.table.markdown()}\n\n{s.note}".rstrip() for s in sections]
+    made = f"{date.today()}, {machine()}."
+    text = [f"# {title}", intro, *(section.markdown() for section in (*sections, *details))]
+    text += [made, f"```bash\n{command}\n```" if command else ""]
     with atomic_open(out / "report.md") as file:
-        file.write("\n\n".join([*text, f"{about}. `{command}`" if command else about]) + "\n")
-    parts = [f"<h1>{html.escape(title)}</h1>", f'<p class="lesser">{html.escape(about)}</p>']
-    parts += [f"<p>{html.escape(intro)}</p>"] if intro else []
-    for section in sections:
-        parts += [f"<h2>{html.escape(section.title)}</h2>", table_html(section.table, "first")]
-        parts += [note_html(section.note)] if section.note else []
+        file.write("\n\n".join(part for part in text if part) + "\n")
     drawings = list(drawings)
     for drawing in drawings:
         _write(out / "figures", drawing)
-    parts += figure_parts(drawings)
-    parts += ["<h2>How it was made</h2>", f"<pre>{html.escape(command)}</pre>"] if command else []
+    body = [f"<h1>{html.escape(title)}</h1>", f'<p class="lesser">{html.escape(made)}</p>']
+    body += [f"<p>{html.escape(intro)}</p>"] if intro else []
+    body += [part for section in sections for part in section.html()]
+    body += figure_parts(drawings)
+    body += [part for section in details for part in section.html()]
+    body += ["<h2>Command</h2>", f"<pre>{html.escape(command)}</pre>"] if command else []
     with atomic_open(out / "index.html") as file:
-        file.write(document(title, parts))
+        file.write(document(title, body))
     for section in sections:
-        print("\n" + section.table.markdown())
-    print(f"\nreport: {out / 'index.html'}")
-    return parts
+        if section.table is not None:
+            print("\n" + section.table.markdown())
+    print(f"\nreport: {out / 'index.html'}", flush=True)
+    return body
 
 
 def _write(folder: Path, drawing: Drawing) -> None:

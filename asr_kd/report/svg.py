@@ -16,7 +16,7 @@ matplotlib.use("svg")
 
 from matplotlib.figure import Figure
 
-#: Splits of colours: text, lesser text, hairlines, page; then series that colour-blind readers can tell apart
+#: Colours of text, lesser text, hairlines and page; then of series that colour-blind readers can tell apart
 #: (after Okabe and Ito), darker on white and lighter on black for contrast.
 LIGHT = {
     "ink": "#16191d",
@@ -97,7 +97,7 @@ def render(figure: Figure, name: str) -> str:
 
     Args:
         figure: drawn in the colours of ``LIGHT`` under ``STYLE``.
-        name: prefix of the ids in it, so that several fit on one page.
+        name: prefix of the ids in it, so that a page can hold several figures.
     """
     buffer = io.StringIO()
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
@@ -107,13 +107,13 @@ def render(figure: Figure, name: str) -> str:
     text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
     text = re.sub(r"font: ([^;'\"]*?)(\d[\d.]*px) [^;\"]*", rf"font: \1\2 {FONT}", text)
-    for split, colour in LIGHT.items():
-        text = text.replace(colour, f"var(--{split})")
+    for name_of_colour, colour in LIGHT.items():
+        text = text.replace(colour, f"var(--{name_of_colour})")
     return text.strip()
 
 
 def standalone(svg: str) -> str:
-    """``render``'s result as a file of its own."""
+    """The result of ``render`` as a whole file."""
     head, rest = svg.split(">", 1)
     ground = '<rect width="100%" height="100%" style="fill: var(--page)"/>'
     return f'<?xml version="1.0" encoding="utf-8"?>\n{head}>\n <style>{SCHEMES}</style>\n {ground}{rest}\n'

@@ -1,32 +1,19 @@
-"""Tables of the report as cells, and the Markdown file made of them."""
+"""Tables and sentences of the report."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from asr_kd.report.collect import Compared, Results, Row
+from asr_kd.score.collect import Results, Row
+from asr_kd.score.tables import Table, signed
 
 NONE = "–"
 
 
-@dataclass(frozen=True)
-class Table:
-    """Header and rows of plain text; the first column is words, the others are figures unless ``words`` says so."""
-
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    words: frozenset[int] = frozenset({0})
-
-    def markdown(self) -> str:
-        rule = ["---" if place in self.words else "--:" for place in range(len(self.header))]
-        return "\n".join("| " + " | ".join(cells) + " |" for cells in (self.header, rule, *self.rows))
-
-
 def table_one(results: Results) -> Table:
-    """The paper's Table 1, with what it leaves out."""
+    """The paper's Table 1, with further columns: all test sets, sizes, and the real-time factor."""
     tests = [split for split in results.splits if split != "dev"]
     header = ["system", "parameters"]
     accuracies = [(split, rate) for split in ("test", "dev") for rate in ("all", "speech")]
@@ -45,29 +32,8 @@ def table_one(results: Results) -> Table:
     return Table(header, rows)
 
 
-def compared(results: Results) -> Table:
-    """Every system against its twin, on test sets."""
-    header = ["system", "against", "on", "seed", "WER %", "difference", "95 % interval", "better in", "p"]
-    rows = [_compared(results, c) for c in results.comparisons if c.split != "dev"]
-    return Table(header, rows, frozenset({0, 1, 2}))
-
-
-def _compared(results: Results, c: Compared) -> list[str]:
-    names = {row.name: row.label for row in results.rows}
-    return [
-        names[c.system],
-        names[c.twin],
-        c.split,
-        "all" if c.seed is None else str(c.seed),
-        f"{c.twin_wer:.2f} → {c.wer:.2f}",
-        signed(c.difference),
-        f"{signed(c.low)} to {signed(c.high)}",
-        f"{100 * c.improvement:.1f} %",
-        "< 0.001" if c.p < 0.001 else f"{c.p:.3f}",
-    ]
-
-
 def corpus(summary: Mapping[str, Mapping[str, float]]) -> Table:
+    """Size of every split."""
     rows = [
         [split, str(s["utterances"]), str(s["speakers"]), f"{s['hours']:.2f}", str(s.get("skipped", 0))]
         for split, s in summary.items()
@@ -76,6 +42,7 @@ def corpus(summary: Mapping[str, Mapping[str, float]]) -> Table:
 
 
 def stages(entries: Sequence[Mapping[str, Any]]) -> Table:
+    """Settings, figures and seconds of every stage, in the order in which they were finished."""
     rows = [
         [
             str(e["folder"]) + (f" ({e['runs']} runs)" if e["runs"] > 1 else ""),
@@ -85,23 +52,23 @@ def stages(entries: Sequence[Mapping[str, Any]]) -> Table:
         ]
         for e in entries
     ]
-    return Table(["folder", "settings", "figures", "seconds a run"], rows, frozenset({0, 1, 2}))
+    return Table(["folder", "settings", "figures", "seconds per run"], rows, frozenset({0, 1, 2}))
 
 
 def headlines(results: Results) -> list[str]:
-    """What the table says, in sentences; only what there are figures for."""
+    """The main results in sentences, as far as there are figures."""
     baseline, ensemble = results.row(results.baseline), results.row(results.ensemble)
     lines = []
     gmm = next((row for row in results.rows if row.kind == "gmm" and "test" in row.words), None)
     if baseline is not None and gmm is not None and "test" in baseline.words:
         lower, upper = baseline.words["test"].wer, gmm.words["test"].wer
-        lines.append(f"{baseline.label}: {lower:.1f} % of the test words wrong; {gmm.label}: {upper:.1f} %.")
+        lines.append(f"{baseline.label}: WER {lower:.1f} % on test; {gmm.label}: {upper:.1f} %.")
     if baseline is not None and ensemble is not None:
         single, best = baseline.mean_accuracy("test"), ensemble.mean_accuracy("test")
         if single is not None and best is not None:
             lines.append(
-                f"{ensemble.label}: {best:.2f} % of the test frames right, {signed(best - single)} points "
-                f"from the mean single network ({single:.2f} %)."
+                f"{ensemble.label}: frame accuracy {best:.2f} % on test, {signed(best - single)} points "
+                f"against the mean single network ({single:.2f} %)."
             )
     for row in results.rows:
         kept = row.gain_kept.get("test", {})
@@ -120,37 +87,15 @@ def headlines(results: Results) -> list[str]:
     return [line[0].upper() + line[1:] for line in lines]
 
 
-def markdown(results: Results) -> str:
-    """report.md."""
-    about = results.facts
-    parts = ["# Results", "\n".join(f"- {line}" for line in headlines(results)), table_one(results).markdown(), NOTES]
-    if results.comparisons:
-        parts += ["## Paired comparisons", compared(results).markdown(), COMPARISON_NOTES]
-    if results.not_run:
-        parts += ["## Not run", "\n".join(f"- {line}" for line in results.not_run)]
-    if about["corpus"]:
-        parts += ["## Corpus", corpus(about["corpus"]).markdown()]
-    if about["graph"]:
-        parts.append("Decoding graph: " + plain(about["graph"]) + ".")
-    parts.append("## How it was made")
-    if about["command"]:
-        parts.append(f"```bash\n{about['command']}\n```")
-    parts += [f"{about['date']}, {about['machine']}.", stages(about["stages"]).markdown()]
-    return "\n\n".join(part for part in parts if part) + "\n"
-
-
-NOTES = """Frame accuracy: senones right, of all frames and of frames aligned with speech; of several seeds
-the mean ± the standard deviation.  WER: of several seeds the mean, with the 95 % bootstrap interval (the seeds pooled,
-so it speaks of other utterances, not of other seeds).  Gain kept: (student − mean single network) / (ensemble − mean
-single network) in test frame accuracy.  RTF: scoring and search on one core, divided by the duration of the audio;
-in brackets scoring alone, most of it the network."""
-
-COMPARISON_NOTES = """Difference: WER of the system minus that of the other, on the same utterances; negative
-is better.  Seed all: the seeds that both have, pooled.  Better in: share of the bootstrap draws in which the system
-makes fewer errors.  p: two-sided."""
+NOTES = """Frame accuracy: share of frames with the correct senone, over all frames and over frames aligned with
+speech; with several seeds, the mean ± the standard deviation.  WER: with several seeds the mean, with the 95 %
+bootstrap interval (the seeds are pooled, so it covers other utterances, not other seeds).  Gain kept: (student − mean
+single network) / (ensemble − mean single network) in test frame accuracy.  RTF: time of scoring and search on one core,
+divided by the duration of the audio; in brackets scoring alone, most of it the network."""
 
 
 def label(row: Row) -> str:
+    """The row's label, with the number of networks of an ensemble."""
     return f"{row.label} (× {row.networks})" if row.kind == "ensemble" and row.networks > 1 else row.label
 
 
@@ -159,10 +104,6 @@ def count(number: int | None) -> str:
     if number is None:
         return NONE
     return f"{number / 1e6:.2f} M" if number >= 1e6 else f"{number / 1e3:.0f} k"
-
-
-def signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−")
 
 
 def spread(seeds: Mapping[int, float]) -> str:
@@ -174,6 +115,7 @@ def spread(seeds: Mapping[int, float]) -> str:
 
 
 def word_errors(row: Row, split: str) -> str:
+    """WER with its interval."""
     if split not in row.words:
         return NONE
     words = row.words[split]
@@ -181,7 +123,7 @@ def word_errors(row: Row, split: str) -> str:
 
 
 def plain(values: Mapping[str, Any]) -> str:
-    """Scalars of a mapping as "name value, …"; nested mappings are left out."""
+    """Scalars of a mapping as "name value, …", without nested mappings."""
     kept = {k: v for k, v in values.items() if v not in (None, "", [], {}) and not isinstance(v, dict)}
     return ", ".join(f"{k.replace('_', ' ')} {_value(v)}" for k, v in kept.items())
 

@@ -1,4 +1,4 @@
-"""One test utterance for the posteriorgram: its features, alignment and what the models say of it."""
+"""One test utterance for the posteriorgram: its features, its alignment, and the posteriors of the models."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from lhotse.cut import MonoCut
 from asr_kd.common.errors import UserError
 from asr_kd.features.filterbanks import raw_features
 from asr_kd.features.normalise import Normaliser
-from asr_kd.hmm.kaldi_io import load_transition_model
+from asr_kd.hmm.kaldi_io import read_transition_model
 from asr_kd.losses import Mean
 from asr_kd.models.checkpoints import load_model
 from asr_kd.models.posteriors import posteriors
 from asr_kd.report.figures import Utterance
 
-#: An utterance about this long (seconds) is shown unless one is named.
+#: Duration in seconds of the utterance that is shown unless one is named.
 SECONDS = 3.0
 SILENCE, REST = "SIL", "other"
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel of the posteriorgram: whose posteriors, at which temperature, and how they are averaged."""
+    """One panel of the posteriorgram: its networks, their temperature, and how their posteriors are averaged."""
 
     title: str
     models: tuple[Path, ...]
@@ -37,7 +37,7 @@ class Panel:
 def read_utterance(
     features: Path, gmm: Path, panels: Sequence[Panel], phone_names: Mapping[int, str], wanted: str = ""
 ) -> Utterance:
-    """The test utterance ``wanted`` (default: the one nearest to ``SECONDS``) as ``panels`` see it.
+    """The test utterance ``wanted`` (default: the one closest to ``SECONDS``) with the posteriors of every panel.
 
     Args:
         features, gmm: folders of the features and of the senones (alignment, transition model).
@@ -70,15 +70,15 @@ def read_utterance(
 
 
 def sum_columns(posteriors: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
-    """(T, C) posteriors of senones to (T, count): column c goes to ``rows[c]``."""
+    """Posteriors of senones (T, C) summed into (T, count): column c is added to column ``rows[c]``."""
     sums = np.zeros((len(posteriors), count), dtype=posteriors.dtype)
     np.add.at(sums.T, rows, posteriors.T)
     return sums
 
 
 def pdf_phones(gmm: Path) -> np.ndarray:
-    """(C,) int64 phone id of each senone (the first one that has it, where phones share senones)."""
-    model = load_transition_model(gmm)
+    """(C,) int64 phone id of each senone: the lowest one, where phones share senones."""
+    model = read_transition_model(gmm / "tri.mdl")
     phones = np.zeros(model.num_pdfs, dtype=np.int64)
     for transition in range(model.num_transition_ids, 0, -1):
         phones[model.transition_id_to_pdf(transition)] = model.transition_id_to_phone(transition)

@@ -11,22 +11,33 @@ Unit = Literal["utterance", "speaker"]
 
 @dataclass
 class Config:
-    """Word error rates of decoded splits, with 95 % bootstrap intervals and paired comparisons."""
+    """Word error rates with 95 % bootstrap intervals, paired comparisons, and frame accuracies by system.
 
-    hyp: tuple[Path, ...]
-    """Decoded folders (with hyp_SPLIT.tsv); a system is called by its folder's name."""
-    cuts: Path
-    """Folder with the cuts_SPLIT.jsonl.gz that were decoded: their supervisions are the reference."""
+    An experiment:    --exp DIR --systems FILE --out DIR
+    Decoded folders:  --hyp DIR [DIR ...] --cuts DIR --out DIR [--splits SPLIT ...] [--pairs A:B ...]
+    """
+
     out: Path
     """Folder for score.json and score.md."""
+    exp: Path | None = None
+    """Folder of an experiment."""
+    systems: Path | None = None
+    """YAML file with the systems of --exp (recipes/librispeech/conf/systems.yaml)."""
+    variables: tuple[str, ...] = ()
+    """Values of variables of --systems, NAME=VALUE each."""
+    hyp: tuple[Path, ...] = ()
+    """Instead of --exp, decoded folders (with hyp_SPLIT.tsv); each folder's name is the name of its system."""
+    cuts: Path | None = None
+    """Folder with the cuts_SPLIT.jsonl.gz that were decoded, whose transcripts are the reference; default:
+    EXP/features."""
     splits: tuple[str, ...] = ("test",)
-    """Splits to score."""
+    """Splits of --hyp to score; of --exp, all decoded splits are scored."""
     pairs: tuple[str, ...] = ()
-    """Systems to compare, A:B each: by how much B's error rate differs from A's."""
+    """Systems of --hyp to compare, A:B each: by how much the WER of B differs from that of A."""
     bootstrap_by: Unit = "utterance"
-    """What is drawn with replacement: utterances, as is usual, or speakers, whose utterances are not independent
-    of each other (wider, more honest intervals; with fewer than about ten speakers a rough guide only)."""
+    """Unit that the bootstrap draws with replacement: utterances, as is usual, or speakers, whose utterances are not
+    independent of each other (wider, more honest intervals; a rough guide with fewer than about ten speakers)."""
     replications: int = 10_000
-    """Bootstrap draws."""
+    """Number of bootstrap draws."""
     seed: int = 0
-    """Seed of the draws."""
+    """Seed of the bootstrap draws."""

@@ -8,15 +8,15 @@ from pathlib import Path
 
 @dataclass
 class Config:
-    """Run a study from prepared features: train, measure, decode, report.  What is done already is skipped."""
+    """Run a study from prepared features: train, measure, decode, report.  What is finished is skipped."""
 
     study: Path
     """The study's YAML file (recipes/librispeech/studies)."""
     conf: Path
-    """Configuration of the recipe, whose sections the study starts from."""
+    """Configuration of the recipe, with the flags that the steps of the study start from."""
     exp: Path
     """The experiment's folder, with features, senones and graph (made by the recipe's stages 1 to 5)."""
     scheduler: str = ""
     """Address of a Dask scheduler, as tcp://HOST:8786, whose workers do what fans out."""
     command: str = ""
-    """Command that made it all, for the report."""
+    """Command line that ran the study, for the report."""

@@ -14,7 +14,7 @@ from asr_kd.report.figures import Series, label_ends, panel, styled, thousands
 
 @dataclass(frozen=True)
 class Spread:
-    """A line of means over seeds: x, the seeds' values at each x, colour and label."""
+    """A line of means over seeds: x, the values of the seeds at each x, colour and label."""
 
     x: Sequence[float]
     seeds: Sequence[Sequence[float]]
@@ -26,7 +26,7 @@ class Spread:
 def spread_plot(
     lines: Sequence[Spread], title: str, x_unit: str, y_unit: str, log: bool = False, names: Sequence[str] = ()
 ) -> Figure:
-    """Means as dots on a line, seeds as ticks; x on a logarithmic scale if wanted, or with ``names`` at 0, 1, …"""
+    """Means as dots on a line, seeds as ticks; x is logarithmic on request, or has ``names`` at 0, 1, …"""
     figure, axes = panel(title, y_unit)
     ends = []
     for line in lines:

@@ -1,4 +1,4 @@
-"""What was measured as tables and figures: those that every study has, and those that its YAML file asks for."""
+"""Tables and figures of a study: those that every study has, and those that its YAML file asks for."""
 
 from __future__ import annotations
 
@@ -9,20 +9,25 @@ from typing import Any
 
 from asr_kd.common.errors import UserError
 from asr_kd.report import tables
-from asr_kd.report.collect import Curve, Results, Row
 from asr_kd.report.draw import Drawing, colours_of, curve_drawings, table_drawings
 from asr_kd.report.sections import Section
 from asr_kd.report.svg import SERIES
-from asr_kd.report.systems import System
+from asr_kd.score.collect import Curve, Results, Row
+from asr_kd.score.systems import System
+from asr_kd.score.tables import COMPARISON_NOTES, Table, comparisons
 from asr_kd.study.figures import Spread, spread_plot
-from asr_kd.study.format import Measured, Study
+from asr_kd.study.format import Study
 
-#: What a view may show, in words.
+#: Axis labels of what a view may show.
 UNITS = {
-    "accuracy": "frames right, %", "speech": "speech frames right, %", "merged": "frames right, silences as one, %",
-    "wer": "words wrong, %", "rtf": "real-time factor", "scoring": "real-time factor of scoring",
+    "accuracy": "frame accuracy, %",
+    "speech": "frame accuracy on speech, %",
+    "merged": "frame accuracy with silences merged, %",
+    "wer": "WER, %",
+    "rtf": "real-time factor",
+    "scoring": "real-time factor of scoring",
     "parameters": "parameters",
-}  # fmt: skip
+}
 
 SPREAD = "Dots: means over seeds; ticks: seeds."
 
@@ -31,39 +36,32 @@ class Views:
     """The tables and figures of a study.
 
     Args:
-        study: with its systems and views.
-        results: the rows, by the systems' names.
-        systems: as the report knows them.
-        curves: logs of the training of some systems, by system.
+        study: the study.
+        results: what was measured.
+        curves: reads the training logs of some systems.
     """
 
-    def __init__(
-        self,
-        study: Study,
-        results: Results,
-        systems: Sequence[System],
-        curves: Callable[[Sequence[System]], list[Curve]],
-    ) -> None:
-        self.study, self.systems, self.curves = study, systems, curves
+    def __init__(self, study: Study, results: Results, curves: Callable[[Sequence[System]], list[Curve]]) -> None:
+        self.study, self.systems, self.curves = study, study.systems.systems, curves
         in_grids = {view["group"] for view in study.views if view.get("show") == "grid"}
-        hidden = {system.name for system in study.systems if system.group in in_grids}
+        hidden = {system.name for system in self.systems if system.group in in_grids}
         self.rows = {row.name: row for row in results.rows}
         self.comparisons = replace(results, comparisons=[c for c in results.comparisons if c.seed is None])
         self.results = replace(results, rows=[row for row in results.rows if row.name not in hidden])
-        self.colours = colours_of([system for system in systems if system.name not in hidden])
+        self.colours = colours_of([system for system in self.systems if system.name not in hidden])
 
     def sections(self) -> Iterator[Section]:
-        """Table 1, the grids, and paired comparisons."""
+        """Table 1, the grids, and the paired comparisons."""
         if self.results.rows:
             yield Section("Systems", tables.NOTES, tables.table_one(self.results))
         for view in self.study.views:
             if view.get("show") == "grid":
                 yield self._grid(view)
         if self.comparisons.comparisons:
-            yield Section("Paired comparisons", tables.COMPARISON_NOTES, tables.compared(self.comparisons))
+            yield Section("Paired comparisons", COMPARISON_NOTES, comparisons(self.comparisons))
 
     def drawings(self) -> Iterator[Drawing]:
-        """Grids, lines and curves that the study asks for, and its table as pictures."""
+        """The grids, lines and curves that the study asks for, and Table 1 as pictures."""
         for number, view in enumerate(self.study.views):
             if view.get("show") == "lines":
                 yield self._lines(f"lines-{number}", view)
@@ -75,27 +73,29 @@ class Views:
             elif view.get("show") == "grid":
                 yield self._grid_lines(f"grid-{number}", view)
             else:
-                raise UserError(f"there is no view {view!r}: show one of grid, lines, splits, epochs")
+                raise UserError(f"the view {view!r} is unknown: show one of grid, lines, splits, epochs")
         yield from table_drawings(self.results, self.colours)
 
     def _group(self, name: str) -> str:
-        return next(system.group for system in self.study.systems if system.name == name)
+        return next(system.group for system in self.systems if system.name == name)
 
-    def _of_group(self, group: str) -> list[tuple[Measured, Row]]:
-        found = [(s, self.rows[s.name]) for s in self.study.systems if s.group == group and s.name in self.rows]
+    def _of_group(self, group: str) -> list[tuple[System, Row]]:
+        found = [(s, self.rows[s.name]) for s in self.systems if s.group == group and s.name in self.rows]
         if not found:
-            raise UserError(f"a view shows the group {group}, of which nothing was measured: mend the study's file")
+            raise UserError(
+                f"a view shows the group {group}, but none of its systems was measured: mend the study's file"
+            )
         return found
 
     def _grid(self, view: Mapping[str, Any]) -> Section:
-        """Rows and columns by two variables of ``each``; means over seeds ± their standard deviation."""
+        """A table by two variables of ``each``, with means over seeds ± their standard deviation."""
         down, across, cells = self._cells(view)
         header = [f"{view['rows']} ↓, {view['columns']} →", *map(str, across)]
         rows = [[str(d), *(tables.spread(cells.get((d, a), {})) for a in across)] for d in down]
-        return Section(view["title"], _unit(view["y"]), tables.Table(header, rows))
+        return Section(view["title"], _unit(view["y"]), Table(header, rows))
 
     def _grid_lines(self, name: str, view: Mapping[str, Any]) -> Drawing:
-        """A line a row of the grid, over its columns."""
+        """One line per row of the grid, over its columns."""
         down, across, cells = self._cells(view)
         lines = []
         for place, d in enumerate(down):
@@ -107,7 +107,7 @@ class Views:
         return Drawing(name, view.get("caption", SPREAD), figure)
 
     def _cells(self, view: Mapping[str, Any]) -> tuple[list[Any], list[Any], dict[tuple[Any, Any], dict[int, float]]]:
-        """Values of the rows' variable, of the columns', and what was measured there by seed."""
+        """Values of the variable of the rows, of the variable of the columns, and the results by seed of each cell."""
         found = self._of_group(view["group"])
         down, across = (list(dict.fromkeys(s.at[view[key]] for s, _ in found)) for key in ("rows", "columns"))
         return down, across, {(s.at[view["rows"]], s.at[view["columns"]]): values(row, view["y"]) for s, row in found}
@@ -127,7 +127,7 @@ class Views:
         return Drawing(name, view.get("caption", SPREAD), figure)
 
     def _splits(self, name: str, view: Mapping[str, Any]) -> Drawing:
-        """A line a system, over splits of which the same thing was measured."""
+        """One line per system, over splits on which the same thing was measured."""
         lines = []
         for row in self.results.rows:
             found = [values(row, f"{view['y']}/{split}") for split in view["splits"].values()]
@@ -140,7 +140,7 @@ class Views:
 
 
 def values(row: Row, what: str) -> dict[int, float]:
-    """A figure of a row by seed: accuracy/SPLIT, speech/SPLIT, merged/SPLIT, wer/SPLIT, rtf/SPLIT, scoring/SPLIT or
+    """A result of a row by seed: accuracy/SPLIT, speech/SPLIT, merged/SPLIT, wer/SPLIT, rtf/SPLIT, scoring/SPLIT or
     parameters."""
     kind, _, split = what.partition("/")
     if kind == "wer":
@@ -153,7 +153,7 @@ def values(row: Row, what: str) -> dict[int, float]:
     return row.accuracy.get(split, {}).get({"accuracy": "all"}.get(kind, kind), {})
 
 
-def _place(system: Measured, row: Row, x: str) -> dict[int, float]:
+def _place(system: System, row: Row, x: str) -> dict[int, float]:
     return {0: float(system.at[x])} if x in system.at else values(row, x)
 
 

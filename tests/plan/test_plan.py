@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
@@ -10,13 +11,13 @@ from asr_kd.common.errors import UserError
 from asr_kd.common.storage import read_json
 from asr_kd.models.dnn import PRESETS, Shape, parameters_of
 from asr_kd.plan import calibrate
-from asr_kd.plan.__main__ import main
+from asr_kd.plan.__main__ import _decoded, main
 from asr_kd.plan.config import Config
-from asr_kd.plan.costs import GRAPH, Job, Machines, costs
+from asr_kd.plan.costs import GRAPH_FACTOR, Job, Machines, costs
 
 TEACHER, STUDENT = Shape(*PRESETS["large"], 600), Shape(*PRESETS["quarter"], 600)
 RATES = calibrate.Rates(1e-5, 2e-5, 3e-4, 1e-9, 5e-5, 2e-5, 1e-5, 1e-5, 3e-5, 0.02, 0)
-JOB = Job(10, 3, 1, TEACHER, STUDENT, 4, 1, 2, 2, 1024, 2_000_000, 3, 0.1)
+JOB = Job(10, 3, 1, TEACHER, STUDENT, 4, 1, 2, 2, 1024, 2_000_000, 3, 6, 0.1)
 CORES = Machines(cores=2, gpus=0, gpu_speed=0, disk=1e9, network=1e9)
 
 
@@ -41,9 +42,12 @@ def test_hours_are_frames_times_rates() -> None:
 
 
 def test_decoding_is_search_and_the_scores_of_networks() -> None:
-    found = [hours(dataclasses.replace(JOB, systems=n, real_time_factor=f))["decoding"] for n, f in ((1, 0.1), (3, 0))]
+    found = [
+        hours(dataclasses.replace(JOB, decoded=n, scored=k, real_time_factor=f))["decoding"]
+        for n, k, f in ((1, 1, 0.1), (3, 6, 0))
+    ]
     assert found[0] == pytest.approx((0.1 + 3e-3) / 2)
-    assert found[1] == pytest.approx((3 * GRAPH * 0.02 + 6 * 3e-3) / 2)  # two networks and an ensemble of four
+    assert found[1] == pytest.approx((3 * GRAPH_FACTOR * 0.02 + 6 * 3e-3) / 2)  # two networks and an ensemble of four
 
 
 def test_gpus_share_networks_until_the_network_between_them_is_too_slow() -> None:
@@ -69,11 +73,18 @@ def test_a_corpus_that_does_not_fit_is_read_every_epoch() -> None:
     assert found[0].memory < found[1].memory
 
 
+def test_the_recipes_systems_are_counted() -> None:
+    systems = Path(__file__).parents[2] / "recipes/librispeech/conf/systems.yaml"
+    # GMM, three of five teachers, their ensemble, two students, two of a quarter of the size on either target.
+    assert _decoded(Config(hours=1, teachers=5, students=2, systems=systems)) == (11, 3 + 5 + 3 * 2)
+    assert _decoded(Config(hours=1, teachers=5)) == (3, 7)
+
+
 def test_the_table(tmp_path, capsys, monkeypatch, inline) -> None:
     monkeypatch.setattr(calibrate, "MINUTES", 0.5)
     monkeypatch.setattr(calibrate, "LEAVES", 40)
-    monkeypatch.setattr(calibrate, "LEAST", 0.05)
-    monkeypatch.setattr(calibrate, "MOST_CORES", 1)
+    monkeypatch.setattr(calibrate, "MIN_SECONDS", 0.05)
+    monkeypatch.setattr(calibrate, "MAX_CORES", 1)
     config = Config(
         hours=1, senones=50, preset="tiny", teachers=2, rates=tmp_path / "rates.json", out=tmp_path / "plan.json"
     )

@@ -21,24 +21,29 @@ from lhotse.supervision import AlignmentItem
 
 from asr_kd.common.cli import run
 from asr_kd.common.errors import UserError
-from asr_kd.common.storage import LAYOUT, Stage, atomic_open, read_json, save_array, write_json
+from asr_kd.common.storage import LAYOUT, atomic_open, read_json, save_array, write_json
 from asr_kd.hmm.gmm import Gmms
 from asr_kd.hmm.kaldi_io import write_model
 from asr_kd.hmm.topology import topology_text
 from asr_kd.report import figures
 from asr_kd.report.__main__ import main
-from asr_kd.report.collect import collect
 from asr_kd.report.config import Config
 from asr_kd.report.svg import LIGHT, render, standalone
-from asr_kd.report.systems import Experiment, find, read_systems, runs_of
 from asr_kd.report.utterance import Panel, read_utterance, sum_columns
-from asr_kd.score.bootstrap import Bootstrap
+from asr_kd.score.__main__ import main as score_stage
+from asr_kd.score.config import Config as ScoreConfig
 from asr_kd.train import __main__ as train
 from asr_kd.train.loop import Trainer
 
 
 def config(root: Path, **changes) -> Config:
-    return replace(Config(root / "exp", root / "systems.yaml", root / "report", replications=300), **changes)
+    return replace(Config(root / "exp", root / "systems.yaml", root / "report"), **changes)
+
+
+def score(root: Path, **changes) -> None:
+    exp = root / "exp"
+    settings = ScoreConfig(exp / "score", exp, root / "systems.yaml", replications=300)
+    score_stage(replace(settings, **changes))
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +54,7 @@ def reported(tmp_path_factory) -> Path:
     statistics = {"median_ms": 10.1, "within_percent": {"30": 95.4}}
     save_array(root / "exp" / "boundaries" / "boundaries_test.npy", errors)
     write_json(root / "exp" / "boundaries" / "boundaries.json", {"test": {"phones": statistics}})
+    score(root)
     main(config(root, command="bash run.sh --title '<b>'"))
     return root
 
@@ -141,7 +147,7 @@ def test_pictures_follow_the_scheme(reported):
         "frame-accuracy", "wer-test", "wer-other", "dev-accuracy", "dev-loss", "train-accuracy", "acoustic-scale",
         "boundaries",
     }  # fmt: skip
-    for path in folder.iterdir():
+    for path in folder.glob("*.svg"):
         ET.parse(path)
         drawn = path.read_text().split("</style>", 1)[1]
         assert "var(--ink)" in drawn
@@ -156,90 +162,46 @@ def test_second_run_does_nothing_and_same_inputs_give_same_files(reported, capsy
         assert (reported / "again" / name).read_bytes() == (reported / "report" / name).read_bytes()
 
 
-def test_gains_from_each_twin(reported):
-    """As on little data: how far from hard targets on the same data to the best does each student come?"""
-    exp = Experiment(reported / "exp", reported / "exp/gmm", reported / "exp/features", reported / "exp/boundaries")
-    systems = read_systems(reported / "systems.yaml")
-    usual, results = (collect(exp, systems, Bootstrap(replications=100), gain) for gain in ([], ["ensemble"]))
-    rows = {row.name: row for row in results.rows}
-    best, hard, own = (rows[n].mean_accuracy("test") for n in ("ensemble", "quarter_hard", "quarter_student"))
-    assert rows["quarter_student"].gain_kept["test"]["all"] == pytest.approx((own - hard) / (best - hard))
-    assert rows["student"].gain_kept == usual.row("student").gain_kept != {}
-    assert not rows["ensemble"].gain_kept and not rows["quarter_hard"].gain_kept
-
-
 def test_what_is_missing_is_listed(tmp_path, capsys):
     exp = make(tmp_path, utterances=12)
-    shutil.rmtree(exp / "decode" / "ensemble")
+    shutil.rmtree(exp / "decode" / "ensemble-0")
     shutil.rmtree(exp / "decode" / "quarter_student-1")
     shutil.rmtree(exp / "accuracy")
     write_json(exp / "student" / "seed-1" / "stage.json", {"stage": "train", "layout": LAYOUT, "status": "running"})
-    lines = (exp / "decode" / "gmm" / "hyp_test.tsv").read_text().splitlines(keepends=True)
-    (exp / "decode" / "gmm" / "hyp_test.tsv").write_text("".join(lines[1:]))
+    lines = (exp / "decode" / "gmm-0" / "hyp_test.tsv").read_text().splitlines(keepends=True)
+    (exp / "decode" / "gmm-0" / "hyp_test.tsv").write_text("".join(lines[1:]))
+    score(tmp_path)
     (exp / "data" / "summary.json").unlink()
     main(config(tmp_path))
     rows = rows_of(tmp_path)
     assert not rows["ensemble"]["words"] and rows["student"]["gain_kept"] == {}
     assert set(rows["quarter_student"]["words"]["test"]["seeds"]) == {"0", "2"}
     text = (tmp_path / "report" / "report.md").read_text()
-    assert "- Ensemble: decode/ensemble is missing\n" in text
+    assert "- Ensemble: decode/ensemble-0 is missing\n" in text
     assert "- Distilled, same size: student/seed-1 is unfinished\n" in text
     assert "- Triphone GMM: 1 utterances of test have no hypothesis\n" in text
-    assert "- Baseline DNN: accuracy/teachers-* is missing\n" in text
+    assert "- Baseline DNN: accuracy/teachers-1 is missing\n" in text
     seeds = [
         c["seed"]
         for c in read_json(tmp_path / "report" / "results.json")["comparisons"]
         if (c["system"], c["split"]) == ("quarter_student", "test")
     ]
     assert seeds == [0, 2, None]
-    assert "not run: Ensemble: decode/ensemble is missing" in capsys.readouterr().out
+    assert "not run: Ensemble: decode/ensemble-0 is missing" in capsys.readouterr().out
 
 
 def test_nothing_to_report(tmp_path):
     make(tmp_path, utterances=4)
+    with pytest.raises(UserError, match=r"score is missing: check the name, or run the stage"):
+        main(config(tmp_path))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="has nothing of the systems to report"):
-        main(config(tmp_path, exp=tmp_path / "empty"))
+    with pytest.raises(UserError, match="has no results of the systems"):
+        score(tmp_path, exp=tmp_path / "empty", cuts=tmp_path / "exp/features")
     with pytest.raises(UserError, match="does not exist: give the experiment's folder"):
         main(config(tmp_path, exp=tmp_path / "nowhere"))
+    score(tmp_path)
     with pytest.raises(UserError, match=r"units\.json is missing"):
         main(config(tmp_path, utterance="nobody"))
-
-
-@pytest.mark.parametrize(
-    "text, fault",
-    [
-        ("{}", "must hold a list"),
-        ("- {name: a}", "needs a name and a kind"),
-        ("- {name: a, kind: gmm, colour: red}", "needs a name and a kind, and may have"),
-        ("- {name: a, kind: hybrid}", "choose one of gmm, single, ensemble, student"),
-        ("- {name: a, kind: gmm}\n- {name: a, kind: gmm}", "two systems are called a"),
-        ("- {name: a, kind: gmm, twin: b}", "the twin 'b' of a is not in the list"),
-        ("- {name: a", "is not valid YAML"),
-    ],
-)
-def test_bad_lists_of_systems(tmp_path, text, fault):
-    path = tmp_path / "systems.yaml"
-    path.write_text(text)
-    with pytest.raises(UserError, match=fault):
-        read_systems(path)
-    with pytest.raises(UserError, match="name the list of systems by --systems"):
-        read_systems(tmp_path / "absent.yaml")
-
-
-def test_runs_are_matched_by_the_number_of_the_seed(tmp_path):
-    for seed in (0, 2, 10):
-        Stage("train", tmp_path / "net" / f"seed-{seed}", {}, []).finish()
-    for seed in (2, 10):
-        Stage("decode", tmp_path / "decode" / f"net-{seed}", {}, []).finish()
-    (tmp_path / "systems.yaml").write_text("- {name: net, kind: single, models: net/seed-*, decode: decode/net-*}")
-    (system,) = read_systems(tmp_path / "systems.yaml")
-    runs, faults = runs_of(system, tmp_path)
-    assert [(r.seed, r.models[0].name, r.decode and r.decode.name) for r in runs] == [
-        (0, "seed-0", None), (2, "seed-2", "net-2"), (10, "seed-10", "net-10"),
-    ]  # fmt: skip
-    assert not faults
-    assert find(tmp_path, ["net/seed-7"]) == ([], ["net/seed-7 is missing"])
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=8))
@@ -272,7 +234,7 @@ def test_posteriors_are_summed_into_phones():
 
 
 def test_posteriorgram_of_a_real_network(prepared, tmp_path):
-    """Six phones of one senone each, so that the network's likeliest phone is mostly the aligned one."""
+    """Six phones of one senone each, so that the network's most probable phone is mostly the aligned one."""
     gmm = tmp_path / "gmm"
     topology = khg.HmmTopology()
     topology.read(topology_text(range(1, 7), range(1, 7), 1))
@@ -309,8 +271,10 @@ def test_posteriorgram_of_a_real_network(prepared, tmp_path):
 def test_command_line(tmp_path, capsys):
     make(tmp_path, utterances=4)
     with atomic_open(tmp_path / "recipe.yaml") as file:
-        file.write("report: {replications: 200, posteriorgram: false, bootstrap_by: speaker}\n")
+        file.write("score: {replications: 200, bootstrap_by: speaker}\nreport: {posteriorgram: false}\n")
     where = ["--exp", str(tmp_path / "exp"), "--systems", str(tmp_path / "systems.yaml")]
-    run(Config, main, [*where, "--out", str(tmp_path / "out"), "--config", f"{tmp_path / 'recipe.yaml'}:report"])
+    conf = str(tmp_path / "recipe.yaml")
+    run(ScoreConfig, score_stage, [*where, "--out", str(tmp_path / "exp/score"), "--config", f"{conf}:score"])
+    run(Config, main, [*where, "--out", str(tmp_path / "out"), "--config", f"{conf}:report"])
     assert "| Distilled, same size |" in capsys.readouterr().out
     assert json.loads((tmp_path / "out" / "results.json").read_text())["ensemble"] == "ensemble"

@@ -1,7 +1,7 @@
 """Word error rates, their intervals and comparisons; frame accuracy; the command line."""
 
-import json
 from dataclasses import replace
+from pathlib import Path
 
 import kaldialign
 import numpy as np
@@ -11,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr_kd.common.errors import UserError
+from asr_kd.common.storage import write_json
 from asr_kd.score import __main__ as stage
 from asr_kd.score.bootstrap import Bootstrap, compare, interval
+from asr_kd.score.collect import Results, collect_experiment
 from asr_kd.score.config import Config
 from asr_kd.score.frame_accuracy import PADDING, FrameAccuracy, frame_rates
-from asr_kd.score.tables import summary
+from asr_kd.score.systems import read_systems
 from asr_kd.score.wer import Reference, pool, read_hypotheses, read_references, score
 
 BOOTSTRAP = Bootstrap(replications=2000)
@@ -62,7 +64,6 @@ def test_what_is_missing_is_deleted_and_what_nobody_said_is_inserted():
     assert scores.missing == ("a",)
     assert scores.counts.tolist() == [[0, 2, 0, 2], [1, 0, 0, 0], [0, 0, 0, 1]]
     assert scores.wer == 100.0
-    assert summary(scores, BOOTSTRAP)["missing"] == ["a"]
     with pytest.raises(UserError, match="1 decoded utterances have no reference, such as stranger"):
         score(references, {"stranger": []})
 
@@ -194,24 +195,58 @@ def test_words_are_compared_in_upper_case(tmp_path):
     assert read_hypotheses(tmp_path / "hyp_test.tsv") == {"a": ["TWO", "WORDS"], "b": []}
 
 
-def test_command_line(tmp_path, capsys):
+def flags(exp, *folders, **changes) -> Config:
+    decoded = tuple(exp / "decode" / name for name in folders)
+    return replace(Config(exp.parent / "score", hyp=decoded, cuts=exp / "features", replications=500), **changes)
+
+
+def test_decoded_folders(tmp_path, capsys):
     exp = make(tmp_path, utterances=30)
-    folders = (exp / "decode" / "teachers-0", exp / "decode" / "student-0")
-    config = Config(
-        folders, exp / "features", tmp_path / "score", ("test", "other"), ("teachers-0:student-0",), replications=500
-    )
+    config = flags(exp, "teachers-0", "student-0", splits=("test", "other"), pairs=("teachers-0:student-0",))
     stage.main(config)
     printed = capsys.readouterr().out
-    assert "| teachers-0 | " in printed and "| student-0 − teachers-0 | test |" in printed
+    assert "| teachers-0 | test |" in printed and "| student-0 | teachers-0 | test | all |" in printed
     assert printed.startswith((tmp_path / "score" / "score.md").read_text())
-    result = json.loads((tmp_path / "score" / "score.json").read_text())
-    assert set(result["splits"]) == {"test", "other"} and len(result["pairs"]) == 2
-    wer = result["splits"]["test"]["student-0"]["wer"]
-    assert result["splits"]["test"]["student-0"]["low"] < wer < result["splits"]["test"]["student-0"]["high"]
+    results = Results.load(tmp_path / "score" / "score.json")
+    assert results.splits == ["test", "other"] and len(results.comparisons) == 2
+    words = results.row("student-0").words["test"]
+    assert words.low < words.wer < words.high and words.utterances == 30
+    assert words.wer == pytest.approx(words.insertions + words.deletions + words.substitutions)
     stage.main(config)
     assert "up to date" in capsys.readouterr().out
     stage.main(replace(config, out=tmp_path / "again"))
     assert (tmp_path / "again" / "score.json").read_bytes() == (tmp_path / "score" / "score.json").read_bytes()
+
+
+def test_an_experiment_is_read_back_as_it_was_scored(tmp_path):
+    exp = make(tmp_path, utterances=12)
+    settings = {"exp": exp, "systems": tmp_path / "systems.yaml", "replications": 100}
+    stage.main(Config(tmp_path / "score", **settings))
+    systems = read_systems(tmp_path / "systems.yaml", exp).systems
+    expected = collect_experiment(systems, exp, exp / "features", Bootstrap(replications=100))
+    assert Results.load(tmp_path / "score" / "score.json") == expected
+    assert expected.splits == ["test", "other", "dev"] and (expected.baseline, expected.ensemble) == (
+        "teachers",
+        "ensemble",
+    )
+    write_json(tmp_path / "score" / "score.json", {"rows": [{"name": "x"}]})
+    with pytest.raises(UserError, match="is damaged"):
+        Results.load(tmp_path / "score" / "score.json")
+
+
+def test_gains_from_each_twin(tmp_path):
+    """As on little data: how far from hard targets on the same data to the best does each student come?"""
+    exp = make(tmp_path, utterances=6)
+    systems = read_systems(tmp_path / "systems.yaml", exp).systems
+    usual, results = (
+        collect_experiment(systems, exp, exp / "features", Bootstrap(replications=100), gain)
+        for gain in ([], ["ensemble"])
+    )
+    rows = {row.name: row for row in results.rows}
+    best, hard, own = (rows[n].mean_accuracy("test") for n in ("ensemble", "quarter_hard", "quarter_student"))
+    assert rows["quarter_student"].gain_kept["test"]["all"] == pytest.approx((own - hard) / (best - hard))
+    assert rows["student"].gain_kept == usual.row("student").gain_kept != {}
+    assert not rows["ensemble"].gain_kept and not rows["quarter_hard"].gain_kept
 
 
 @pytest.mark.parametrize(
@@ -221,11 +256,14 @@ def test_command_line(tmp_path, capsys):
         ({"pairs": ("teachers-0",)}, "is not A:B"),
         ({"splits": ("absent",)}, "cuts_absent.jsonl.gz is missing"),
         ({"replications": 5}, "too few for an interval"),
+        ({"hyp": ()}, "give --exp with --systems, or --hyp with --cuts"),
+        ({"cuts": None}, "give --exp with --systems, or --hyp with --cuts"),
+        ({"exp": Path("exp")}, "--exp needs --systems"),
     ],
 )
 def test_command_line_faults(tmp_path, changes, fault):
     exp = make(tmp_path, utterances=6)
-    config = Config((exp / "decode" / "teachers-0",), exp / "features", tmp_path / "score")
+    config = flags(exp, "teachers-0")
     with pytest.raises(UserError, match=fault):
         stage.main(replace(config, **changes))
     twice = (exp / "decode" / "gmm", exp / "other" / "gmm")
@@ -235,6 +273,6 @@ def test_command_line_faults(tmp_path, changes, fault):
 
 def test_scoring_against_other_cuts_names_the_file(tmp_path):
     exp = make(tmp_path, utterances=6)
-    write_hypotheses(exp / "decode" / "gmm", "test", {"somebody-else": ["A"]})
+    write_hypotheses(exp / "decode" / "gmm-0", "test", {"somebody-else": ["A"]})
     with pytest.raises(UserError, match=r"hyp_test.tsv: 1 decoded utterances have no reference"):
-        stage.main(Config((exp / "decode" / "gmm",), exp / "features", tmp_path / "score"))
+        stage.main(flags(exp, "gmm-0"))

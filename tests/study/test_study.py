@@ -7,11 +7,13 @@ import yaml
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import LAYOUT, write_json
-from asr_kd.decode.client import Searches
-from asr_kd.report.collect import Compared, Results, Row
-from asr_kd.report.systems import System
-from asr_kd.study.format import Names, Study, read_study
-from asr_kd.study.steps import Stages, Task, run_tasks, time_left
+from asr_kd.decode.client import SearchPool
+from asr_kd.score.collect import Compared, Results, Row
+from asr_kd.score.systems import Names
+from asr_kd.study.format import Study, read_study
+from asr_kd.study.measure.tasks import measure_tasks
+from asr_kd.study.steps import step_tasks
+from asr_kd.study.tasks import Task, run_tasks, time_left
 from asr_kd.study.views import Views, values
 from asr_kd.train import __main__ as train
 
@@ -48,29 +50,25 @@ def names(tmp_path) -> Names:
     return Names(tmp_path / "exp", tmp_path / "exp" / "studies" / "small")
 
 
-def test_names_are_folders(tmp_path):
-    known = names(tmp_path)
-    assert known.folders("exp/gmm") == [tmp_path / "exp/gmm"]
-    assert known.folders("student-1:0-1,3") == [known.out / "student-1" / f"seed-{n}" for n in (0, 1, 3)]
-    with pytest.raises(UserError, match="no seeds"):
-        known.folders("student-1:first")
+def tasks_of(study: Study, tmp_path, conf) -> list[Task]:
+    return [*step_tasks(study, names(tmp_path), conf), *measure_tasks(study.systems, conf, SearchPool())]
 
 
 def test_each_is_filled_in_with_its_kind(tmp_path):
     study = read(tmp_path)
     assert [step.name for step in study.steps] == ["exp/teachers", "targets", "student-1-32", "student-2-32"]
     assert [step.flags["temperature"] for step in study.steps[2:]] == [1, 2]
-    assert [(s.name, s.group, dict(s.at)) for s in study.systems[2:]] == [
+    assert [(s.name, s.group, dict(s.at)) for s in study.systems.systems[2:]] == [
         ("student-1-32", "student", {"T": 1, "w": 32}),
         ("student-2-32", "student", {"T": 2, "w": 32}),
     ]
-    assert [len(members) for members in study.systems[1].runs] == [2]
+    assert [len(run.models) for run in study.systems.systems[1].runs] == [2]
 
 
 def test_steps_become_the_stages_own_configurations(tmp_path):
     (tmp_path / "conf.yaml").write_text("teachers: {preset: tiny, learning_rate: 3e-4}\naccuracy: {}\ndecode: {}\n")
     write_json(tmp_path / "exp/gmm/hmm.json", {"num_pdfs": 20, "splits": {"train": {"frames": 1000}}})
-    tasks = Stages(read(tmp_path), names(tmp_path), tmp_path / "conf.yaml", Searches()).tasks()
+    tasks = tasks_of(read(tmp_path), tmp_path, tmp_path / "conf.yaml")
     measuring = ["accuracy"] * 2 + ["tune"] + ["decode"] * 5
     assert [task.kind for task in tasks] == ["train", "soft_targets", "train", *measuring]
     assert [task.run.args[0].out for task in tasks[3:]] == [
@@ -113,16 +111,16 @@ def test_steps_become_the_stages_own_configurations(tmp_path):
 def test_what_makes_no_sense_is_refused(tmp_path, changes, fault):
     (tmp_path / "conf.yaml").write_text("accuracy: {}\ndecode: {}\n")
     with pytest.raises(UserError, match=fault):
-        Stages(read(tmp_path, changes), names(tmp_path), tmp_path / "conf.yaml", Searches()).tasks()
+        tasks_of(read(tmp_path, changes), tmp_path, tmp_path / "conf.yaml")
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_studies_of_the_recipe_suit_its_configurations(path, tmp_path):
     for conf in ("embedded", "so762"):
         study = read_study(path, names(tmp_path))
-        tasks = Stages(study, names(tmp_path), ROOT / f"recipes/librispeech/conf/{conf}.yaml", Searches()).tasks()
+        tasks = tasks_of(study, tmp_path, ROOT / f"recipes/librispeech/conf/{conf}.yaml")
         assert len(tasks) > 4
-        groups = {system.group for system in study.systems}
+        groups = {system.group for system in study.systems.systems}
         for view in study.views:
             assert {view.get("group"), *view.get("groups", ()), *view.get("lines", {}).values()} - {None} <= groups
 
@@ -147,7 +145,7 @@ def test_what_is_done_takes_no_time(tmp_path):
     conf.write_text("{teachers: {width: 32, layers: 1}, decode: {}, accuracy: {}}")
 
     def expected() -> dict[str, float]:
-        tasks = Stages(study, names(tmp_path), conf, Searches()).tasks()
+        tasks = tasks_of(study, tmp_path, conf)
         return {f"{task.kind}: {task.title}": task.expected() for task in tasks}
 
     before = expected()
@@ -157,7 +155,11 @@ def test_what_is_done_takes_no_time(tmp_path):
     write_json(tmp_path / "exp/teachers/seed-1/stage.json", {"layout": LAYOUT, "status": "running"})
     after = expected()
     changed = {task: after[task] / before[task] for task in before if after[task] != before[task]}
-    assert changed == {"train: 2 networks: teachers": 0.5, "soft_targets: targets": 0, "tune: tuning of the search": 0}
+    assert changed == {
+        "train: 2 networks: teachers": 0.5,
+        "soft_targets: targets": 0,
+        "tune: tuning of the search, all networks": 0,
+    }
 
 
 def test_grids_have_means_over_seeds(tmp_path):
@@ -169,7 +171,7 @@ def test_grids_have_means_over_seeds(tmp_path):
     against = Compared(students[1], students[0], "test", None, 50.0, 51.0, -1.0, -2.0, 0.0, 0.9, 0.04)
     system = {**SMALL["systems"][2], "each": {"T": [1, 2], "w": [16, 32]}, "runs": "exp/teachers:0"}
     study = read(tmp_path, {"systems": [system]})
-    views = Views(study, Results(rows, [against], [], ["test"], "", "", {}), [], lambda some: [])
+    views = Views(study, Results(rows, [against], [], ["test"], "", ""), lambda some: [])
     grid, compared = views.sections()
     assert grid.table.rows == [["1", "39.00 ± 1.41", "40.00 ± 1.41"], ["2", "41.00 ± 1.41", "42.00 ± 1.41"]]
     assert compared.table.rows[0][:2] == [students[1], students[0]]
@@ -190,10 +192,7 @@ def test_splits_are_a_figure_of_every_system(tmp_path):
         for name, splits in (("student-1-32", ("test", "test_snr20", "test_snr10")), ("student-2-32", ("test",)))
     ]
     view = {"show": "splits", "title": "By noise", "y": "speech", "splits": {"a": "test", "b": "test_snr20"}}
-    systems = [System(row.name, row.label, row.kind, (), (), (), None) for row in rows]
-    views = Views(
-        read(tmp_path, {"views": [view]}), Results(rows, [], [], ["test"], "", "", {}), systems, lambda some: []
-    )
+    views = Views(read(tmp_path, {"views": [view]}), Results(rows, [], [], ["test"], "", ""), lambda some: [])
     drawing = next(views.drawings())
     (axes,) = drawing.figure.axes
     assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "b"]
