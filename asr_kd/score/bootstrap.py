@@ -1,4 +1,8 @@
-"""Bootstrap confidence intervals and paired comparisons (Bisani and Ney, ICASSP 2004)."""
+"""Bootstrap confidence intervals and paired comparisons (Bisani and Ney, ICASSP 2004).
+
+Utterances or speakers are drawn with replacement; intervals are percentiles of the draws, and two systems are compared
+on the same draws.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +14,18 @@ from asr_kd.common.errors import UserError
 from asr_kd.score.config import Unit
 from asr_kd.score.wer import Scores
 
-#: Random draws held in memory at once.
-_DRAWS = 4_000_000
+#: Random numbers held in memory at once.
+_MAX_NUMBERS = 4_000_000
 
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How intervals are found.
+    """Settings of the bootstrap.
 
     Attributes:
-        by: what is drawn with replacement.
-        replications: draws.
-        seed: of the draws; the same for every system, so that comparisons are paired.
+        by: unit that is drawn with replacement.
+        replications: number of draws.
+        seed: seed of the draws; all systems share it, so that comparisons are paired.
     """
 
     by: Unit = "utterance"
@@ -33,9 +37,9 @@ class Bootstrap:
             raise UserError(f"--replications {self.replications} is too few for an interval: use 1000 or more")
 
     def rates(self, *systems: Scores) -> np.ndarray:
-        """(R, S) WER of each of S systems in each draw.
+        """(R, S) WER of S systems in each of R draws.
 
-        Draws without a single word are left out, so R may fall short of ``replications`` on tiny sets.
+        Draws without a word are left out, so R may be smaller than ``replications`` on tiny sets.
         """
         first = systems[0]
         assert all(system.ids == first.ids for system in systems)
@@ -52,7 +56,7 @@ class Bootstrap:
         random = np.random.default_rng(self.seed)
         rows = len(table)
         sums = np.empty((self.replications, table.shape[1]))
-        step = max(1, _DRAWS // rows)
+        step = max(1, _MAX_NUMBERS // rows)
         for start in range(0, self.replications, step):
             size = min(step, self.replications - start)
             drawn = random.integers(rows, size=(size, rows)) + rows * np.arange(size)[:, None]
@@ -62,7 +66,7 @@ class Bootstrap:
 
 
 def interval(scores: Scores, bootstrap: Bootstrap) -> tuple[float, float]:
-    """95 % interval of a system's WER."""
+    """95 % interval of the WER of a system."""
     low, high = np.percentile(bootstrap.rates(scores), [2.5, 97.5])
     return float(low), float(high)
 
@@ -72,10 +76,10 @@ class Comparison:
     """Two systems on the same utterances.
 
     Attributes:
-        difference: WER of the second minus WER of the first: negative where the second is better.
+        difference: WER of the second minus WER of the first; negative where the second is better.
         low, high: 95 % interval of the difference.
         improvement: share of the draws in which the second has fewer errors.
-        p: two-sided, of a difference this far from none: twice the smaller share of draws on one side of it.
+        p: two-sided p-value of no difference: twice the smaller share of draws on either side of zero.
     """
 
     difference: float

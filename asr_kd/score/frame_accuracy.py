@@ -6,15 +6,15 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-#: Label of frames that never count.
+#: Label of frames that do not count.
 PADDING = -100
 
 
 class FrameAccuracy:
-    """Counts right frames, utterance by utterance.
+    """Counts correct frames, utterance by utterance.
 
     Args:
-        silence_pdfs: senones of silence: not speech, and one class in the merged accuracy.
+        silence_pdfs: senones of silence; they are not speech, and are one class in the merged accuracy.
     """
 
     def __init__(self, silence_pdfs: Iterable[int]) -> None:
@@ -35,11 +35,11 @@ class FrameAccuracy:
         if labels.ndim != 1 or labels.shape != predictions.shape:
             raise ValueError(f"labels {labels.shape} and predictions {predictions.shape} must be (T,) both")
         labels, predictions = labels[labels != PADDING], predictions[labels != PADDING]
-        right = labels == predictions
+        correct = labels == predictions
         silence = np.isin(labels, self._silence)
-        merged = right | (silence & np.isin(predictions, self._silence))
-        found = (len(labels), right.sum(), (~silence).sum(), (right & ~silence).sum(), merged.sum())
-        for name, count in zip(self._counts, found, strict=True):
+        merged = correct | (silence & np.isin(predictions, self._silence))
+        counts = (len(labels), correct.sum(), (~silence).sum(), (correct & ~silence).sum(), merged.sum())
+        for name, count in zip(self._counts, counts, strict=True):
             self._counts[name] += int(count)
 
     def result(self) -> dict[str, int]:
@@ -48,13 +48,13 @@ class FrameAccuracy:
 
 
 def frame_rates(counts: Mapping[str, int]) -> dict[str, float]:
-    """``FrameAccuracy.result()`` in per cent: of all frames, of speech frames, of all with the silences merged.
+    """``FrameAccuracy.result()`` in per cent: over all frames, over speech frames, and with the silences merged.
 
-    A rate without a frame is left out.
+    A rate over no frames is left out.
     """
     parts = {
         "all": ("correct", "frames"),
         "speech": ("speech_correct", "speech_frames"),
         "merged": ("merged_correct", "frames"),
     }
-    return {rate: 100 * counts[right] / counts[every] for rate, (right, every) in parts.items() if counts[every]}
+    return {rate: 100 * counts[correct] / counts[total] for rate, (correct, total) in parts.items() if counts[total]}

@@ -1,9 +1,4 @@
-"""Stage ``python -m asr_kd.score``: word error rate with intervals and paired comparisons; frame accuracy.
-
-Intervals are percentiles of the bootstrap of Bisani and Ney (ICASSP 2004): utterances (or speakers) are drawn
-with replacement, and two systems are compared on the same draws.  Word errors come from kaldialign.  Rates are
-in per cent throughout.
-"""
+"""Word errors of hypotheses against references, utterance by utterance.  Rates are in per cent throughout."""
 
 from __future__ import annotations
 
@@ -20,19 +15,19 @@ from asr_kd.common.errors import UserError
 
 @dataclass(frozen=True)
 class Reference:
-    """What was said."""
+    """Transcript and speaker of an utterance."""
 
     words: tuple[str, ...]
     speaker: str
 
 
 def normalise(text: str) -> list[str]:
-    """Upper-case words of a line, split at white space."""
+    """Words of a line in upper case, split at white space."""
     return text.upper().split()
 
 
 def read_references(path: Path) -> dict[str, Reference]:
-    """Utterance id -> reference, from a cuts_SPLIT.jsonl.gz.  Cuts without a transcript have an empty reference.
+    """References by utterance id, from a cuts_SPLIT.jsonl.gz.  Cuts without a transcript have an empty reference.
 
     Raises:
         UserError: the file is missing or damaged, or has no words at all.
@@ -50,12 +45,12 @@ def read_references(path: Path) -> dict[str, Reference]:
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}): delete its folder and run its stage again") from None
     if not any(reference.words for reference in references.values()):
-        raise UserError(f"{path} has no words to score against: score a split with transcripts")
+        raise UserError(f"{path} has no reference words: score a split with transcripts")
     return references
 
 
 def read_hypotheses(path: Path) -> dict[str, list[str]]:
-    """Utterance id -> recognised words, from lines id<TAB>words (no words: nothing was recognised).
+    """Recognised words by utterance id, from lines id<TAB>words; without words, nothing was recognised.
 
     Raises:
         UserError: the file is missing, a line has no tab, or an id comes twice.
@@ -78,10 +73,10 @@ def read_hypotheses(path: Path) -> dict[str, list[str]]:
 
 @dataclass(frozen=True)
 class Scores:
-    """Word errors of one system (or the sum over several seeds of it) on one split, utterance by utterance.
+    """Word errors of one system on one split, utterance by utterance; of several seeds, their sum.
 
     Attributes:
-        ids, speakers: (N,) of the reference, sorted by id.
+        ids, speakers: N utterances of the reference, sorted by id.
         counts: (N, 4) int64 insertions, deletions, substitutions, reference words.
         missing: utterances without a hypothesis; all their words count as deletions.
     """
@@ -102,9 +97,9 @@ class Scores:
 
 
 def score(references: Mapping[str, Reference], hypotheses: Mapping[str, Sequence[str]]) -> Scores:
-    """Word errors of every reference utterance.
+    """Word errors of every reference utterance, by the edit distance.
 
-    A reference without a hypothesis counts as deleted and is listed in ``missing``; words recognised where
+    All words of a reference without a hypothesis count as deletions, and ``missing`` lists it; words recognised where
     nothing was said are insertions.
 
     Raises:
@@ -129,7 +124,7 @@ def score(references: Mapping[str, Reference], hypotheses: Mapping[str, Sequence
 
 
 def score_folder(folder: Path, split: str, references: Mapping[str, Reference]) -> Scores:
-    """``score`` of a decoded folder's hyp_SPLIT.tsv; the folder is named in errors."""
+    """``score`` of the hyp_SPLIT.tsv in a decoded folder; error messages name the file."""
     hypotheses = read_hypotheses(folder / f"hyp_{split}.tsv")
     try:
         return score(references, hypotheses)
@@ -140,7 +135,7 @@ def score_folder(folder: Path, split: str, references: Mapping[str, Reference]) 
 def pool(runs: Sequence[Scores]) -> Scores:
     """Sum of several runs (seeds) on the same utterances: its WER is the mean over the runs.
 
-    Drawing utterances of the pool takes all runs of an utterance together, as they are not independent.
+    The bootstrap draws all runs of an utterance together, since they are not independent.
     """
     assert runs and all(run.ids == runs[0].ids for run in runs)
     missing = tuple(sorted({name for run in runs for name in run.missing}))

@@ -1,9 +1,10 @@
-"""``python -m asr_kd.score.accuracy``: measures the frame accuracy of networks and ensembles."""
+"""``python -m asr_kd.score.accuracy``: frame accuracy of networks and ensembles."""
 
 from __future__ import annotations
 
 from asr_kd.common.cli import parse_system, run
 from asr_kd.common.errors import UserError
+from asr_kd.common.parallel import run_stages
 from asr_kd.common.storage import Stage
 from asr_kd.score.accuracy.config import Config
 
@@ -12,20 +13,21 @@ def main(config: Config) -> None:
     for split in config.splits:
         if not (path := config.cuts / f"cuts_{split}.jsonl.gz").is_file():
             raise UserError(f"{path} is missing: check --splits, or run the alignment of {split}")
-    from asr_kd.score.accuracy.measure import Job
-
-    todo: list[tuple[Stage, Job]] = []
+    stages = []
     for system in config.systems:
         name, models = parse_system(system, "--systems")
         inputs = [*models, config.features, config.cuts]
         stage = Stage("accuracy", config.out / name, {"splits": config.splits, "mean": config.mean}, inputs)
         if stage.begin():
-            todo.append((stage, Job(models, config.features, config.cuts, config.splits, config.mean, stage.out)))
-    if not todo:
+            stages.append((stage, models))
+    if not stages:
         return
-    from asr_kd.common.parallel import run_stages
-    from asr_kd.score.accuracy.measure import measure
+    from asr_kd.score.accuracy.measure import Job, measure
 
+    todo = [
+        (stage, Job(models, config.features, config.cuts, config.splits, config.mean, stage.out))
+        for stage, models in stages
+    ]
     with config.executor() as executor:
         run_stages(executor, measure, todo, "frame accuracy", "system")
 

@@ -11,17 +11,17 @@ from asr_kd.common.parallel import Workers
 
 @dataclasses.dataclass
 class Config(Workers):
-    """Share of frames whose likeliest senone is the aligned one: on all frames, and on speech frames."""
+    """Frame accuracy: share of frames, of all and of speech, whose most probable senone is the aligned one."""
 
     systems: tuple[str, ...]
-    """NAME=DIR for a network's folder, NAME=DIR,DIR,... for an ensemble (its members' posteriors are averaged)."""
+    """NAME=DIR for a network, NAME=DIR,DIR,... for an ensemble (the posteriors of its networks are averaged)."""
     features: Path
     """Features folder (made by asr_kd.features)."""
     cuts: Path
     """Folder with cuts_SPLIT.jsonl.gz that carry senones (made by asr_kd.hmm)."""
     out: Path
-    """Each system's accuracy.json goes to OUT/NAME."""
+    """Folder for the results: OUT/NAME/accuracy.json for each system."""
     splits: tuple[str, ...] = ("dev", "test")
     """Splits to measure."""
     mean: Literal["arithmetic", "geometric"] = "arithmetic"
-    """How an ensemble's posteriors are averaged."""
+    """Mean of the posteriors of an ensemble."""

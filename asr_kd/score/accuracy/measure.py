@@ -16,7 +16,7 @@ from asr_kd.score.frame_accuracy import FrameAccuracy
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One system: its networks' folders, what to measure them on and how, and the folder of the result."""
+    """One system: folders of its networks, data and mean to measure it with, and folder of the result."""
 
     models: tuple[Path, ...]
     features: Path
@@ -27,7 +27,7 @@ class Job:
 
 
 def measure(job: Job) -> dict[str, Any]:
-    """Write counts of correct frames by split (``FrameAccuracy.result``); returns the system's parameters."""
+    """Write the counts of correct frames of every split; returns the number of parameters."""
     from lhotse import load_manifest_lazy
 
     models = [load_model(folder) for folder in job.models]
@@ -37,8 +37,8 @@ def measure(job: Job) -> dict[str, Any]:
     for split in job.splits:
         accuracy = FrameAccuracy(silence)
         for cut in load_manifest_lazy(job.cuts / f"cuts_{split}.jsonl.gz"):
-            likeliest = posteriors(models, normaliser(cut), mean=job.mean).argmax(1)
-            accuracy.update(cut.load_custom("senones"), likeliest)
+            predictions = posteriors(models, normaliser(cut), mean=job.mean).argmax(1)
+            accuracy.update(cut.load_custom("senones"), predictions)
         results[split] = accuracy.result()
     write_json(job.out / "accuracy.json", results)
     return {"parameters": sum(model.parameters_count() for model in models)}
