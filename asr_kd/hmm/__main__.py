@@ -1,4 +1,4 @@
-"""Stage ``python -m asr_kd.hmm``: from features and transcripts to one senone per frame."""
+"""``python -m asr_kd.hmm``: trains GMM-HMMs on features and transcripts and aligns one senone with each frame."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from asr_kd.hmm.config import Config
 
 def main(config: Config) -> None:
     if config.leaves < 10:
-        raise UserError(f"--leaves {config.leaves} makes no senones: use 10 or more (600 suits two hours of speech)")
+        raise UserError(f"--leaves {config.leaves} is too small: use 10 or more (600 suits two hours of speech)")
     stage = Stage("hmm", config.out, config, [config.features, config.lang])
-    if stage.begin():
-        from asr_kd.hmm.pipeline import train_and_align
+    if not stage.begin():
+        return
+    from asr_kd.hmm.pipeline import train_and_align
 
-        stage.finish(**train_and_align(config))
+    stage.finish(**train_and_align(config))
 
 
 if __name__ == "__main__":

@@ -1,38 +1,35 @@
-"""Forced alignment of cuts with any pdf scores: the one path for GMMs and networks."""
+"""Forced alignment of cuts with the log-likelihoods of GMMs, networks or any other source."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from kaldi_hmm_gmm import ContextDependency
 from lhotse.cut import MonoCut
 
 from asr_kd.common.errors import UserError
 from asr_kd.hmm.kaldi_io import read_transition_model, read_tree
-from asr_kd.hmm.viterbi import BEAM, GraphCompiler, Transitions, align, graph_labels, phones_of
-from asr_kd.hmm.words import Lexicon, Words, locate_words
+from asr_kd.hmm.pronunciations import Pronunciations, locate_words
+from asr_kd.hmm.viterbi import BEAM, GraphCompiler, Transitions, graph_transition_ids, phone_segments, viterbi_align
+from asr_kd.lang.lexicon import Lexicon
+from asr_kd.models.scorer import Scorer
 
-if TYPE_CHECKING:
-    from kaldi_hmm_gmm import ContextDependency
-
-#: For a second try, wider than in training: graphs of one transcript are small.
+#: Wider than the retry beam of training: the graph of a single transcript is small.
 WIDE_BEAM = 100.0
-#: (T, C) float32 log-likelihoods of a cut.
-Scorer = Callable[[MonoCut], np.ndarray]
 
 
 @dataclass
-class Aligned:
-    """One utterance's alignment.
+class Alignment:
+    """The alignment of one utterance.
 
     Attributes:
         senones: (T,) int32 pdf-ids.
-        phones: (phone, first frame, one past the last).
-        words: (word, first frame, one past the last).
-        log_likelihood: of the path, per frame.
+        phones: (phone, first frame, frame after the last).
+        words: (word, first frame, frame after the last).
+        log_likelihood: log-likelihood per frame of the path.
     """
 
     senones: np.ndarray
@@ -44,58 +41,59 @@ class Aligned:
 def align_cuts(
     transitions: Transitions,
     tree: ContextDependency,
-    words: Words,
+    pronunciations: Pronunciations,
     scorer: Scorer,
     cuts: Sequence[MonoCut],
     beam: float = BEAM,
     retry_beam: float = WIDE_BEAM,
-) -> tuple[list[Aligned | str], Lexicon]:
+) -> tuple[list[Alignment | str], Lexicon]:
     """Align cuts with their transcripts.
 
     Args:
         transitions: transition model.
-        tree: the model's.
-        words: pronunciations.
+        tree: decision tree of the same model.
+        pronunciations: pronunciations of the words.
         scorer: log-likelihoods (T, C) of a cut.
-        cuts: a few hundred at most; their lexicon is compiled once.
-        beam: of the search; a cut that fails is tried again with ``retry_beam``.
+        cuts: a few hundred at most, since they share one compiled lexicon.
+        beam: pruning beam of the search.
+        retry_beam: beam of a second attempt if no path survives the first.
 
     Returns:
-        for each cut its alignment, or why there is none; and the pronunciations that had to be guessed.
+        the alignment of each cut, or the reason why it has none; and the guessed pronunciations.
     """
     texts = [(cut.supervisions[0].text or "").split() for cut in cuts]
-    lexicon, guessed = words.lexicon(texts)
-    compiler = GraphCompiler(transitions, tree, lexicon, words.phones)
-    results: list[Aligned | str] = []
+    lexicon, guessed = pronunciations.lexicon(texts)
+    compiler = GraphCompiler(transitions, tree, lexicon, pronunciations.phones)
+    results: list[Alignment | str] = []
     for cut, text in zip(cuts, texts, strict=True):
         if not text:
             results.append("empty transcript")
             continue
         graph = compiler(text)
-        labels = graph_labels(graph)
+        ids = graph_transition_ids(graph)
         scores = scorer(cut)
         if scores.shape != (cut.num_frames, transitions.num_pdfs):
             raise UserError(
-                f"scores of {cut.id} have the shape {scores.shape} instead of "
-                f"{(cut.num_frames, transitions.num_pdfs)}: use a model of these senones"
+                f"the scores of {cut.id} have the shape {scores.shape} instead of "
+                f"{(cut.num_frames, transitions.num_pdfs)}: use a model with the senones of this folder"
             )
-        found = align(graph, transitions, labels, scores[:, transitions.pdf[labels]], beam, retry_beam)
-        if found is None:
+        result = viterbi_align(graph, transitions, ids, scores[:, transitions.pdf[ids]], beam, retry_beam)
+        if result is None:
             results.append(f"{len(scores)} frames do not align with the transcript")
         else:
-            results.append(_describe(*found, transitions, text, lexicon, words.phones))
+            results.append(_to_alignment(*result, transitions, text, lexicon, pronunciations.phones))
     return results, guessed
 
 
-def _describe(
+def _to_alignment(
     path: np.ndarray, log_likelihood: float, transitions: Transitions, text: list[str], lexicon: Lexicon,
     names: Sequence[str],
-) -> Aligned:  # fmt: skip
-    ids, first = phones_of(path, transitions)
+) -> Alignment:  # fmt: skip
+    ids, first = phone_segments(path, transitions)
     bounds = [*first.tolist(), len(path)]
     phones = [names[i] for i in ids]
     spans = locate_words(phones, text, lexicon)
-    return Aligned(
+    return Alignment(
         transitions.pdf[path].astype(np.int32),
         [(phone, bounds[i], bounds[i + 1]) for i, phone in enumerate(phones)],
         [(word, bounds[start], bounds[end]) for word, (start, end) in zip(text, spans, strict=True)],
@@ -104,14 +102,20 @@ def _describe(
 
 
 @dataclass(frozen=True)
-class ScoredAlignment:
-    """Forced alignment with the model in a folder of asr_kd.hmm and any scores."""
+class ForcedAligner:
+    """Forced alignment with the transition model and tree of a folder and the scores of any model.
+
+    Attributes:
+        gmm: folder filled by python -m asr_kd.hmm.
+        lang: folder filled by python -m asr_kd.lang.
+        load_scorer: called once per chunk of cuts, in the worker process; it must pickle.
+    """
 
     gmm: Path
     lang: Path
-    scorer: Scorer
+    load_scorer: Callable[[], Scorer]
 
-    def __call__(self, cuts: Sequence[MonoCut]) -> tuple[list[Aligned | str], Lexicon]:
+    def __call__(self, cuts: Sequence[MonoCut]) -> tuple[list[Alignment | str], Lexicon]:
         transitions = Transitions.of(read_transition_model(self.gmm / "tri.mdl"))
         tree = read_tree(self.gmm / "tree")
-        return align_cuts(transitions, tree, Words.load(self.lang), self.scorer, cuts)
+        return align_cuts(transitions, tree, Pronunciations.load(self.lang), self.load_scorer(), cuts)

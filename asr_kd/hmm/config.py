@@ -13,30 +13,31 @@ from asr_kd.common.parallel import Workers
 class Config(Workers):
     """Train GMM-HMMs (flat-start monophones, decision tree, triphones) and align every split with them.
 
-    Utterances that do not align with their transcript are skipped and listed in skipped_SPLIT.tsv; words
-    outside the lexicon get a guessed pronunciation, listed in guessed_SPLIT.tsv.
+    Utterances that do not align with their transcript are skipped and listed in skipped_SPLIT.tsv.  Words outside the
+    lexicon get a guessed pronunciation, listed in guessed_SPLIT.tsv.
     """
 
     features: Path
-    """Folder that python -m asr_kd.features filled."""
+    """Folder filled by python -m asr_kd.features."""
     lang: Path
-    """Folder that python -m asr_kd.lang filled."""
+    """Folder filled by python -m asr_kd.lang."""
     out: Path
-    """Folder for the models and the aligned cuts."""
+    """Output folder for the models and the aligned cuts."""
     leaves: int = 600
-    """Senones: leaves of the decision tree, silence's included."""
+    """Number of senones, the leaves of the decision tree, including those of silence."""
     gaussians: int = 0
-    """Gaussians of the triphones in all (0: ten a leaf)."""
+    """Total number of Gaussians of the triphones (0: ten per leaf)."""
     mono_gaussians: int = 1000
-    """Gaussians of the monophones in all."""
+    """Total number of Gaussians of the monophones."""
     min_leaf_frames: float = 50.0
-    """Training frames that each leaf must have, in frames of 10 ms."""
+    """Minimum number of training frames (of 10 ms) per leaf."""
     silence_states: Literal[1, 3, 5] = 3
-    """Senones of silence, its states, 10 ms or more each; with 1 (and three states), every frame of silence is the
-    same one, but pauses leak into the phones beside them."""
+    """Number of senones of silence. With 3 or 5, each state has its own senone and lasts 10 ms or more; with 1, its
+    three states share a senone, so that all frames of silence have the same label, but pauses leak into the
+    neighbouring phones."""
     cmn: Literal["utterance", "speaker"] = "utterance"
-    """Whose mean the GMMs' cepstra lose."""
+    """Cepstral mean normalisation of the GMMs' features: per speaker or per utterance."""
     perturbed: bool = False
-    """Train the GMMs on speed-perturbed copies too; without, those are only aligned."""
+    """Train the GMMs on the speed-perturbed copies too; otherwise these are only aligned."""
     seed: int = 0
-    """Seed of the growth of mixtures."""
+    """Random seed for the splitting of Gaussians."""

@@ -1,27 +1,23 @@
-"""Training data on disk, in chunks of utterances that workers take one at a time."""
+"""Training data on disk, in chunks of utterances, the unit of work of a worker process."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from lhotse.cut import MonoCut
 
 from asr_kd.common.storage import atomic_open, read_json, save_array
 from asr_kd.hmm.cepstra import CepstralMeans
-from asr_kd.hmm.viterbi import Lexicon
-from asr_kd.hmm.words import Words
-
-if TYPE_CHECKING:
-    from lhotse.cut import MonoCut
+from asr_kd.hmm.pronunciations import Pronunciations
 
 
 @dataclass(frozen=True)
 class ChunkJob:
-    """Utterances whose features one worker prepares."""
+    """The utterances of one chunk, and the folder to prepare it in."""
 
     cuts: Sequence[MonoCut]
     folder: Path
@@ -31,47 +27,56 @@ class ChunkJob:
 
 
 def prepare_chunk(job: ChunkJob) -> int:
-    """Write cepstra.npy (T, 13), chunk.json (ids, frames, words and pronunciations); returns the frames."""
-    means, words = CepstralMeans.load(job.features, job.cmn), Words.load(job.lang)
+    """Write cepstra.npy (T, 13) and chunk.json (ids, frames, words, pronunciations); returns the number of frames."""
+    means, pronunciations = CepstralMeans.load(job.features, job.cmn), Pronunciations.load(job.lang)
     job.folder.mkdir(parents=True, exist_ok=True)
     cuts = [cut for cut in job.cuts if cut.supervisions[0].text]
-    parts = [means.cepstra(cut) for cut in cuts]
+    cepstra = [means.cepstra(cut) for cut in cuts]
     texts = [cut.supervisions[0].text.split() for cut in cuts]
-    save_array(job.folder / "cepstra.npy", np.concatenate(parts))
+    save_array(job.folder / "cepstra.npy", np.concatenate(cepstra))
     with atomic_open(job.folder / "chunk.json") as file:
         json.dump(
             {
                 "ids": [cut.id for cut in cuts],
-                "frames": [len(part) for part in parts],
+                "frames": [len(values) for values in cepstra],
                 "words": texts,
-                "lexicon": words.lexicon(texts)[0],
-                "phones": words.phones,
+                "lexicon": pronunciations.lexicon(texts)[0],
+                "phones": pronunciations.phones,
             },
             file,
         )
-    return sum(map(len, parts))
+    return sum(map(len, cepstra))
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """What ``prepare_chunk`` wrote."""
+    """A chunk written by ``prepare_chunk``.
+
+    Attributes:
+        ids: ids of the U utterances.
+        bounds: (U + 1,) index of the first frame of each utterance.
+        words: transcripts.
+        lexicon: pronunciations of all their words.
+        phones: names of the phones, indexed by id.
+        cepstra: (T, 13).
+    """
 
     ids: list[str]
-    bounds: np.ndarray  # (U + 1,) first frame of each utterance
+    bounds: np.ndarray
     words: list[list[str]]
-    lexicon: Lexicon
-    phones: list[str]  # index = id
-    cepstra: np.ndarray  # (T, 13)
+    lexicon: Mapping[str, Sequence[Sequence[str]]]
+    phones: list[str]
+    cepstra: np.ndarray
 
     @classmethod
     def load(cls, folder: Path) -> Chunk:
-        description = read_json(folder / "chunk.json")
-        bounds = np.concatenate([[0], np.cumsum(description["frames"])])
-        values = np.load(folder / "cepstra.npy", allow_pickle=False)
-        known = description["words"], description["lexicon"], description["phones"]
-        return cls(description["ids"], bounds, *known, values)
+        """Read a chunk's folder."""
+        content = read_json(folder / "chunk.json")
+        bounds = np.concatenate([[0], np.cumsum(content["frames"])])
+        cepstra = np.load(folder / "cepstra.npy", allow_pickle=False)
+        return cls(content["ids"], bounds, content["words"], content["lexicon"], content["phones"], cepstra)
 
     def utterances(self) -> Iterator[tuple[str, slice, list[str]]]:
-        """(id, frames, words) of each."""
+        """Yield (id, frames, words) of each utterance."""
         for i, (name, words) in enumerate(zip(self.ids, self.words, strict=True)):
             yield name, slice(int(self.bounds[i]), int(self.bounds[i + 1])), words

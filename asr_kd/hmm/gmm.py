@@ -1,7 +1,7 @@
-"""Diagonal-covariance Gaussian mixtures, one per pdf, as packed arrays: scores, EM and growth.
+"""Diagonal-covariance GMMs, one per pdf, in packed arrays: log-likelihoods, EM updates and mixture splitting.
 
-Means, variances and weights of all mixtures lie one after the other, so that every step is a few matrix
-products.  The update rules and their constants are Kaldi's (mle-diag-gmm.cc, model-common.cc).
+The weights, means and variances of all mixtures are concatenated, so that every step takes a few matrix products.
+The update rules and their constants are those of Kaldi (mle-diag-gmm.cc, model-common.cc).
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-MIN_OCCUPANCY = 10.0  # frames; a Gaussian with fewer is removed
+MIN_OCCUPANCY = 10.0  # frames; Gaussians with a lower occupation count are removed
 MIN_WEIGHT = 1e-5
-# A pdf's share of the Gaussians grows with its frames to this power.  Kaldi's 0.25 leaves silence, a third of all
-# frames, too few: pauses leak into the phones beside them.
+# The number of Gaussians of a pdf is proportional to its occupation count to this power.  Kaldi's 0.25 gives too few
+# Gaussians to silence, which is a third of all frames: pauses leak into the neighbouring phones.
 SPLIT_POWER = 0.5
-SPLIT_MIN_FRAMES = 20.0  # frames per Gaussian that growth must leave
-PERTURB = 0.01  # standard deviations by which the halves of a split Gaussian part
+SPLIT_MIN_FRAMES = 20.0  # minimum number of frames per Gaussian after splitting
+PERTURBATION = 0.01  # offset of the two means after a split, in standard deviations
 
 
 @dataclass
 class Gmms:
-    """C mixtures of G Gaussians in all.
+    """C mixtures with G Gaussians in total.
 
     Attributes:
-        starts: (C + 1,) where each pdf's Gaussians begin.
-        weights: (G,) float64, summing to one in each pdf.
+        starts: (C + 1,) index of the first Gaussian of each pdf.
+        weights: (G,) float64; they sum to one within each pdf.
         means: (G, D) float64.
         variances: (G, D) float64.
     """
@@ -52,35 +52,43 @@ class Gmms:
             self.dim * np.log(2 * np.pi) + np.log(self.variances).sum(1) + (self.means**2 * inverse).sum(1)
         )
         self.constants = constants.astype(np.float32)
-        #: (G, 2D + 1); times ``augment``, the weighted log-likelihoods of the Gaussians.
+        #: (G, 2D + 1); multiplied by ``quadratic_expansion``, the weighted log-likelihoods of the Gaussians.
         self.parameters = np.hstack([self.means_inverse_variances, self.inverse_variances, self.constants[:, None]])
 
     def scores(self, frames: np.ndarray, pdfs: np.ndarray | None = None) -> np.ndarray:
-        """Log-likelihoods (T, C) float32 of frames (T, D), or (T, len(pdfs)) for some pdfs only."""
+        """Return the log-likelihoods (T, C) float32 of frames (T, D), or (T, len(pdfs)) of a subset of pdfs."""
         pdfs = np.arange(self.num_pdfs) if pdfs is None else pdfs
         counts = np.diff(self.starts)[pdfs]
-        inputs = augment(frames)
+        inputs = quadratic_expansion(frames)
         out = np.empty((len(pdfs), len(frames)), dtype=np.float32)
-        # Mixtures of one size at a time: then all steps run over whole arrays.
+        # All mixtures with the same number of Gaussians are computed at once.
         for size in np.unique(counts):
             rows = np.flatnonzero(counts == size)
-            chosen = self.starts[pdfs[rows], None] + np.arange(size)
-            terms = (self.parameters[chosen.reshape(-1)] @ inputs).reshape(len(rows), size, -1)
-            best = terms.max(1)
-            terms -= best[:, None]
-            out[rows] = best + np.log(np.exp(terms, out=terms).sum(1))
+            gaussians = self.starts[pdfs[rows], None] + np.arange(size)
+            terms = (self.parameters[gaussians.reshape(-1)] @ inputs).reshape(len(rows), size, -1)
+            maximum = terms.max(1)
+            terms -= maximum[:, None]
+            out[rows] = maximum + np.log(np.exp(terms, out=terms).sum(1))
         return np.ascontiguousarray(out.T)
 
 
-def augment(frames: np.ndarray) -> np.ndarray:
-    """(T, D) -> (2D + 1, T) float32: x, −x²/2 and 1, of which log-likelihoods are linear functions."""
+def quadratic_expansion(frames: np.ndarray) -> np.ndarray:
+    """(T, D) -> (2D + 1, T) float32: x, −x²/2 and 1; Gaussian log-likelihoods are linear in them."""
     frames = np.asarray(frames, dtype=np.float32)
     return np.vstack([frames.T, -0.5 * np.square(frames.T), np.ones((1, len(frames)), np.float32)])
 
 
 @dataclass
 class Accumulators:
-    """Sufficient statistics of ``Gmms``: (G,) occupation, (G, D) sums of x and of x², frames, log-likelihood."""
+    """Sufficient statistics of ``Gmms``.
+
+    Attributes:
+        occupation: (G,) occupation counts.
+        sums: (G, D) posterior-weighted sums of x.
+        squares: (G, D) posterior-weighted sums of x².
+        frames: number of frames.
+        log_likelihood: sum over the frames.
+    """
 
     occupation: np.ndarray
     sums: np.ndarray
@@ -103,38 +111,41 @@ class Accumulators:
 
 
 def accumulate(gmms: Gmms, frames: np.ndarray, labels: np.ndarray) -> Accumulators:
-    """E step for frames (T, D) whose pdfs are known, labels (T,)."""
+    """E step: the sufficient statistics of frames (T, D) that are aligned with the pdfs ``labels`` (T,)."""
     result = Accumulators.zeros(gmms)
     order = np.argsort(labels, kind="stable")
     frames, bounds = frames[order], np.searchsorted(labels[order], np.arange(gmms.num_pdfs + 1))
-    inputs = augment(frames)
+    inputs = quadratic_expansion(frames)
     squares = np.square(frames)
     for pdf in np.flatnonzero(np.diff(bounds)):
-        mine = slice(bounds[pdf], bounds[pdf + 1])
+        rows = slice(bounds[pdf], bounds[pdf + 1])
         span = slice(gmms.starts[pdf], gmms.starts[pdf + 1])
-        posteriors = gmms.parameters[span] @ inputs[:, mine]  # (M, n)
-        best = posteriors.max(0)
-        np.exp(posteriors - best, out=posteriors)
+        posteriors = gmms.parameters[span] @ inputs[:, rows]  # (M, n)
+        maximum = posteriors.max(0)
+        np.exp(posteriors - maximum, out=posteriors)
         total = posteriors.sum(0)
         posteriors /= total
         result.occupation[span] = posteriors.sum(1)
-        result.sums[span] = posteriors @ frames[mine]
-        result.squares[span] = posteriors @ squares[mine]
-        result.log_likelihood += float((best + np.log(total)).sum(dtype=np.float64))
+        result.sums[span] = posteriors @ frames[rows]
+        result.squares[span] = posteriors @ squares[rows]
+        result.log_likelihood += float((maximum + np.log(total)).sum(dtype=np.float64))
     result.frames = len(labels)
     return result
 
 
-def update(gmms: Gmms, stats: Accumulators, variance_floor: np.ndarray) -> Gmms:
-    """M step: maximum likelihood with floors (D,); Gaussians seen in too few frames go, but one a pdf stays."""
+def mle_update(gmms: Gmms, stats: Accumulators, variance_floor: np.ndarray) -> Gmms:
+    """M step: maximum-likelihood estimates with a variance floor (D,).
+
+    Gaussians with too low an occupation count are removed, except for the last one of a pdf.
+    """
     pdf_of = np.repeat(np.arange(gmms.num_pdfs), np.diff(gmms.starts))
     occupation = np.maximum(stats.occupation, 1e-10)[:, None]
     means = stats.sums / occupation
     variances = np.maximum(stats.squares / occupation - means**2, variance_floor)
     enough = stats.occupation >= MIN_OCCUPANCY
-    # A pdf without any Gaussian left keeps its busiest one as it was.
-    best = np.lexsort((stats.occupation, pdf_of))[gmms.starts[1:] - 1]
-    rescued = best[~np.logical_or.reduceat(enough, gmms.starts[:-1])]
+    # A pdf that would lose all its Gaussians keeps the one with the highest occupation count, unchanged.
+    highest = np.lexsort((stats.occupation, pdf_of))[gmms.starts[1:] - 1]
+    rescued = highest[~np.logical_or.reduceat(enough, gmms.starts[:-1])]
     means[rescued], variances[rescued] = gmms.means[rescued], gmms.variances[rescued]
     keep = enough.copy()
     keep[rescued] = True
@@ -145,46 +156,48 @@ def update(gmms: Gmms, stats: Accumulators, variance_floor: np.ndarray) -> Gmms:
     return Gmms(starts, weights, means[keep], variances[keep])
 
 
-def grow(gmms: Gmms, pdf_frames: np.ndarray, target: int, rng: np.random.Generator) -> Gmms:
-    """Split Gaussians until there are ``target`` in all, more for pdfs with more frames (C,)."""
+def mix_up(gmms: Gmms, pdf_frames: np.ndarray, target: int, rng: np.random.Generator) -> Gmms:
+    """Split Gaussians until there are ``target`` in total; pdfs with more frames (C,) get more of them."""
     counts = np.diff(gmms.starts)
-    goals = _goals(counts, pdf_frames, target)
+    targets = _split_targets(counts, pdf_frames, target)
     parts = []
     for pdf in range(gmms.num_pdfs):
         span = slice(gmms.starts[pdf], gmms.starts[pdf + 1])
         weights, means, variances = gmms.weights[span], gmms.means[span], gmms.variances[span]
-        for _ in range(goals[pdf] - counts[pdf]):
+        for _ in range(targets[pdf] - counts[pdf]):
             heaviest = int(np.argmax(weights))
             weights = np.append(weights, weights[heaviest] / 2)
             weights[heaviest] /= 2
-            shift = PERTURB * np.sqrt(variances[heaviest]) * rng.standard_normal(gmms.dim)
+            shift = PERTURBATION * np.sqrt(variances[heaviest]) * rng.standard_normal(gmms.dim)
             means = np.vstack([means, means[heaviest] + shift])
             means[heaviest] -= shift
             variances = np.vstack([variances, variances[heaviest]])
         parts.append((weights, means, variances))
-    starts = np.concatenate([[0], np.cumsum(goals)])
+    starts = np.concatenate([[0], np.cumsum(targets)])
     return Gmms(starts, *(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
-def _goals(counts: np.ndarray, pdf_frames: np.ndarray, target: int) -> np.ndarray:
-    """Gaussians that each pdf should have: one after the other to the pdf with most frames^power each."""
-    goals = counts.copy()
+def _split_targets(counts: np.ndarray, pdf_frames: np.ndarray, target: int) -> np.ndarray:
+    """Number of Gaussians per pdf: each new one goes to the pdf with the largest frames^SPLIT_POWER per Gaussian."""
+    targets = counts.copy()
     power = pdf_frames**SPLIT_POWER
-    heap = [(-power[i] / goals[i], i) for i in range(len(goals))]
+    heap = [(-power[i] / targets[i], i) for i in range(len(targets))]
     heapq.heapify(heap)
-    total = int(goals.sum())
+    total = int(targets.sum())
     while total < target and heap:
         _, pdf = heapq.heappop(heap)
-        if pdf_frames[pdf] >= SPLIT_MIN_FRAMES * (goals[pdf] + 1):
-            goals[pdf] += 1
+        if pdf_frames[pdf] >= SPLIT_MIN_FRAMES * (targets[pdf] + 1):
+            targets[pdf] += 1
             total += 1
-            heapq.heappush(heap, (-power[pdf] / goals[pdf], pdf))
-    return goals
+            heapq.heappush(heap, (-power[pdf] / targets[pdf], pdf))
+    return targets
 
 
 def single_gaussians(counts: np.ndarray, sums: np.ndarray, squares: np.ndarray, floor: np.ndarray) -> Gmms:
-    """One Gaussian per pdf from its statistics: (C,) frames, (C, D) sums of x and x²; an unseen pdf gets
-    the Gaussian of all frames."""
+    """One Gaussian per pdf from its sufficient statistics: (C,) frames, (C, D) sums of x and of x².
+
+    A pdf with too few frames gets the Gaussian of all frames.
+    """
     seen = counts >= MIN_OCCUPANCY
     overall = sums.sum(0) / counts.sum()
     spread = squares.sum(0) / counts.sum() - overall**2

@@ -1,7 +1,7 @@
-"""Kaldi's binary formats for what Kaldi's Python wheels cannot write: trees, transition models and GMMs.
+"""Kaldi's binary format of trees, transition models and GMMs, which its Python wheels cannot write.
 
-Tokens end in a space; an int32 is ``\\x04`` and four little-endian bytes, an uint32 ``\\xfc`` and four; a file
-starts with ``\\0B`` (base/io-funcs-inl.h, tree/event-map.cc, hmm/transition-model.cc, gmm/am-diag-gmm.cc).
+A file starts with ``\\0B``.  Tokens end with a space; an int32 is ``\\x04`` and four little-endian bytes, a uint32
+``\\xfc`` and four (base/io-funcs-inl.h, tree/event-map.cc, hmm/transition-model.cc, gmm/am-diag-gmm.cc).
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from asr_kd.hmm.tree import Node
 
 if TYPE_CHECKING:
     import kaldi_hmm_gmm
-    from kaldi_hmm_gmm import ContextDependency, TransitionModel
 
 BINARY = b"\0B"
 
@@ -46,7 +45,7 @@ def _matrix(values: np.ndarray) -> bytes:
 
 
 def tree_bytes(root: Node, context_width: int = 3, central: int = 1) -> bytes:
-    """A decision tree as Kaldi writes a ContextDependency, without the ``\\0B`` of files."""
+    """Return a decision tree as Kaldi writes a ContextDependency, without the ``\\0B`` of files."""
     head = b"ContextDependency " + _int(context_width) + _int(central)
     return head + b"ToPdf " + _event_map(root) + b"EndContextDependency "
 
@@ -92,13 +91,14 @@ def _gmm_bytes(gmms: Gmms) -> Iterator[bytes]:
 
 
 def write_model(path: Path, transitions: kaldi_hmm_gmm.TransitionModel, gmms: Gmms) -> None:
-    """A transition model and its GMMs: Kaldi's ``.mdl``."""
+    """Write a transition model and its GMMs as a Kaldi ``.mdl`` file."""
     with atomic_open(path, "wb") as file:
         file.write(BINARY + _transition_model_bytes(transitions))
         file.writelines(_gmm_bytes(gmms))
 
 
 def write_tree(path: Path, tree: bytes) -> None:
+    """Write the bytes from ``tree_bytes`` to a file."""
     with atomic_open(path, "wb") as file:
         file.write(BINARY + tree)
 
@@ -108,14 +108,14 @@ def write_tree(path: Path, tree: bytes) -> None:
 
 class _Reader:
     def __init__(self, data: bytes) -> None:
-        self.data, self.at = data, 0
+        self.data, self.position = data, 0
 
     def token(self, *expected: str) -> str:
-        end = self.data.index(b" ", self.at)
-        token = self.data[self.at : end].decode("ascii")
+        end = self.data.index(b" ", self.position)
+        token = self.data[self.position : end].decode("ascii")
         if expected and token not in expected:
-            raise ValueError(f"{token!r} where {' or '.join(expected)} should be")
-        self.at = end + 1
+            raise ValueError(f"found {token!r} instead of {' or '.join(expected)}")
+        self.position = end + 1
         return token
 
     def integer(self) -> int:
@@ -125,15 +125,15 @@ class _Reader:
         return float(self._unpack("<bf")[1])
 
     def _unpack(self, layout: str) -> tuple[int | float, ...]:
-        size, value = struct.unpack_from(layout, self.data, self.at)
+        size, value = struct.unpack_from(layout, self.data, self.position)
         if size != 4:
-            raise ValueError(f"a number of {size} bytes where one of 4 should be")
-        self.at += struct.calcsize(layout)
+            raise ValueError(f"found a number of {size} bytes instead of 4")
+        self.position += struct.calcsize(layout)
         return size, value
 
     def numbers(self, count: int, kind: str) -> np.ndarray:
-        values = np.frombuffer(self.data, kind, count, self.at)
-        self.at += 4 * count
+        values = np.frombuffer(self.data, kind, count, self.position)
+        self.position += 4 * count
         return values
 
     def ints(self) -> list[int]:
@@ -151,12 +151,12 @@ class _Reader:
 
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[_Reader]:
-    """A reader behind the head of one of Kaldi's binary files; any damage becomes a UserError."""
+    """Open a reader after the header of a Kaldi binary file; any damage raises a UserError."""
     try:
         reader = _Reader(Path(path).read_bytes())
         if not reader.data.startswith(BINARY):
-            raise ValueError("it is not one of Kaldi's binary files")
-        reader.at = len(BINARY)
+            raise ValueError("it is not a Kaldi binary file")
+        reader.position = len(BINARY)
         yield reader
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run python -m asr_kd.hmm first") from None
@@ -165,19 +165,19 @@ def _reading(path: Path) -> Iterator[_Reader]:
 
 
 def read_tree(path: Path) -> kaldi_hmm_gmm.ContextDependency:
-    """A tree file.
+    """Read a tree file.
 
     Raises:
-        UserError: missing or damaged.
+        UserError: the file is missing or damaged.
     """
     with _reading(path) as reader:
         if not reader.data.endswith(b"EndContextDependency "):
             raise ValueError("its end is missing")
-        return make_tree(reader.data[reader.at :])
+        return make_tree(reader.data[reader.position :])
 
 
 def make_tree(data: bytes) -> kaldi_hmm_gmm.ContextDependency:
-    """The tree that ``tree_bytes`` described."""
+    """Return Kaldi's tree object for the bytes from ``tree_bytes``."""
     import kaldi_hmm_gmm
 
     tree = kaldi_hmm_gmm.ContextDependency.__new__(kaldi_hmm_gmm.ContextDependency)
@@ -186,20 +186,20 @@ def make_tree(data: bytes) -> kaldi_hmm_gmm.ContextDependency:
 
 
 def read_model(path: Path) -> tuple[kaldi_hmm_gmm.TransitionModel, Gmms]:
-    """A transition model and GMMs, as ``write_model`` or Kaldi wrote them.
+    """Read the transition model and the GMMs of a ``.mdl`` file.
 
     Raises:
-        UserError: missing or damaged.
+        UserError: the file is missing or damaged.
     """
     with _reading(path) as reader:
         return _read_transition_model(reader), _read_gmms(reader)
 
 
 def read_transition_model(path: Path) -> kaldi_hmm_gmm.TransitionModel:
-    """The transition model at the head of a ``.mdl``, whatever follows.
+    """Read the transition model of a ``.mdl`` file, which may hold any acoustic model.
 
     Raises:
-        UserError: missing or damaged.
+        UserError: the file is missing or damaged.
     """
     with _reading(path) as reader:
         return _read_transition_model(reader)
@@ -207,7 +207,7 @@ def read_transition_model(path: Path) -> kaldi_hmm_gmm.TransitionModel:
 
 def _read_transition_model(reader: _Reader) -> kaldi_hmm_gmm.TransitionModel:
     import kaldi_hmm_gmm
-    from _kaldi_hmm_gmm import TransitionModelTuple  # the package itself does not export it
+    from _kaldi_hmm_gmm import TransitionModelTuple  # the package does not export it
 
     reader.token("<TransitionModel>")
     text, entries = _read_topology(reader)
@@ -220,44 +220,45 @@ def _read_transition_model(reader: _Reader) -> kaldi_hmm_gmm.TransitionModel:
     log_probs = reader.vector()
     reader.token("</LogProbs>")
     reader.token("</TransitionModel>")
-    # Everything else in the object follows from these (TransitionModel::ComputeDerived).
-    first, state_of, pdf_of, stay = [0], [0], [0], [0.0]
+    # The other tables are derived from these (TransitionModel::ComputeDerived).
+    first, state_of, pdf_of, non_loop_log_probs = [0], [0], [0], [0.0]
     for number, (phone, state, pdf) in enumerate(triples, 1):
         first.append(len(state_of))
         destinations = entries[phone][state]
         loops = [i for i, destination in enumerate(destinations) if destination == state]
-        stay.append(float(np.log1p(-np.exp(log_probs[len(state_of) + loops[0]]))) if loops else 0.0)
+        leave = np.log1p(-np.exp(log_probs[len(state_of) + loops[0]])) if loops else 0.0
+        non_loop_log_probs.append(float(leave))
         state_of += [number] * len(destinations)
         pdf_of += [pdf] * len(destinations)
     first.append(len(state_of))
     tuples = [TransitionModelTuple(*triple, triple[2]) for triple in triples]
     model = kaldi_hmm_gmm.TransitionModel.__new__(kaldi_hmm_gmm.TransitionModel)
     pdfs = max(pdf_of) + 1
-    model.__setstate__((tuples, topology, first, state_of, pdf_of, pdfs, log_probs.tolist(), stay))
+    model.__setstate__((tuples, topology, first, state_of, pdf_of, pdfs, log_probs.tolist(), non_loop_log_probs))
     return model
 
 
 def _read_topology(reader: _Reader) -> tuple[str, dict[int, list[list[int]]]]:
-    """The topology as text, and for each phone and state where its transitions lead."""
+    """Return the topology as text, and the destinations of the transitions of each phone and state."""
     reader.token("<Topology>")
     phones, index = reader.ints(), reader.ints()
     count = reader.integer()
     if count < 0:
-        raise ValueError("a topology whose self-loops have pdfs of their own (chain models) is not supported")
+        raise ValueError("topologies with separate pdfs for self-loops (chain models) are not supported")
     text, destinations = "<Topology>\n", {}
     for number in range(count):
-        mine = [phone for phone in phones if index[phone] == number]
-        text += f"<TopologyEntry>\n<ForPhones> {' '.join(map(str, mine))} </ForPhones>\n"
+        members = [phone for phone in phones if index[phone] == number]
+        text += f"<TopologyEntry>\n<ForPhones> {' '.join(map(str, members))} </ForPhones>\n"
         states: list[list[int]] = []
         for state in range(reader.integer()):
             pdf_class = reader.integer()
             arcs = [(reader.integer(), reader.real()) for _ in range(reader.integer())]
-            emits = f" <PdfClass> {pdf_class}" if pdf_class >= 0 else ""
-            jumps = "".join(f" <Transition> {to} {probability!r}" for to, probability in arcs)
-            text += f"<State> {state}{emits}{jumps} </State>\n"
+            emission = f" <PdfClass> {pdf_class}" if pdf_class >= 0 else ""
+            transitions = "".join(f" <Transition> {to} {probability!r}" for to, probability in arcs)
+            text += f"<State> {state}{emission}{transitions} </State>\n"
             states.append([to for to, _ in arcs])
         text += "</TopologyEntry>\n"
-        destinations.update(dict.fromkeys(mine, states))
+        destinations.update(dict.fromkeys(members, states))
     reader.token("</Topology>")
     return text + "</Topology>\n", destinations
 
@@ -282,21 +283,3 @@ def _read_gmms(reader: _Reader) -> Gmms:
         variances.append(1 / inverse)
         starts.append(starts[-1] + len(inverse))
     return Gmms(np.array(starts), np.concatenate(weights), np.concatenate(means), np.concatenate(variances))
-
-
-def load_transition_model(gmm_dir: Path) -> TransitionModel:
-    """The triphones' transition model.
-
-    Raises:
-        UserError: missing or damaged.
-    """
-    return read_transition_model(gmm_dir / "tri.mdl")
-
-
-def load_tree(gmm_dir: Path) -> ContextDependency:
-    """The decision tree.
-
-    Raises:
-        UserError: missing or damaged.
-    """
-    return read_tree(gmm_dir / "tree")

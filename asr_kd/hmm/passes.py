@@ -1,4 +1,4 @@
-"""One pass over one chunk of the training data: align it, collect statistics.  Runs in worker processes."""
+"""Training passes over one chunk of utterances, run in worker processes: alignment and sufficient statistics."""
 
 from __future__ import annotations
 
@@ -6,23 +6,32 @@ import functools
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+from kaldi_hmm_gmm import ContextDependency
 
 from asr_kd.common.storage import read_json, save_array
-from asr_kd.hmm.cepstra import apply_map
+from asr_kd.hmm.cepstra import apply_transform
 from asr_kd.hmm.corpus import Chunk
 from asr_kd.hmm.gmm import Accumulators, Gmms, accumulate
 from asr_kd.hmm.kaldi_io import read_model, read_transition_model, read_tree
 from asr_kd.hmm.tree import ContextStats
-from asr_kd.hmm.viterbi import GraphCompiler, Transitions, align, equal_alignment, graph_labels, phones_of
+from asr_kd.hmm.viterbi import (
+    GraphCompiler,
+    Transitions,
+    equal_alignment,
+    graph_transition_ids,
+    phone_segments,
+    viterbi_align,
+)
 
 ALIGNMENT = "alignment.npy"
 
 
 @dataclass(frozen=True)
-class Model:
-    """Where a model of the training lies."""
+class ModelFiles:
+    """The files of a model in training: decision tree, Kaldi ``.mdl``, feature transform."""
 
     tree: Path
     mdl: Path
@@ -30,14 +39,20 @@ class Model:
 
 
 @dataclass
-class Statistics:
-    """What a pass found: GMM statistics, frames of each transition-id, which utterances failed."""
+class PassStatistics:
+    """Result of a pass.
+
+    Attributes:
+        gmm: sufficient statistics of the GMMs.
+        transitions: occupation counts of the transition-ids.
+        failed: ids of the utterances that could not be aligned.
+    """
 
     gmm: Accumulators
     transitions: np.ndarray
     failed: list[str] = field(default_factory=list)
 
-    def __iadd__(self, other: Statistics) -> Statistics:
+    def __iadd__(self, other: PassStatistics) -> PassStatistics:
         self.gmm += other.gmm
         self.transitions += other.transitions
         self.failed += other.failed
@@ -45,53 +60,57 @@ class Statistics:
 
 
 @functools.lru_cache(maxsize=1)
-def _load(model: Model) -> tuple[Transitions, Gmms, np.ndarray]:
+def _load(model: ModelFiles) -> tuple[Transitions, Gmms, np.ndarray]:
     transitions, gmms = read_model(model.mdl)
     return Transitions.of(transitions), gmms, np.array(read_json(model.frontend)["transform"])
 
 
+#: "equal": states of equal duration (flat start); "viterbi": the most probable path; "keep": the previous alignment.
+AlignmentMode = Literal["equal", "viterbi", "keep"]
+
+
 @dataclass(frozen=True)
 class PassJob:
-    """``how``: "equal" and "viterbi" make a new alignment, "keep" uses the one there is."""
+    """One pass over one chunk."""
 
     chunk: Path
-    model: Model
-    how: str
+    model: ModelFiles
+    mode: AlignmentMode
 
 
-def run_pass(job: PassJob) -> Statistics:
-    """Align a chunk as the job says, keep the alignment beside it, and collect statistics over it."""
+def run_pass(job: PassJob) -> PassStatistics:
+    """Align a chunk, store the alignment next to it, and accumulate statistics."""
     chunk = Chunk.load(job.chunk)
     transitions, gmms, transform = _load(job.model)
     failed: list[str] = []
-    if job.how == "keep":
+    if job.mode == "keep":
         alignment = np.load(job.chunk / ALIGNMENT, allow_pickle=False)
     else:
-        alignment, failed = _new_alignment(job, chunk, transitions, gmms, transform)
+        alignment, failed = _align_chunk(job, chunk, transitions, gmms, transform)
         save_array(job.chunk / ALIGNMENT, alignment)
-    used = alignment > 0
-    features = np.concatenate([apply_map(chunk.cepstra[span], transform) for _, span, _ in chunk.utterances()])
-    stats = accumulate(gmms, features[used], transitions.pdf[alignment[used]])
-    return Statistics(stats, np.bincount(alignment[used], minlength=len(transitions.pdf)), failed)
+    aligned = alignment > 0
+    features = np.concatenate([apply_transform(chunk.cepstra[span], transform) for _, span, _ in chunk.utterances()])
+    stats = accumulate(gmms, features[aligned], transitions.pdf[alignment[aligned]])
+    return PassStatistics(stats, np.bincount(alignment[aligned], minlength=len(transitions.pdf)), failed)
 
 
-def _new_alignment(
+def _align_chunk(
     job: PassJob, chunk: Chunk, transitions: Transitions, gmms: Gmms, transform: np.ndarray
 ) -> tuple[np.ndarray, list[str]]:
-    """Transition-ids (T,) of a chunk (0: not aligned), and the utterances that failed."""
+    """Return the transition-ids (T,) of a chunk (0: not aligned), and the utterances that could not be aligned."""
     compiler = GraphCompiler(transitions, read_tree(job.model.tree), chunk.lexicon, chunk.phones)
     alignment = np.zeros(len(chunk.cepstra), dtype=np.int32)
     failed: list[str] = []
     for name, span, words in chunk.utterances():
         graph = compiler(words)
-        if job.how == "equal":
+        if job.mode == "equal":
             path = equal_alignment(graph, span.stop - span.start, zlib.crc32(name.encode()) >> 1)
         else:
-            labels = graph_labels(graph)
-            pdfs, back = np.unique(transitions.pdf[labels], return_inverse=True)
-            scores = gmms.scores(apply_map(chunk.cepstra[span], transform), pdfs)[:, back]
-            found = align(graph, transitions, labels, scores)
-            path = found[0] if found else None
+            ids = graph_transition_ids(graph)
+            pdfs, inverse = np.unique(transitions.pdf[ids], return_inverse=True)
+            scores = gmms.scores(apply_transform(chunk.cepstra[span], transform), pdfs)[:, inverse]
+            result = viterbi_align(graph, transitions, ids, scores)
+            path = result[0] if result else None
         if path is None:
             failed.append(name)
         else:
@@ -99,17 +118,17 @@ def _new_alignment(
     return alignment, failed
 
 
-def contexts_of(path: np.ndarray, transitions: Transitions, pdf_class: np.ndarray) -> np.ndarray:
-    """(T, 4) int32 left, centre, right phone and pdf-class of an utterance's transition-ids."""
-    phones, first = phones_of(path, transitions)
-    around = np.concatenate([[0], phones, [0]])
-    number = np.repeat(np.arange(len(phones)), np.diff(np.append(first, len(path))))
-    columns = [around[number], around[number + 1], around[number + 2], pdf_class[path]]
+def triphone_contexts(path: np.ndarray, transitions: Transitions, pdf_class: np.ndarray) -> np.ndarray:
+    """Left, centre, right phone and pdf-class of each frame, (T, 4) int32, of an utterance's transition-ids (T,)."""
+    phones, first = phone_segments(path, transitions)
+    padded = np.concatenate([[0], phones, [0]])
+    position = np.repeat(np.arange(len(phones)), np.diff(np.append(first, len(path))))
+    columns = [padded[position], padded[position + 1], padded[position + 2], pdf_class[path]]
     return np.stack(columns, axis=1).astype(np.int32)
 
 
 def _pdf_classes(transitions: Transitions) -> np.ndarray:
-    """pdf-class of each transition-id."""
+    """The pdf-class of each transition-id."""
     topology = {p: transitions.model.topo.topology_for_phone(p) for p in transitions.model.phones}
     table = [0] + [
         topology[int(p)][int(s)].forward_pdf_class
@@ -118,8 +137,8 @@ def _pdf_classes(transitions: Transitions) -> np.ndarray:
     return np.array(table)
 
 
-def context_stats(job: PassJob) -> ContextStats:
-    """Statistics for a tree over a chunk's present alignment."""
+def tree_statistics(job: PassJob) -> ContextStats:
+    """Accumulate the statistics for tree building over the stored alignment of a chunk."""
     chunk = Chunk.load(job.chunk)
     transitions, _, transform = _load(job.model)
     pdf_class = _pdf_classes(transitions)
@@ -128,8 +147,8 @@ def context_stats(job: PassJob) -> ContextStats:
     for _, span, _ in chunk.utterances():
         path = alignment[span]
         if path[0]:
-            contexts.append(contexts_of(path, transitions, pdf_class))
-            features.append(apply_map(chunk.cepstra[span], transform))
+            contexts.append(triphone_contexts(path, transitions, pdf_class))
+            features.append(apply_transform(chunk.cepstra[span], transform))
     if not contexts:
         width = 1 + 2 * len(transform)
         return ContextStats(np.zeros((0, 4), np.int32), np.zeros((0, width)))
@@ -138,14 +157,15 @@ def context_stats(job: PassJob) -> ContextStats:
 
 @dataclass(frozen=True)
 class ConvertJob:
-    """Rewrite a chunk's alignment from one model's transition-ids to another's (same topology)."""
+    """Conversion of a chunk's alignment to the transition-ids of another model with the same topology."""
 
     chunk: Path
-    old: Model
-    new: Model
+    old: ModelFiles
+    new: ModelFiles
 
 
-def convert(job: ConvertJob) -> None:
+def convert_alignment(job: ConvertJob) -> None:
+    """Rewrite the stored alignment of a chunk."""
     chunk = Chunk.load(job.chunk)
     old = _load(job.old)[0]
     new = Transitions.of(read_transition_model(job.new.mdl))
@@ -160,14 +180,14 @@ def convert(job: ConvertJob) -> None:
 
 
 def _convert_path(
-    path: np.ndarray, old: Transitions, new: Transitions, tree: object, pdf_class: np.ndarray
+    path: np.ndarray, old: Transitions, new: Transitions, tree: ContextDependency, pdf_class: np.ndarray
 ) -> np.ndarray:
-    """An utterance's transition-ids (T,) in the new model."""
-    keys = np.column_stack([contexts_of(path, old, pdf_class), old.state[path]])
-    unique, back = np.unique(keys, axis=0, return_inverse=True)
+    """The transition-ids (T,) of an utterance in the new model."""
+    keys = np.column_stack([triphone_contexts(path, old, pdf_class), old.state[path]])
+    unique, inverse = np.unique(keys, axis=0, return_inverse=True)
     states = []
-    for left, centre, right, kind, state in unique.tolist():
-        _, pdf = tree.compute([left, centre, right], kind)  # type: ignore[attr-defined]
+    for left, centre, right, class_, state in unique.tolist():
+        _, pdf = tree.compute([left, centre, right], class_)
         states.append(new.state_index[centre, state, pdf])
-    offset = path - old.first[old.owner[path]]  # which of the state's transitions
-    return (new.first[np.array(states)[back.reshape(-1)]] + offset).astype(np.int32)
+    offset = path - old.first[old.transition_state[path]]  # index of the transition within its state
+    return (new.first[np.array(states)[inverse.reshape(-1)]] + offset).astype(np.int32)

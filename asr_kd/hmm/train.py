@@ -1,4 +1,7 @@
-"""GMM training: flat-start monophones, a tree, triphones.  Chunks of utterances go to an Executor's workers."""
+"""Viterbi training of the GMMs: flat-start monophones, decision tree, triphones.
+
+Each pass over the chunks of utterances runs on the workers of an Executor.
+"""
 
 from __future__ import annotations
 
@@ -13,48 +16,52 @@ import numpy as np
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.parallel import run_in_order
+from asr_kd.common.progress import progress
 from asr_kd.common.storage import read_json
 from asr_kd.hmm import passes
-from asr_kd.hmm.gmm import Accumulators, Gmms, grow, single_gaussians, update
+from asr_kd.hmm.gmm import Accumulators, Gmms, mix_up, mle_update, single_gaussians
 from asr_kd.hmm.kaldi_io import make_tree, read_model, tree_bytes, write_model, write_tree
-from asr_kd.hmm.passes import Model, PassJob, Statistics
-from asr_kd.hmm.tree import ContextStats, Tree, build_tree, monophone_tree
+from asr_kd.hmm.passes import AlignmentMode, ConvertJob, ModelFiles, PassJob, PassStatistics
+from asr_kd.hmm.tree import ContextStats, Tree, build_tree, monophone_tree, variance_floor
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-RELATIVE_FLOOR = 0.01  # least variance of a Gaussian, relative to the variance of all frames
-
 
 @dataclass(frozen=True)
 class Schedule:
-    """EM passes, the passes that align anew, and the Gaussians to reach at ``grow_until``."""
+    """Schedule of Viterbi training.
+
+    Attributes:
+        passes: number of passes.
+        realign: numbers of the passes that realign the data, from 0.
+        mix_up_passes: number of passes after which the mixtures reach their final number of Gaussians.
+    """
 
     passes: int
     realign: frozenset[int]
-    gaussians: int
-    grow_until: int
+    mix_up_passes: int
 
 
-def monophone_schedule(gaussians: int) -> Schedule:
-    return Schedule(20, frozenset([*range(1, 9), 10, 12, 15, 18]), gaussians, 15)
-
-
-def triphone_schedule(gaussians: int) -> Schedule:
-    return Schedule(20, frozenset([5, 10, 15, 18]), gaussians, 15)
+MONOPHONES = Schedule(20, frozenset([*range(1, 9), 10, 12, 15, 18]), 15)
+TRIPHONES = Schedule(20, frozenset([5, 10, 15, 18]), 15)
 
 
 class Trainer:
-    """Trains on prepared chunks.
+    """Trains GMM-HMMs on prepared chunks.
 
     Args:
-        executor: where passes run.
-        chunks: folders that ``prepare_chunk`` filled.
-        scratch: folder for the models in between.
+        executor: runs the jobs of each pass.
+        chunks: folders filled by ``prepare_chunk``.
+        scratch: folder for intermediate models.
         topology: text of the topology.
-        silence_phones: ids; the first is SIL.
-        frontend: JSON file with the (D, 117) feature map, "transform".
-        seed: of the growth of mixtures.
+        silence_phones: phone ids, SIL first.
+        frontend: JSON file with the feature transform, (D, 117).
+        seed: seed of the perturbation of split Gaussians.
+
+    Attributes:
+        failed: utterances that the last alignment could not align.
+        history: figures of each pass.
     """
 
     def __init__(
@@ -64,66 +71,102 @@ class Trainer:
         self.executor, self.chunks, self.scratch = executor, chunks, scratch
         self.topology = kaldi_hmm_gmm.HmmTopology()
         self.topology.read(topology)
+        self.phones = list(self.topology.phones)
+        self.pdf_classes = {phone: self.topology.num_pdf_classes(phone) for phone in self.phones}
         self.silence_phones, self.frontend, self.seed = list(silence_phones), frontend, seed
         self.failed: list[str] = []
         self.history: list[dict[str, float]] = []
 
-    @property
-    def pdf_classes(self) -> dict[int, int]:
-        return {phone: self.topology.num_pdf_classes(phone) for phone in self.topology.phones}
+    def train(
+        self, mono_gaussians: int, leaves: int, min_leaf_frames: float, gaussians: int
+    ) -> tuple[ModelFiles, ModelFiles, Tree]:
+        """Train monophones and then triphones.
 
-    def map(self, function: Callable[[Job], Result], jobs: Sequence[Job], description: str) -> Iterator[Result]:
-        return run_in_order(self.executor, function, jobs, description, "chunk")
+        Args:
+            mono_gaussians: total number of Gaussians of the monophones.
+            leaves: maximum number of leaves of the decision tree.
+            min_leaf_frames: minimum number of training frames per leaf.
+            gaussians: total number of Gaussians of the triphones.
 
-    def run_pass(self, model: Model, how: str, description: str) -> Statistics:
-        total: Statistics | None = None
-        jobs = [PassJob(chunk, model, how) for chunk in self.chunks]
-        for one in self.map(passes.run_pass, jobs, description):
+        Returns:
+            the monophones, the triphones and their tree.
+
+        Raises:
+            UserError: no utterance could be aligned.
+        """
+        runs = MONOPHONES.passes + TRIPHONES.passes + 2  # and those for tree statistics and conversion
+        with progress(None, "GMM training", runs * len(self.chunks), "chunk") as self._bar:
+            mono = self._new_model("mono", tree_bytes(monophone_tree(self.phones, self.pdf_classes)), None)
+            mono = self._viterbi_training(mono, MONOPHONES, mono_gaussians, "mono", "equal")
+            tri, tree = self._tie_states(mono, leaves, min_leaf_frames)
+            return mono, self._viterbi_training(tri, TRIPHONES, gaussians, "tri", "keep"), tree
+
+    def _map(self, function: Callable[[Job], Result], jobs: Sequence[Job], description: str) -> Iterator[Result]:
+        """Yield the result of each chunk and advance the progress bar."""
+        self._bar.set_description(description, refresh=False)
+        for result in run_in_order(self.executor, function, jobs, description, shown=False):
+            self._bar.update()
+            yield result
+
+    def _run_pass(self, model: ModelFiles, mode: AlignmentMode, description: str) -> PassStatistics:
+        jobs = [PassJob(chunk, model, mode) for chunk in self.chunks]
+        total: PassStatistics | None = None
+        for stats in self._map(passes.run_pass, jobs, description):
             if total is None:
-                total = one
+                total = stats
             else:
-                total += one
+                total += stats
         if total is None or not total.gmm.frames:
             raise UserError("no training utterance could be aligned: check that the transcripts belong to the audio")
-        if how != "keep":
+        if mode != "keep":
             self.failed = total.failed
         return total
 
-    def em(self, model: Model, schedule: Schedule, name: str, first: str) -> Model:
-        """Alternate alignment and updates; ``first`` is how the first pass gets its alignment."""
+    def _viterbi_training(
+        self, model: ModelFiles, schedule: Schedule, gaussians: int, name: str, first: AlignmentMode
+    ) -> ModelFiles:
+        """Alternate alignment and maximum-likelihood updates up to ``gaussians`` Gaussians in total.
+
+        ``first`` is the alignment mode of the first pass.
+        """
         rng = np.random.default_rng(self.seed)
         transitions, gmms = read_model(model.mdl)
         floor = None
-        begin = int(gmms.starts[-1])
-        step = (schedule.gaussians - begin) / max(schedule.grow_until, 1)
+        initial = int(gmms.starts[-1])
+        step = (gaussians - initial) / max(schedule.mix_up_passes, 1)
         for number in range(schedule.passes):
-            how = first if number == 0 else "viterbi" if number in schedule.realign else "keep"
-            stats = self.run_pass(model, how, f"{name} pass {number + 1}/{schedule.passes}")
+            mode: AlignmentMode = first if number == 0 else "viterbi" if number in schedule.realign else "keep"
+            description = f"{name}phones, pass {number + 1} of {schedule.passes}"
+            stats = self._run_pass(model, mode, description)
             floor = _variance_floor(stats.gmm) if floor is None else floor
             transitions.mle_update(stats.transitions.astype(np.float64), kaldi_hmm_gmm.MleTransitionUpdateConfig())
-            gmms = update(gmms, stats.gmm, floor)
-            if number < schedule.grow_until:
-                frames = _pdf_frames(stats, transitions)
-                gmms = grow(gmms, frames, int(begin + step * (number + 1)), rng)
+            gmms = mle_update(gmms, stats.gmm, floor)
+            if number < schedule.mix_up_passes:
+                gmms = mix_up(gmms, _pdf_frames(stats, transitions), int(initial + step * (number + 1)), rng)
             model = replace(model, mdl=self.scratch / f"{name}-{number + 1}.mdl")
             write_model(model.mdl, transitions, gmms)
-            self.history.append(
-                {
-                    "pass": number + 1,
-                    "log_likelihood": stats.gmm.log_likelihood / stats.gmm.frames,
-                    "gaussians": int(gmms.starts[-1]),
-                    "failed": len(self.failed),
-                }
-            )
-            print(name, how, self.history[-1], flush=True)
+            self._report(description, number + 1, stats.gmm.log_likelihood / stats.gmm.frames, int(gmms.starts[-1]))
         return model
 
-    def new_model(self, name: str, tree: bytes, gmms: Gmms | None) -> Model:
-        """A model with the topology's transition probabilities."""
+    def _report(self, description: str, number: int, log_likelihood: float, gaussians: int) -> None:
+        """Record the figures of a pass and print them."""
+        failed = len(self.failed)
+        self.history.append(
+            {"pass": number, "log_likelihood": log_likelihood, "gaussians": gaussians, "failed": failed}
+        )
+        with self._bar.external_write_mode():
+            print(
+                f"{description}: {gaussians:,} Gaussians, log-likelihood per frame {log_likelihood:.2f}, "
+                f"{failed:,} utterances not aligned",
+                flush=True,
+            )
+
+    def _new_model(self, name: str, tree: bytes, gmms: Gmms | None) -> ModelFiles:
+        """Write a model with initial transition probabilities, and with standard normal densities if without GMMs."""
         path = self.scratch / f"{name}.tree"
         write_tree(path, tree)
         transitions = kaldi_hmm_gmm.TransitionModel(make_tree(tree), self.topology)
-        model = Model(path, self.scratch / f"{name}-0.mdl", self.frontend)
+        model = ModelFiles(path, self.scratch / f"{name}-0.mdl", self.frontend)
         if gmms is None:
             dim = len(read_json(self.frontend)["transform"])
             ones = np.ones((transitions.num_pdfs, dim))
@@ -131,38 +174,34 @@ class Trainer:
         write_model(model.mdl, transitions, gmms)
         return model
 
-    def monophones(self, gaussians: int) -> Model:
-        phones = list(self.topology.phones)
-        tree = tree_bytes(monophone_tree(phones, self.pdf_classes))
-        model = self.new_model("mono", tree, None)
-        return self.em(model, monophone_schedule(gaussians), "mono", "equal")
+    def _tie_states(self, mono: ModelFiles, leaves: int, min_leaf_frames: float) -> tuple[ModelFiles, Tree]:
+        """Build a tree on the alignment of the monophones.
 
-    def triphones(self, model: Model, leaves: int, min_frames: float, gaussians: int) -> tuple[Model, Tree]:
-        """Grow a tree over ``model``'s alignment and train its triphones."""
-        jobs = [PassJob(chunk, model, "keep") for chunk in self.chunks]
-        stats = ContextStats.merge(self.map(passes.context_stats, jobs, "tree statistics"))
-        phones = list(self.topology.phones)
-        grown = build_tree(stats, phones, self.silence_phones, self.pdf_classes, leaves, min_frames)
-        tree = make_tree(tree_bytes(grown.root))
-        pdfs = np.array([tree.compute(c[:3], c[3])[1] for c in stats.contexts.tolist()])
-        sums = np.zeros((grown.num_pdfs, stats.stats.shape[1]))
+        Returns:
+            triphones with one Gaussian per leaf, to which the stored alignments are converted; and their tree.
+        """
+        jobs = [PassJob(chunk, mono, "keep") for chunk in self.chunks]
+        stats = ContextStats.merge(self._map(passes.tree_statistics, jobs, "tree statistics"))
+        tree = build_tree(stats, self.phones, self.silence_phones, self.pdf_classes, leaves, min_leaf_frames)
+        context_dependency = make_tree(tree_bytes(tree.root))
+        pdfs = np.array([context_dependency.compute(c[:3], c[3])[1] for c in stats.contexts.tolist()])
+        sums = np.zeros((tree.num_pdfs, stats.stats.shape[1]))
         np.add.at(sums, pdfs, stats.stats)
         dim = (sums.shape[1] - 1) // 2
-        total = sums.sum(0)
-        floor = RELATIVE_FLOOR * (total[1 + dim :] / total[0] - (total[1 : 1 + dim] / total[0]) ** 2)
+        floor = variance_floor(sums.sum(0))
         gmms = single_gaussians(sums[:, 0], sums[:, 1 : 1 + dim], sums[:, 1 + dim :], floor)
-        new = self.new_model("tri", tree_bytes(grown.root), gmms)
-        converted = [passes.ConvertJob(chunk, model, new) for chunk in self.chunks]
-        for _ in self.map(passes.convert, converted, "convert"):
+        tri = self._new_model("tri", tree_bytes(tree.root), gmms)
+        conversions = [ConvertJob(chunk, mono, tri) for chunk in self.chunks]
+        for _ in self._map(passes.convert_alignment, conversions, "conversion of the alignments"):
             pass
-        return self.em(new, triphone_schedule(gaussians), "tri", "keep"), grown
+        return tri, tree
 
 
 def _variance_floor(stats: Accumulators) -> np.ndarray:
-    mean = stats.sums.sum(0) / stats.occupation.sum()
-    return RELATIVE_FLOOR * (stats.squares.sum(0) / stats.occupation.sum() - mean**2)
+    return variance_floor(np.concatenate([[stats.occupation.sum()], stats.sums.sum(0), stats.squares.sum(0)]))
 
 
-def _pdf_frames(stats: Statistics, transitions: kaldi_hmm_gmm.TransitionModel) -> np.ndarray:
+def _pdf_frames(stats: PassStatistics, transitions: kaldi_hmm_gmm.TransitionModel) -> np.ndarray:
+    """Occupation count of each pdf, (C,)."""
     pdf_of = np.array(transitions.id2pdf_id)
     return np.bincount(pdf_of[1:], stats.transitions[1:], minlength=transitions.num_pdfs)

@@ -1,8 +1,8 @@
-"""Phonetic decision trees: questions learnt by clustering phones, leaves split by likelihood gain.
+"""Phonetic decision trees for state tying: data-driven questions, greedy splits by likelihood gain.
 
-A tree maps (left, centre, right phone; pdf-class) to a pdf.  Speech grows from one root with questions about
-all four, so that any number of leaves is possible and rare phones find their neighbours; phones of silence
-have leaves of their own, whatever the context.
+A tree maps (left, centre, right phone; pdf-class) to a pdf.  All speech phones share one root with questions about
+all four, so that any number of leaves is possible and rare phones share leaves with similar ones.  Silence phones
+have context-independent leaves of their own.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-PDF_CLASS = -1  # Kaldi's key for the pdf-class; 0, 1, 2 are the phones of the context
+PDF_CLASS = -1  # Kaldi's key of the pdf-class; the keys 0, 1, 2 are the left, centre and right phone
 COLUMN = {0: 0, 1: 1, 2: 2, PDF_CLASS: 3}  # key -> column of ``ContextStats.contexts``
-FLOOR = 0.01  # least variance of a leaf, relative to the variance of all frames
+VARIANCE_FLOOR = 0.01  # relative to the global variance
 
 
 @dataclass
 class Node:
-    """A leaf (``leaf``), a question (``key`` in ``yes_set``?) or a table over the values of ``key``."""
+    """A leaf (``leaf``), a question (is ``key`` in ``yes_set``?) or a table indexed by ``key``."""
 
     leaf: int | None = None
     key: int = PDF_CLASS
@@ -30,7 +30,7 @@ class Node:
     table: tuple[Node | None, ...] | None = None
 
     def lookup(self, context: Sequence[int]) -> int | None:
-        """The pdf of (left, centre, right, pdf-class); None when the tree has no answer."""
+        """Return the pdf of (left, centre, right, pdf-class); None if the tree does not define it."""
         node: Node | None = self
         while node is not None and node.leaf is None:
             value = context[COLUMN[node.key]]
@@ -43,11 +43,11 @@ class Node:
 
 @dataclass
 class ContextStats:
-    """Gaussian statistics of every context seen.
+    """Sufficient statistics of a single Gaussian for each triphone state in the training data.
 
     Attributes:
-        contexts: (N, 4) int32 left, centre, right phone (0: none) and pdf-class; distinct, sorted.
-        stats: (N, 1 + 2D) float64 frames, sum of x, sum of x².
+        contexts: (N, 4) int32: left, centre, right phone (0: utterance boundary) and pdf-class; unique, sorted.
+        stats: (N, 1 + 2D) float64: number of frames, sum of x, sum of x².
     """
 
     contexts: np.ndarray
@@ -55,24 +55,30 @@ class ContextStats:
 
     @classmethod
     def collect(cls, contexts: np.ndarray, frames: np.ndarray) -> ContextStats:
-        """From the context (T, 4) of each of the frames (T, D)."""
-        wide = frames.astype(np.float64)
-        return cls.merge([cls(contexts, np.hstack([np.ones((len(wide), 1)), wide, wide**2]))])
+        """Accumulate frames (T, D) with their contexts (T, 4)."""
+        frames = frames.astype(np.float64)
+        return cls.merge([cls(contexts, np.hstack([np.ones((len(frames), 1)), frames, frames**2]))])
 
     @classmethod
     def merge(cls, parts: Iterable[ContextStats]) -> ContextStats:
-        chosen = list(parts)
-        contexts = np.concatenate([p.contexts for p in chosen])
+        """Return the sum of several statistics."""
+        parts = list(parts)
+        contexts = np.concatenate([part.contexts for part in parts])
         order = np.lexsort(contexts.T[::-1])
         contexts = contexts[order]
         new = np.ones(len(contexts), bool)
         new[1:] = np.any(contexts[1:] != contexts[:-1], axis=1)
-        stats = np.concatenate([p.stats for p in chosen])[order]
+        stats = np.concatenate([part.stats for part in parts])[order]
         return cls(contexts[new], np.add.reduceat(stats, np.flatnonzero(new), axis=0))
 
 
 def log_likelihood(stats: np.ndarray, floor: np.ndarray) -> np.ndarray:
-    """Log-likelihood (…) of frames under one Gaussian of theirs, from stats (…, 1 + 2D) and variance floor (D,)."""
+    """Log-likelihood (…) of frames under their own maximum-likelihood Gaussian.
+
+    Args:
+        stats: (…, 1 + 2D) sufficient statistics of the frames.
+        floor: (D,) variance floor.
+    """
     dim = len(floor)
     count = np.maximum(stats[..., :1], 1e-10)
     variance = stats[..., 1 + dim :] / count - (stats[..., 1 : 1 + dim] / count) ** 2
@@ -81,16 +87,16 @@ def log_likelihood(stats: np.ndarray, floor: np.ndarray) -> np.ndarray:
 
 
 def variance_floor(total: np.ndarray) -> np.ndarray:
-    """(D,) from the statistics of all frames (1 + 2D,)."""
+    """Variance floor (D,) from the sufficient statistics (1 + 2D,) of all frames."""
     dim = (len(total) - 1) // 2
-    return FLOOR * (total[1 + dim :] / total[0] - (total[1 : 1 + dim] / total[0]) ** 2)
+    return VARIANCE_FLOOR * (total[1 + dim :] / total[0] - (total[1 : 1 + dim] / total[0]) ** 2)
 
 
 def phone_questions(stats: ContextStats, speech: Sequence[int]) -> list[frozenset[int]]:
-    """Sets of speech phones, by merging the two acoustically closest again and again.
+    """Return the sets of speech phones that the tree asks about, found by bottom-up clustering.
 
-    Every cluster on the way from single phones to all of them is a question; each pdf-class has its own
-    way, since onsets of phones are alike in other respects than their ends.
+    The two closest clusters (smallest loss of likelihood) are merged repeatedly; every cluster on the way is a
+    question.  Each pdf-class is clustered separately, since phones with similar onsets can have different ends.
     """
     floor = variance_floor(stats.stats.sum(0))
     questions = {frozenset([phone]) for phone in speech}
@@ -100,8 +106,8 @@ def phone_questions(stats: ContextStats, speech: Sequence[int]) -> list[frozense
             [stats.stats[(stats.contexts[:, 1] == p) & (stats.contexts[:, 3] == pdf_class)].sum(0) for p in speech]
         )
         while len(sets) > 2:
-            own = log_likelihood(sums, floor)
-            loss = own[:, None] + own[None] - log_likelihood(sums[:, None] + sums[None], floor)
+            likelihoods = log_likelihood(sums, floor)
+            loss = likelihoods[:, None] + likelihoods[None] - log_likelihood(sums[:, None] + sums[None], floor)
             loss[np.tril_indices(len(sets))] = np.inf
             i, j = np.unravel_index(int(np.argmin(loss)), loss.shape)
             sets[i] |= sets[j]
@@ -113,9 +119,9 @@ def phone_questions(stats: ContextStats, speech: Sequence[int]) -> list[frozense
 
 
 class _Leaf:
-    """A leaf that may still be split: its contexts, and the best question about them."""
+    """A leaf that may still be split, with the question of the highest likelihood gain."""
 
-    def __init__(self, node: Node, stats: ContextStats, grower: _Grower) -> None:
+    def __init__(self, node: Node, stats: ContextStats, grower: _TreeGrower) -> None:
         self.node, self.stats, self.gain = node, stats, 0.0
         total = stats.stats.sum(0)
         before = log_likelihood(total, grower.floor)
@@ -127,12 +133,21 @@ class _Leaf:
             no = total - yes
             gains = log_likelihood(yes, grower.floor) + log_likelihood(no, grower.floor) - before
             gains[np.minimum(yes[:, 0], no[:, 0]) < grower.min_frames] = -np.inf
-            best = int(np.argmax(gains))
-            if gains[best] > self.gain:
-                self.gain, self.key, self.question = float(gains[best]), key, questions[best]
+            argmax = int(np.argmax(gains))
+            if gains[argmax] > self.gain:
+                self.gain, self.key, self.question = float(gains[argmax]), key, questions[argmax]
 
 
-class _Grower:
+class _TreeGrower:
+    """Grows a tree greedily.
+
+    Args:
+        floor: (D,) variance floor.
+        questions: phone sets (or pdf-classes) to ask about, per key.
+        min_frames: minimum number of frames of a leaf.
+        size: number of values that a key can have.
+    """
+
     def __init__(
         self, floor: np.ndarray, questions: dict[int, list[frozenset[int]]], min_frames: float, size: int
     ) -> None:
@@ -142,42 +157,42 @@ class _Grower:
         }
 
     def grow(self, stats: ContextStats, leaves: int) -> tuple[Node, float]:
-        """Split the leaf with the largest gain until there are ``leaves``, or nothing more to gain."""
+        """Split the leaf with the highest gain until there are ``leaves``; returns the root and the total gain."""
         root = Node()
         heap: list[tuple[float, int, _Leaf]] = []
-        number, gain = 0, 0.0
+        number, total_gain = 0, 0.0
 
-        def add(node: Node, part: ContextStats) -> None:
+        def push(node: Node, stats: ContextStats) -> None:
             nonlocal number
-            leaf = _Leaf(node, part, self)
+            leaf = _Leaf(node, stats, self)
             if leaf.gain > 0:
                 heapq.heappush(heap, (-leaf.gain, number, leaf))
             number += 1
 
-        add(root, stats)
+        push(root, stats)
         count = 1
         while count < leaves and heap:
             _, _, leaf = heapq.heappop(heap)
-            gain += leaf.gain
+            total_gain += leaf.gain
             node = leaf.node
             node.key, node.yes_set, node.yes, node.no = leaf.key, leaf.question, Node(), Node()
             mask = np.isin(leaf.stats.contexts[:, COLUMN[leaf.key]], sorted(leaf.question))
-            for child, chosen in ((node.yes, mask), (node.no, ~mask)):
-                add(child, ContextStats(leaf.stats.contexts[chosen], leaf.stats.stats[chosen]))
+            for child, rows in ((node.yes, mask), (node.no, ~mask)):
+                push(child, ContextStats(leaf.stats.contexts[rows], leaf.stats.stats[rows]))
             count += 1
-        return root, gain
+        return root, total_gain
 
 
 @dataclass
 class Tree:
-    """A tree grown from statistics.
+    """A grown tree.
 
     Attributes:
-        root: for ``kaldi_io.tree_bytes``.
-        num_pdfs: leaves, silence's among them (they come first).
+        root: its root, as ``kaldi_io.tree_bytes`` takes it.
+        num_pdfs: number of leaves, including silence, whose leaves come first.
         silence_pdfs: the leaves of the silence phones.
-        gain: log-likelihood per frame that splitting won.
-        questions: the phone sets that were learnt.
+        gain: gain in log-likelihood per speech frame.
+        questions: the phone sets found by clustering.
     """
 
     root: Node
@@ -198,16 +213,16 @@ def build_tree(
     """Grow a tree with at most ``leaves`` leaves.
 
     Args:
-        stats: of all frames, silence included.
+        stats: statistics of all frames, including silence.
         phones: all phone ids.
-        silence_phones: those of silence and noise; one with fewer than ``min_frames`` frames shares the first's
-            leaves, since nothing can be learnt about it.
-        pdf_classes: phone -> number of pdf-classes.
-        leaves: how many, silence's included.
-        min_frames: frames that a leaf must have.
+        silence_phones: ids of silence and noise; one with fewer than ``min_frames`` frames is too rare to train
+            and shares the leaves of the first one.
+        pdf_classes: number of pdf-classes per phone.
+        leaves: maximum number of leaves, including silence.
+        min_frames: minimum number of frames of a leaf.
 
     Raises:
-        ValueError: ``leaves`` leaves none for speech.
+        ValueError: ``leaves`` does not exceed the number of silence leaves.
     """
     root_of: dict[int, Node] = {}
     silence_pdfs = 0
@@ -217,30 +232,30 @@ def build_tree(
             root_of[phone] = root_of[silence_phones[0]]
             continue
         number = pdf_classes[phone]
-        own = tuple(Node(leaf=silence_pdfs + i) for i in range(number))
-        root_of[phone] = own[0] if number == 1 else Node(key=PDF_CLASS, table=own)
+        nodes = tuple(Node(leaf=silence_pdfs + i) for i in range(number))
+        root_of[phone] = nodes[0] if number == 1 else Node(key=PDF_CLASS, table=nodes)
         silence_pdfs += number
     if leaves <= silence_pdfs:
         raise ValueError(f"{leaves} leaves are too few: silence alone has {silence_pdfs}")
 
     speech = [p for p in phones if p not in root_of]
-    spoken = np.isin(stats.contexts[:, 1], speech)
-    mine = ContextStats(stats.contexts[spoken], stats.stats[spoken])
-    learnt = phone_questions(mine, speech)
-    # Outside an utterance (0) there is silence.
-    around = [*learnt, frozenset([0, *silence_phones]), *(frozenset([p]) for p in silence_phones)]
-    questions = {PDF_CLASS: [frozenset([0]), frozenset([1]), frozenset([2])], 1: learnt, 0: around, 2: around}
-    grower = _Grower(variance_floor(mine.stats.sum(0)), questions, min_frames, max(phones) + 1)
-    speech_root, gain = grower.grow(mine, leaves - silence_pdfs)
+    rows = np.isin(stats.contexts[:, 1], speech)
+    speech_stats = ContextStats(stats.contexts[rows], stats.stats[rows])
+    clusters = phone_questions(speech_stats, speech)
+    # The utterance boundary (0) counts as silence.
+    context = [*clusters, frozenset([0, *silence_phones]), *(frozenset([p]) for p in silence_phones)]
+    questions = {PDF_CLASS: [frozenset([0]), frozenset([1]), frozenset([2])], 1: clusters, 0: context, 2: context}
+    grower = _TreeGrower(variance_floor(speech_stats.stats.sum(0)), questions, min_frames, max(phones) + 1)
+    speech_root, gain = grower.grow(speech_stats, leaves - silence_pdfs)
     root_of.update(dict.fromkeys(speech, speech_root))
     total = _number_leaves(speech_root, silence_pdfs)
     table = tuple(root_of.get(phone) for phone in range(max(phones) + 1))
     root = Node(key=1, table=table)
-    return Tree(root, total, list(range(silence_pdfs)), gain / mine.stats[:, 0].sum(), learnt)
+    return Tree(root, total, list(range(silence_pdfs)), gain / speech_stats.stats[:, 0].sum(), clusters)
 
 
 def _number_leaves(node: Node, number: int) -> int:
-    """Give the leaves below ``node`` their numbers from ``number`` on, left to right; returns the next one."""
+    """Number the leaves below ``node`` from ``number`` on, left to right; returns the next free number."""
     if node.yes is None or node.no is None:
         node.leaf = number
         return number + 1
@@ -248,7 +263,7 @@ def _number_leaves(node: Node, number: int) -> int:
 
 
 def monophone_tree(phones: Sequence[int], pdf_classes: dict[int, int]) -> Node:
-    """One leaf per phone and pdf-class, whatever the context."""
+    """A context-independent tree: one leaf per phone and pdf-class."""
     table: list[Node | None] = [None] * (max(phones) + 1)
     number = 0
     for phone in phones:

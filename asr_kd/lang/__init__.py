@@ -1,1 +1,1 @@
-"""Lexicon, n-gram model, and the graphs L and G."""
+"""Lexicon, n-gram language model, and the transducers L and G."""

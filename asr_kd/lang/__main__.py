@@ -1,4 +1,4 @@
-"""Stage ``python -m asr_kd.lang``: lexicon, language model, L and G."""
+"""``python -m asr_kd.lang``: makes the lexicon, the language model, L and G."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from asr_kd.lang.config import Config
 
 
 def main(config: Config) -> None:
-    inputs = [config.data, *config.lm_text, *(p for p in (config.lexicon, config.arpa) if p)]
+    inputs = [config.data, *config.lm_text, *(path for path in (config.lexicon, config.arpa) if path)]
     stage = Stage("lang", config.out, config, inputs)
-    if stage.begin():
-        from asr_kd.lang.build import build
+    if not stage.begin():
+        return
+    from asr_kd.lang.build import build
 
-        stage.finish(**build(config))
+    stage.finish(**build(config))
 
 
 if __name__ == "__main__":

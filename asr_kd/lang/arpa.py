@@ -1,4 +1,4 @@
-"""ARPA files of back-off n-gram models."""
+"""Reading and writing of back-off n-gram models in ARPA format."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LOG10 = math.log(10.0)
 
 
 def write_arpa(path: Path, model: BackoffModel, words: Sequence[str]) -> None:
-    """Write ``model``, whose id i is words[i], as ARPA (logarithms to the base 10)."""
+    """Write ``model``, in which words[i] has the id i, as an ARPA file (base-10 logarithms)."""
     names = [*words, EOS, BOS]
     with atomic_open(path) as file:
         file.write("\\data\\\n")
@@ -42,16 +42,17 @@ def _entries(model: BackoffModel, n: int, names: Sequence[str]) -> Iterator[str]
 
 
 def read_arpa(path: Path, max_words: int) -> tuple[list[str], BackoffModel]:
-    """Read a model (gzip too), its words in upper case, without its unknown word, and normalise it.
+    """Read a model (also gzipped), convert its words to upper case, remove its unknown word and renormalise it.
 
     Args:
-        max_words: the likeliest words are kept.
+        path: the ARPA file.
+        max_words: only the most probable words are kept.
 
     Returns:
         the words, sorted, and the model over them.
 
     Raises:
-        UserError: the file is not ARPA.
+        UserError: the file is missing or not an ARPA file.
     """
     try:
         with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8") as file:
@@ -76,28 +77,28 @@ def _parse(file: IO[str], max_words: int) -> tuple[list[str], BackoffModel]:
     keys, log_probs = [np.arange(base)], [first - np.log(np.exp(first).sum())]
     for n, section in enumerate(sections, 2):
         if n * math.log2(base) >= 63:
-            raise UserError(f"{n}-grams of {len(words)} words are more than this program numbers: lower --max-words")
-        found: dict[int, float] = {}
+            raise UserError(f"{n}-grams of {len(words)} words do not fit into 64 bits: lower --max-words")
+        entries: dict[int, float] = {}
         for log_prob, gram in section:
             numbers = [ids.get(word, -1) for word in gram[:n]]
             if len(numbers) == n and -1 not in numbers:
                 key = 0
                 for number in numbers:
                     key = key * base + number
-                found[key] = log_prob * LOG10
-        new = np.array(sorted(found), np.int64)
+                entries[key] = log_prob * LOG10
+        new = np.array(sorted(entries), np.int64)
         new = new[np.isin(new // base, keys[-1])]
         if not len(new):
             break
         keys.append(new)
-        log_probs.append(np.array([found[key] for key in new.tolist()]))
+        log_probs.append(np.array([entries[key] for key in new.tolist()]))
     model = BackoffModel(base, keys, log_probs, [np.zeros(len(k)) for k in keys])
     model.renormalise()
     return words, model
 
 
 def _sections(file: IO[str]) -> Iterator[Iterator[tuple[float, list[str]]]]:
-    """For each order, its entries: log10 probability, and words and perhaps a back-off weight."""
+    """Yield the entries of each order: log10 probability; words, possibly followed by a back-off weight."""
     order = 0
     for line in file:
         if line.startswith("ngram "):
@@ -105,7 +106,7 @@ def _sections(file: IO[str]) -> Iterator[Iterator[tuple[float, list[str]]]]:
         elif line.strip() == "\\1-grams:":
             break
     else:
-        raise ValueError("it has no \\1-grams:")
+        raise ValueError("it has no section \\1-grams:")
     for _ in range(order):
         yield _section(file)
 

@@ -9,37 +9,39 @@ from typing import Literal
 
 @dataclass
 class Config:
-    """Make the lexicon, the n-gram language model, and the machines L and G of a prepared corpus.
+    """Make the lexicon, the n-gram language model and the transducers L and G of a prepared corpus.
 
-    Words are those of the training transcripts and the frequent ones of --lm-text.  Dev transcripts choose
-    the mixture of the texts' language models and are otherwise only reported on.
+    The vocabulary consists of all words of the training transcripts and the frequent words of --lm-text.  The dev
+    transcripts determine the interpolation weights of the texts' language models; OOV rate and perplexity are
+    reported on them.
     """
 
     data: Path
-    """Folder that python -m asr_kd.corpora filled."""
+    """Folder filled by python -m asr_kd.corpora."""
     out: Path
-    """Folder for lexicon.txt, words.txt, phones.txt, lm.arpa, L.fst, L_disambig.fst, G.fst, …"""
+    """Output folder for lexicon.txt, words.txt, phones.txt, lm.arpa, L.fst, L_disambig.fst, G.fst, …"""
     lm_text: tuple[Path, ...] = ()
-    """More text for the language model, one sentence a line, .txt or .txt.gz."""
+    """Further texts for the language model, one sentence per line, .txt or .txt.gz."""
     units: Literal["phone", "sentencepiece"] = "phone"
-    """Words pronounced in phones, or sentencepiece pieces pronounced as letters (then no word is unknown)."""
+    """Units of the language model: words pronounced in phones, or sentencepiece pieces pronounced as letters, with
+    which there are no unknown words."""
     lexicon: Path | None = None
-    """Pronunciations, lines WORD PHONE PHONE … (LibriSpeech's, say), instead of the CMU dictionary."""
+    """Pronunciation lexicon with lines WORD PHONE PHONE …, such as LibriSpeech's, instead of the CMU dictionary."""
     max_words: int = 200_000
-    """Size of the vocabulary at most; words of the transcripts are always in."""
+    """Maximum size of the vocabulary; words of the transcripts are always included."""
     min_count: int = 2
-    """A word of --lm-text is taken if it comes this often."""
+    """Minimum number of occurrences of a word of --lm-text."""
     vocab_size: int = 200
-    """Sentencepiece pieces to learn."""
+    """Number of sentencepiece pieces to train."""
     order: int | None = None
-    """Order of the n-gram model, 1 to 5 (default: 2 for words, 4 for pieces)."""
+    """Order of the n-gram model, 1 to 5; if not given, 2 for words and 4 for pieces."""
     transcript_weight: float | None = None
-    """Share of the transcripts' model in the mixture, 0 to 1, when there is --lm-text (default: the share,
-    and each text's, that suits dev best; 0.5 without dev)."""
+    """Interpolation weight of the transcripts' language model, 0 to 1, with --lm-text; if not given, all weights are
+    optimised on dev (0.5 without dev)."""
     prune: float | None = None
-    """Leave out n-grams without which perplexity rises by less than this, relatively; 0 keeps all (default:
-    1e-7 for words, 1e-6 for pieces, whose graphs grow faster)."""
+    """Entropy pruning: n-grams are removed if that increases the perplexity by less than this fraction; 0 keeps all. If
+    not given, 1e-7 for words and 1e-6 for pieces, whose graphs grow faster."""
     arpa: Path | None = None
-    """Language model made elsewhere (ARPA, .gz too): it and its words instead of a model of the texts."""
+    """External language model (ARPA, also .gz); it and its vocabulary replace the models of the texts."""
     silence_probability: float = 0.5
-    """Of a silence between two words."""
+    """Probability of silence between two words."""

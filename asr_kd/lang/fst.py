@@ -1,4 +1,4 @@
-"""L and G as finite-state transducers in the format that kaldifst reads."""
+"""The finite-state transducers L (lexicon) and G (grammar) in the format of kaldifst."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from asr_kd.lang.lexicon import Pronunciation
 if TYPE_CHECKING:
     import kaldifst
 
-Entry = tuple[str, Pronunciation]  # a word and one pronunciation, perhaps with a disambiguation symbol at its end
-BOUNDARY = "▁"  # begins every sentencepiece piece that begins a word
-BETWEEN, BEFORE = 0, 1  # states of L
+Entry = tuple[str, Pronunciation]  # a word and one pronunciation, possibly with a disambiguation symbol at the end
+BOUNDARY = "▁"  # prefix of the sentencepiece pieces that start a word
+BETWEEN, BEFORE = 0, 1  # states of L: after a word, and before a word but after the optional silence
 
 
 def disambiguate(lexicon: Mapping[str, Sequence[Pronunciation]]) -> tuple[list[Entry], int]:
-    """Add #1, #2, … to pronunciations that several words have or that begin another one.
+    """Add #1, #2, … to pronunciations that are shared by several words or are a prefix of another one.
 
     Returns:
-        the entries in the lexicon's order, and the highest symbol's number (0: none was needed).
+        the entries in the order of the lexicon, and the highest number of a symbol (0: no symbols).
     """
     uses: dict[Pronunciation, int] = {}
     prefixes: set[Pronunciation] = set()
@@ -32,15 +32,15 @@ def disambiguate(lexicon: Mapping[str, Sequence[Pronunciation]]) -> tuple[list[E
             uses[phones] = uses.get(phones, 0) + 1
             prefixes.update(phones[:n] for n in range(1, len(phones)))
     entries: list[Entry] = []
-    given: dict[Pronunciation, int] = {}
+    symbols: dict[Pronunciation, int] = {}
     for word, variants in lexicon.items():
         for phones in variants:
             if uses[phones] > 1 or phones in prefixes:
-                given[phones] = given.get(phones, 0) + 1
-                entries.append((word, (*phones, f"#{given[phones]}")))
+                symbols[phones] = symbols.get(phones, 0) + 1
+                entries.append((word, (*phones, f"#{symbols[phones]}")))
             else:
                 entries.append((word, phones))
-    return entries, max(given.values(), default=0)
+    return entries, max(symbols.values(), default=0)
 
 
 def lexicon_fst(
@@ -51,22 +51,25 @@ def lexicon_fst(
     silence_probability: float,
     silence_symbol: str | None,
 ) -> kaldifst.StdVectorFst:
-    """Phones in, words out: optional silence before each word and after the last.
+    """Return L, from phones to words, with optional silence before each word and after the last one.
 
-    Between words the machine decides about silence (``BETWEEN`` → ``BEFORE``) and then takes a word.  Pieces
-    that continue a word skip that decision.
+    Between words it first takes the optional silence (``BETWEEN`` → ``BEFORE``) and then a word.  There is no silence
+    before pieces within a word.
 
     Args:
-        pieces: the words are sentencepiece pieces.
-        silence_probability: of a silence at each place, in (0, 1).
-        silence_symbol: the disambiguation symbol after a silence; with it the machine also lets #0 pass, the
-            back-off symbol of G; without it the machine is L as training wants it.
+        entries: words with their pronunciations.
+        phones: ids of the phones.
+        words: ids of the words.
+        pieces: whether the words are sentencepiece pieces.
+        silence_probability: probability of silence at each position, in (0, 1).
+        silence_symbol: disambiguation symbol after a silence.  With it, L also accepts #0, the back-off symbol of G;
+            None gives L without disambiguation, for training.
     """
-    quiet, loud = -np.log(1 - silence_probability), -np.log(silence_probability)
+    no_silence, silence = -np.log(1 - silence_probability), -np.log(silence_probability)
     arcs: list[tuple[int, int, int, int, float]] = []
     states = 2
 
-    def path(start: int, end: int, names: Sequence[str], word: int, cost: float) -> None:
+    def add_path(start: int, end: int, names: Sequence[str], word: int, cost: float) -> None:
         nonlocal states
         for position, name in enumerate(names):
             last = position == len(names) - 1
@@ -75,14 +78,14 @@ def lexicon_fst(
             arcs.append((start, target, phones[name], 0 if position else word, 0.0 if position else cost))
             start = target
 
-    arcs.append((BETWEEN, BEFORE, 0, 0, quiet))
-    path(BETWEEN, BEFORE, ["SIL", silence_symbol] if silence_symbol else ["SIL"], 0, loud)
+    arcs.append((BETWEEN, BEFORE, 0, 0, no_silence))
+    add_path(BETWEEN, BEFORE, ["SIL", silence_symbol] if silence_symbol else ["SIL"], 0, silence)
     if silence_symbol:
-        # Only here: if #0 could also pass after the silence, one sentence would have two equal paths.
+        # Not at BEFORE: if #0 could also pass after the silence, a sentence would have two equal paths.
         arcs.append((BETWEEN, BETWEEN, phones["#0"], words["#0"], 0.0))
     for word, names in entries:
         continues = pieces and not word.startswith(BOUNDARY) and word != "<UNK>"
-        path(BETWEEN if continues else BEFORE, BETWEEN, names, words[word], 0.0)
+        add_path(BETWEEN if continues else BEFORE, BETWEEN, names, words[word], 0.0)
     return _compile(arcs, final=BEFORE)
 
 
@@ -96,12 +99,13 @@ def _compile(arcs: list[tuple[int, int, int, int, float]], final: int) -> kaldif
 
 
 def write_fst(path: Path, fst: kaldifst.StdVectorFst) -> None:
+    """Write a transducer atomically."""
     with atomic_path(path) as temporary:
         fst.write(str(temporary))
 
 
 def grammar_fst(arpa: Path, words_txt: Path, out: Path) -> None:
-    """G of an ARPA model: #0 on back-off arcs, sorted by input label; words missing in words.txt are left out."""
+    """Write G for an ARPA model, with #0 on back-off arcs, sorted by input label, restricted to ``words_txt``."""
     import kaldilm
 
     with atomic_path(out) as temporary:

@@ -1,4 +1,4 @@
-"""Pronunciations of any word from the rules of eSpeak NG, which comes with a wheel and needs no network."""
+"""Grapheme-to-phoneme conversion with the rules of eSpeak NG, which comes as a wheel and works offline."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import espeakng_loader
 
 _SYNCHRONOUS, _UTF8 = 2, 1
 _SEPARATOR = ord("_") << 8
-#: eSpeak's phones of American English, stress taken off, as the CMU dictionary would write them.
+#: eSpeak's phones of American English, without stress, in the notation of the CMU dictionary.
 ARPABET = {
     "0": "AA", "0#": "AA", "3": "ER", "3:": "ER", ";": "", "?": "T", "@": "AH", "@-": "AH", "@2": "AH", "@5": "AH",
     "@L": "AH L", "A:": "AA", "A@": "AA R", "A~": "AA N", "D": "DH", "E": "EH", "E2": "EH", "I": "IH", "I#": "IH",
@@ -23,21 +23,23 @@ ARPABET = {
     "t": "T", "t#": "T", "t2": "T", "tS": "CH", "u": "UW", "u:": "UW", "v": "V", "w": "W", "w#": "W", "x": "K",
     "y": "IY", "z": "Z",
 }  # fmt: skip
-_SPLIT = re.compile(r"[_ |]+|\([a-z-]+\)")  # "(en)" and the like mark a change of language
+_SPLIT = re.compile(r"[_ |]+|\([a-z-]+\)")  # marks such as "(en)" switch the language
 
 
 class Pronouncer:
-    """eSpeak NG's en-us rules.  The library has one state a process: use it in a ``with`` block.
+    """Pronounces words with the en-us rules of eSpeak NG.
+
+    The library has one global state per process: use this class in a ``with`` block.
 
     Raises:
-        RuntimeError: the library or its data do not load.
+        RuntimeError: the library or its data cannot be loaded.
     """
 
     def __init__(self) -> None:
         self._library = ctypes.CDLL(espeakng_loader.get_library_path())
         folder = os.fsencode(os.path.dirname(espeakng_loader.get_data_path()))
         if self._library.espeak_Initialize(_SYNCHRONOUS, 0, folder, 0) < 0:
-            raise RuntimeError("eSpeak NG does not start")
+            raise RuntimeError("eSpeak NG cannot be initialised")
         if self._library.espeak_SetVoiceByName(b"en-us"):
             raise RuntimeError("eSpeak NG has no en-us voice")
         self._translate = self._library.espeak_TextToPhonemes
@@ -51,16 +53,16 @@ class Pronouncer:
         self._library.espeak_Terminate()
 
     def phones(self, word: str) -> tuple[str, ...]:
-        """ARPAbet without stress; empty when there is nothing to say or a sound that English lacks."""
+        """Return ARPAbet phones without stress; empty if ``word`` has no sound or one outside ``ARPABET``."""
         text = ctypes.create_string_buffer(word.lower().encode("utf-8", "ignore"))
         pointer = ctypes.c_void_p(ctypes.addressof(text))
         names: list[str] = []
         while pointer.value:
-            found: bytes | None = self._translate(ctypes.byref(pointer), _UTF8, _SEPARATOR)
-            names += [name.lstrip("',%=") for name in _SPLIT.split((found or b"").decode("ascii", "replace"))]
+            output: bytes | None = self._translate(ctypes.byref(pointer), _UTF8, _SEPARATOR)
+            names += [name.lstrip("',%=") for name in _SPLIT.split((output or b"").decode("ascii", "replace"))]
         names = [name for name in names if name]
         if any(name not in ARPABET for name in names):
             return ()
         phones = " ".join(ARPABET[name] for name in names).split()
-        # "R" links two syllables (ER R IY) where the dictionary hears one sound.
+        # eSpeak inserts a linking "R" (ER R IY) that the CMU dictionary does not have.
         return tuple(b for a, b in zip(["", *phones], phones, strict=False) if b != "R" or a not in ("R", "ER"))

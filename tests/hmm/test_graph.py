@@ -1,4 +1,4 @@
-"""HCLG: what a graph of a small language makes of scores whose right words are known."""
+"""The decoding graph HCLG of a small language, searched with scores of known word sequences."""
 
 import gzip
 import json
@@ -8,17 +8,20 @@ import numpy as np
 import pytest
 
 from asr_kd.common.errors import UserError
-from asr_kd.common.storage import read_json
+from asr_kd.common.storage import Stage, read_json
 from asr_kd.hmm.graph import __main__ as graph
-from asr_kd.hmm.graph.build import check_phones, compile_hclg
+from asr_kd.lang import ngram
 from asr_kd.lang.__main__ import main
+from asr_kd.lang.arpa import read_arpa
 from asr_kd.lang.config import Config
-from asr_kd.lang.lang import Lang
+from asr_kd.lang.folder import Lang
 
 khg = pytest.importorskip("kaldi_hmm_gmm")
 kaldi_decoder = pytest.importorskip("kaldi_decoder")
 kaldifst = pytest.importorskip("kaldifst")
 
+from asr_kd.hmm.gmm import Gmms  # noqa: E402
+from asr_kd.hmm.graph.build import check_phones, compile_hclg  # noqa: E402
 from asr_kd.hmm.kaldi_io import make_tree, tree_bytes, write_model, write_tree  # noqa: E402
 from asr_kd.hmm.topology import topology_text  # noqa: E402
 from asr_kd.hmm.tree import Node  # noqa: E402
@@ -41,8 +44,9 @@ class Hmm:
     """A tree and transition model, and the scores of phone sequences under it.
 
     Args:
-        width: 1: one pdf a phone and state; 3: the first state also asks whether the left phone is silence
-            or a vowel, the last one whether the right one is.
+        lang: the language.
+        width: context width.  1: one pdf per phone and state; 3: the pdf of the first state also depends on whether
+            the left phone is silence or a vowel, that of the last state on the right phone.
     """
 
     def __init__(self, lang: Lang, width: int) -> None:
@@ -59,10 +63,10 @@ class Hmm:
         def state(phone: int, pdf_class: int) -> Node:
             if width == 1 or phone in self.lang.silence_phones or pdf_class == 1:
                 return Node(leaf=next(leaves))
-            open_sounds = {i for i, name in enumerate(self.lang.phones) if name[0] in "AEIOU"} | {0, self.silence}
+            vowels = {i for i, name in enumerate(self.lang.phones) if name[0] in "AEIOU"} | {0, self.silence}
             key = 0 if pdf_class == 0 else 2
             yes, no = Node(leaf=next(leaves)), Node(leaf=next(leaves))
-            return Node(key=key, yes_set=frozenset(open_sounds), yes=yes, no=no)
+            return Node(key=key, yes_set=frozenset(vowels), yes=yes, no=no)
 
         tables: list[Node | None] = [None]
         for phone in self.lang.real_phones:
@@ -71,7 +75,7 @@ class Hmm:
         return Node(key=width // 2, table=tuple(tables))
 
     def pdfs(self, phones: list[str]) -> list[int]:
-        """The senones of a phone sequence, state by state."""
+        """The senone of each state of a phone sequence."""
         ids = [0, *(self.lang.phone_ids[phone] for phone in phones), 0]
         half = self.tree.context_width // 2
         out = []
@@ -83,7 +87,7 @@ class Hmm:
         return out
 
     def scores(self, phones: list[str], frames: int = 3) -> np.ndarray:
-        """(T, C) float32: 0 for the right senone, −20 for all others; each state lasts ``frames``."""
+        """(T, C) float32: 0 for the correct senone, −20 for all others; each state lasts ``frames`` frames."""
         pdfs = np.repeat(self.pdfs(phones), frames)
         scores = np.full((len(pdfs), self.transitions.num_pdfs), -20, np.float32)
         scores[np.arange(len(pdfs)), pdfs] = 0
@@ -99,12 +103,12 @@ def decode(hclg, scores: np.ndarray) -> list[int]:
     return kaldifst.get_linear_symbol_sequence(lattice)[2]
 
 
-def say(lang: Lang, text: str, silences: set[int]) -> list[str]:
-    """Phones of a sentence with SIL before the words at these places (len(words): at the end)."""
+def phones_with_silences(lang: Lang, text: str, silences: set[int]) -> list[str]:
+    """Phones of a sentence with SIL before the words at these positions (len(words): at the end)."""
     phones: list[str] = []
     words = text.split()
-    for place, word in enumerate(words):
-        phones += ["SIL"] * (place in silences)
+    for position, word in enumerate(words):
+        phones += ["SIL"] * (position in silences)
         phones += [phone for unit in lang.units_of(word) for phone in lang.lexicon[unit][0]]
     return phones + ["SIL"] * (len(words) in silences)
 
@@ -117,17 +121,18 @@ def compiled(request, tmp_path_factory):
     return lang, hmm, hclg, figures
 
 
-def test_sentences_come_out_whatever_the_silences(compiled):
+def test_sentences_are_recognised_with_any_silences(compiled):
     lang, hmm, hclg, _ = compiled
     random = np.random.default_rng(0)
     for text in [*TEXTS, "CANDY", "DOG CAT DOG", "SMALL CANDY CAN GO"]:
-        places = len(text.split()) + 1
-        for silences in (set(), set(range(places)), set(random.choice(places, places // 2, replace=False).tolist())):
-            words = lang.text(decode(hclg, hmm.scores(say(lang, text, silences))))
+        positions = len(text.split()) + 1
+        half = set(random.choice(positions, positions // 2, replace=False).tolist())
+        for silences in (set(), set(range(positions)), half):
+            words = lang.text(decode(hclg, hmm.scores(phones_with_silences(lang, text, silences))))
             assert [lang.lexicon[w][0] for w in words.split()] == [lang.lexicon[w][0] for w in text.split()]
 
 
-def test_the_same_graph_twice(compiled):
+def test_compilation_is_deterministic(compiled):
     lang, hmm, hclg, _ = compiled
     assert compile_hclg(lang, hmm.tree, hmm.transitions)[0].to_str() == hclg.to_str()
 
@@ -138,11 +143,11 @@ def test_homophones_follow_the_language_model(tmp_path):
     hclg, _ = compile_hclg(lang, hmm.tree, hmm.transitions)
     assert lang.lexicon["TWO"][0] == lang.lexicon["TOO"][0] == lang.lexicon["TO"][0] == ("T", "UW")
     for text in ("TWO DOGS SEE A CAT", "THE CAT IS TOO BIG", "GO TO THE DOG"):
-        assert lang.text(decode(hclg, hmm.scores(say(lang, text, {0})))) == text
+        assert lang.text(decode(hclg, hmm.scores(phones_with_silences(lang, text, {0})))) == text
 
 
 def path_cost(fst, labels: list[int]) -> float:
-    """Cost of the best path that reads these labels."""
+    """Cost of the best path with these input labels."""
     chain = kaldifst.make_linear_acceptor(labels)
     kaldifst.arcsort(chain, sort_type="olabel")
     found = kaldifst.compose(chain, fst)
@@ -150,19 +155,16 @@ def path_cost(fst, labels: list[int]) -> float:
     return kaldifst.get_linear_symbol_sequence(kaldifst.shortest_path(found))[3].value
 
 
-def test_costs_are_those_of_language_model_silences_and_transitions(compiled):
-    """The whole cost of a path through HCLG, added up from its parts."""
-    from asr_kd.lang import ngram
-    from asr_kd.lang.arpa import read_arpa
-
+def test_cost_of_a_path_is_the_sum_of_its_parts(compiled):
+    """The parts are the costs of the language model, of silences and of transitions."""
     lang, hmm, hclg, _ = compiled
     words, model = read_arpa(lang.path / "lm.arpa", 10**6)
     text, frames = "SMALL CANDY", 3
-    phones = say(lang, text, {0})
+    phones = phones_with_silences(lang, text, {0})
     language = -ngram.score(model, [[words.index(word) for word in text.split()]]).sum()
     silence = 3 * np.log(2)
-    # Each state leaves once (normalised without its self-loop, which makes it certain) and loops twice; with
-    # self_loop_scale 0.1 a stay costs 0.1 log(0.75) and leaving costs 0.1 log(0.25).
+    # Each state is left once (with probability one, since the self-loop is normalised out) and loops twice; with
+    # self_loop_scale 0.1, a loop costs 0.1 log(0.75) and leaving costs 0.1 log(0.25).
     states = 3 * len(phones)
     transitions = -0.1 * states * ((frames - 1) * np.log(0.75) + np.log(0.25))
     labels = [pdf + 1 for pdf in np.repeat(hmm.pdfs(phones), frames).tolist()]
@@ -179,30 +181,27 @@ def test_labels_are_pdfs_and_words(compiled):
     assert len(used & set((arcs[:, 2] - 1).tolist())) > 10
     assert figures["states"] == hclg.num_states and figures["arcs"] == len(arcs)
     assert figures["num_pdfs"] == hmm.transitions.num_pdfs
-    silent = arcs[arcs[:, 2] == 0, :2]
-    while len(silent):  # no cycle of input epsilons: taking away arcs that lead to dead ends leaves none
-        rest = silent[np.isin(silent[:, 1], silent[:, 0])]
-        assert len(rest) < len(silent)
-        silent = rest
+    epsilons = arcs[arcs[:, 2] == 0, :2]
+    while len(epsilons):  # there is no cycle of input epsilons: removing arcs to dead ends repeatedly removes all
+        rest = epsilons[np.isin(epsilons[:, 1], epsilons[:, 0])]
+        assert len(rest) < len(epsilons)
+        epsilons = rest
 
 
-def test_pieces_decode_words_that_no_text_has(tmp_path):
+def test_pieces_decode_unseen_words(tmp_path):
     lang = make_lang(tmp_path / "data", units="sentencepiece", vocab_size=40)
     hmm = Hmm(lang, 3)
     hclg, _ = compile_hclg(lang, hmm.tree, hmm.transitions)
     for text in [*TEXTS[:3], "THE QUIZ'S JAM", "XYZ"]:
         everywhere = set(range(len(text.split()) + 1))
-        found = lang.text(decode(hclg, hmm.scores(say(lang, text, everywhere))))
+        found = lang.text(decode(hclg, hmm.scores(phones_with_silences(lang, text, everywhere))))
         if text in TEXTS:
             assert found == text
-        # In words that it does not know the language model guesses where they begin.
+        # The language model cannot know the word boundaries of unseen words.
         assert found.replace(" ", "") == text.replace(" ", "")
 
 
-def test_stage_reads_what_the_gmm_stage_writes(tmp_path, capsys):
-    from asr_kd.common.storage import Stage
-    from asr_kd.hmm.gmm import Gmms
-
+def test_stage_reads_the_folder_of_the_hmm_stage(tmp_path, capsys):
     lang = make_lang(tmp_path / "data")
     hmm = Hmm(lang, 3)
     gmm = Stage("hmm", tmp_path / "gmm", {})
@@ -216,7 +215,7 @@ def test_stage_reads_what_the_gmm_stage_writes(tmp_path, capsys):
     graph.main(config)
     hclg = kaldifst.StdVectorFst.read(str(tmp_path / "graph" / "HCLG.fst"))
     text = "GO TO THE CAT"
-    assert lang.text(decode(hclg, hmm.scores(say(lang, text, {0, 4})))) == text
+    assert lang.text(decode(hclg, hmm.scores(phones_with_silences(lang, text, {0, 4})))) == text
     figures = read_json(tmp_path / "graph" / "graph.json")
     assert figures["num_pdfs"] == pdfs and figures["states"] == hclg.num_states and figures["arcs"] > 0
     assert (tmp_path / "graph" / "words.txt").read_bytes() == (lang.path / "words.txt").read_bytes()
@@ -230,14 +229,14 @@ def test_errors_say_what_to_do(tmp_path):
     with pytest.raises(UserError, match=r"lacks the phone \w+ \(in \w+\).*python -m asr_kd.hmm"):
         check_phones(lang, lang.real_phones[:-1])
     path = lang.path / "lexicon.txt"
-    whole = path.read_text()
-    path.write_text("".join(line for line in whole.splitlines(keepends=True) if not line.startswith("CANDY ")))
+    content = path.read_text()
+    path.write_text("".join(line for line in content.splitlines(keepends=True) if not line.startswith("CANDY ")))
     with pytest.raises(UserError, match="lacks 1 words such as CANDY"):
         compile_hclg(Lang.load(lang.path), hmm.tree, hmm.transitions)
-    path.write_text(whole + "EXTRA QQ\n")
+    path.write_text(content + "EXTRA QQ\n")
     with pytest.raises(UserError, match="EXTRA"):
         compile_hclg(Lang.load(lang.path), hmm.tree, hmm.transitions)
     (lang.path / "G.fst").unlink()
-    path.write_text(whole)
+    path.write_text(content)
     with pytest.raises(UserError, match=r"G\.fst is missing"):
         compile_hclg(Lang.load(lang.path), hmm.tree, hmm.transitions)

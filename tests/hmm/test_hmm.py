@@ -1,9 +1,8 @@
-"""GMMs, Kaldi's model files, alignment, and the whole stage on features drawn from known Gaussians."""
+"""The hmm stages on a synthetic corpus, whose features are drawn from known Gaussians."""
 
 from __future__ import annotations
 
 import gzip
-import itertools
 import json
 import pickle
 from pathlib import Path
@@ -13,6 +12,7 @@ import kaldiio
 import numpy as np
 import pytest
 import soundfile
+from kaldi_models import kaldi_gmms
 from lhotse import CutSet, Features, NumpyFilesWriter, Recording, SupervisionSegment
 from lhotse.audio import AudioSource
 from lhotse.cut import MonoCut
@@ -20,139 +20,28 @@ from lhotse.cut import MonoCut
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import read_json, save_array, write_json
 from asr_kd.corpora.manifests import jsonl_writer
+from asr_kd.hmm.__main__ import main as train_and_align
 from asr_kd.hmm.boundaries.compare import boundary_errors, compare_split, match
-from asr_kd.hmm.cepstra import DCT, apply_map, delta_map
-from asr_kd.hmm.gmm import Gmms, accumulate, grow, update
-from asr_kd.hmm.import_alignments.kaldi import read_table
-from asr_kd.hmm.kaldi_io import load_transition_model, load_tree, read_model, write_model
+from asr_kd.hmm.cepstra import DCT
+from asr_kd.hmm.config import Config
+from asr_kd.hmm.import_alignments.__main__ import main as import_alignments
+from asr_kd.hmm.import_alignments.config import Config as ImportConfig
+from asr_kd.hmm.import_alignments.kaldi_alignments import read_table
+from asr_kd.hmm.kaldi_io import read_model, read_transition_model, read_tree
 from asr_kd.hmm.pipeline import is_perturbed
+from asr_kd.hmm.pronunciations import locate_words
+from asr_kd.hmm.realign.__main__ import main as realign
+from asr_kd.hmm.realign.config import Config as RealignConfig
 from asr_kd.hmm.scores import GmmScorer
-from asr_kd.hmm.topology import topology_text
 from asr_kd.hmm.viterbi import Transitions
-from asr_kd.hmm.words import locate_words
+from asr_kd.lang.__main__ import main as make_lang
+from asr_kd.lang.config import Config as LangConfig
 
 PHONES = ["AA", "B", "IY", "K", "S", "T"]
 WORDS = {"BAT": "B AA T", "KEY": "K IY", "SEA": "S IY", "TEA": "T IY", "ASK": "AA S K", "BEAST": "B IY S T"}
 
 
-def mixtures(pdfs: int = 5, dim: int = 6, seed: int = 0) -> Gmms:
-    rng = np.random.default_rng(seed)
-    sizes = rng.integers(1, 5, pdfs)
-    total = int(sizes.sum())
-    weights = np.concatenate([rng.dirichlet(np.ones(size)) for size in sizes])
-    starts = np.concatenate([[0], np.cumsum(sizes)])
-    return Gmms(starts, weights, rng.normal(0, 2, (total, dim)), rng.uniform(0.5, 2, (total, dim)))
-
-
-def kaldi_gmms(gmms: Gmms) -> kaldi_hmm_gmm.AmDiagGmm:
-    model = kaldi_hmm_gmm.AmDiagGmm()
-    for start, end in zip(gmms.starts[:-1], gmms.starts[1:], strict=True):
-        one = kaldi_hmm_gmm.DiagGmm(int(end - start), gmms.dim)
-        one.set_weights(gmms.weights[start:end].astype(np.float32))
-        one.set_invvars_and_means(gmms.inverse_variances[start:end], gmms.means[start:end].astype(np.float32))
-        one.compute_gconsts()
-        model.add_pdf(one)
-    return model
-
-
-# ---------------------------------------------------------------- parts
-
-
-def test_scores_equal_kaldis() -> None:
-    gmms = mixtures()
-    frames = np.random.default_rng(1).normal(0, 2, (40, 6)).astype(np.float32)
-    theirs = kaldi_gmms(gmms)
-    expected = [[theirs.log_likelihood(pdf, frame) for pdf in range(5)] for frame in frames]
-    scores = gmms.scores(frames)
-    assert scores.dtype == np.float32 and scores.flags.c_contiguous
-    np.testing.assert_allclose(scores, expected, atol=1e-3)
-    some = np.array([4, 1])
-    np.testing.assert_allclose(gmms.scores(frames, some), scores[:, some], atol=1e-5)
-
-
-def test_statistics_equal_kaldis() -> None:
-    gmms = mixtures()
-    rng = np.random.default_rng(2)
-    frames, labels = rng.normal(0, 2, (60, 6)).astype(np.float32), rng.integers(0, 4, 60)
-    ours = accumulate(gmms, frames, labels)
-    model = kaldi_gmms(gmms)
-    theirs = kaldi_hmm_gmm.AccumAmDiagGmm()
-    theirs.init(model, int(kaldi_hmm_gmm.str_to_gmm_flags("mvw")))
-    for frame, label in zip(frames, labels, strict=True):
-        theirs.accumulate_for_gmm(model, frame, int(label), 1.0)
-    assert ours.frames == 60
-    assert ours.log_likelihood == pytest.approx(theirs.tot_log_like, rel=1e-5)
-    for pdf in range(5):
-        span = slice(gmms.starts[pdf], gmms.starts[pdf + 1])
-        np.testing.assert_allclose(ours.occupation[span], theirs.get_acc(pdf).occupancy, atol=1e-3)
-        np.testing.assert_allclose(ours.sums[span], theirs.get_acc(pdf).mean_accumulator, atol=1e-3)
-
-
-def test_em_raises_the_likelihood_and_growth_obeys_its_target() -> None:
-    rng = np.random.default_rng(3)
-    centres = rng.normal(0, 4, (3, 4, 2))
-    labels = rng.integers(0, 3, 3000)
-    frames = (centres[labels, rng.integers(0, 4, 3000)] + rng.normal(0, 0.5, (3000, 2))).astype(np.float32)
-    gmms = Gmms(np.arange(4), np.ones(3), np.zeros((3, 2)), np.ones((3, 2)))
-    likelihoods = []
-    for step in range(25):
-        stats = accumulate(gmms, frames, labels)
-        likelihoods.append(stats.log_likelihood / stats.frames)
-        gmms = update(gmms, stats, np.full(2, 1e-3))
-        if step in (2, 8):
-            gmms = grow(gmms, np.bincount(labels, minlength=3).astype(float), 6 if step == 2 else 12, rng)
-            assert gmms.starts[-1] == (6 if step == 2 else 12)
-    assert all(later > earlier - 1e-2 for earlier, later in itertools.pairwise(likelihoods[1:]))
-    assert likelihoods[-1] > likelihoods[2] + 0.5
-    np.testing.assert_allclose(np.add.reduceat(gmms.weights, gmms.starts[:-1]), 1)
-
-
-def test_a_pdf_without_frames_keeps_one_gaussian() -> None:
-    gmms = mixtures()
-    frames = np.random.default_rng(4).normal(0, 2, (100, 6)).astype(np.float32)
-    after = update(gmms, accumulate(gmms, frames, np.zeros(100, int)), np.full(6, 0.01))
-    assert after.num_pdfs == 5 and (np.diff(after.starts)[1:] == 1).all()
-    assert np.isfinite(after.scores(frames)).all()
-
-
-def test_deltas_are_slopes_and_the_edges_repeat() -> None:
-    ramp = np.arange(20, dtype=np.float32)[:, None] * np.ones(13, np.float32)
-    features = apply_map(ramp, delta_map())
-    assert features.shape == (20, 39)
-    np.testing.assert_allclose(features[5:15, 13], 1, atol=1e-5)
-    np.testing.assert_allclose(features[5:15, 26], 0, atol=1e-5)
-    np.testing.assert_allclose(apply_map(np.ones((3, 13), np.float32), delta_map())[:, 13:], 0, atol=1e-5)
-
-
-@pytest.mark.parametrize("classes", [1, 3, 5])
-def test_models_survive_kaldis_format(tmp_path: Path, classes: int) -> None:
-    topology = kaldi_hmm_gmm.HmmTopology()
-    topology.read(topology_text([1, 2, 3, 4], [1, 2], classes))
-    topology.check()
-    assert [topology.min_length(phone) for phone in (1, 3)] == [max(3, classes), 3]
-    assert topology.num_pdf_classes(1) == classes
-    tree = kaldi_hmm_gmm.monophone_context_dependency([1, 2, 3, 4], topology.get_phone_to_num_pdf_classes())
-    model = kaldi_hmm_gmm.TransitionModel(tree, topology)
-    counts = np.arange(model.num_transition_ids + 1, dtype=np.float64) * 7 % 31 + 10
-    model.mle_update(counts, kaldi_hmm_gmm.MleTransitionUpdateConfig())
-    gmms = mixtures(model.num_pdfs)
-    write_model(tmp_path / "x.mdl", model, gmms)
-    again, gmms_again = read_model(tmp_path / "x.mdl")
-    before, after = model.__getstate__(), again.__getstate__()
-    assert [t.__getstate__() for t in before[0]] == [t.__getstate__() for t in after[0]]
-    assert before[2:6] == after[2:6] and before[6] == after[6]
-    np.testing.assert_allclose(before[7], after[7], atol=1e-5)
-    np.testing.assert_allclose(gmms.means, gmms_again.means, atol=1e-4)
-    write_model(tmp_path / "y.mdl", again, gmms_again)
-    assert len((tmp_path / "x.mdl").read_bytes()) == len((tmp_path / "y.mdl").read_bytes())
-    (tmp_path / "x.mdl").write_bytes((tmp_path / "x.mdl").read_bytes()[:-40])
-    with pytest.raises(UserError, match="damaged"):
-        read_model(tmp_path / "x.mdl")
-    with pytest.raises(UserError, match="missing"):
-        read_model(tmp_path / "z.mdl")
-
-
-def test_words_are_found_among_phones() -> None:
+def test_words_are_located_in_a_phone_sequence() -> None:
     lexicon = {"A": [("x",), ("x", "y")], "B": [("y", "z"), ("z",)]}
     assert locate_words(["SIL", "x", "y", "z", "SIL"], ["A", "B"], lexicon) in ([(1, 2), (2, 4)], [(1, 3), (3, 4)])
     assert locate_words(["x", "y", "SIL", "z"], ["A", "B"], lexicon) == [(0, 2), (3, 4)]
@@ -162,15 +51,15 @@ def test_words_are_found_among_phones() -> None:
         locate_words(["x", "y"], ["B", "A"], lexicon)
 
 
-def test_boundaries_count_matched_phones_only() -> None:
-    wanted = [(0.0, 0.1, "SIL"), (0.1, 0.2, "A"), (0.2, 0.3, "B"), (0.3, 0.4, "C")]
-    found = [(0.0, 0.11, "SIL"), (0.11, 0.22, "A"), (0.22, 0.3, "X"), (0.3, 0.38, "C")]
-    pairs = match(found, wanted)
+def test_only_boundaries_of_matched_phones_are_compared() -> None:
+    reference = [(0.0, 0.1, "SIL"), (0.1, 0.2, "A"), (0.2, 0.3, "B"), (0.3, 0.4, "C")]
+    aligned = [(0.0, 0.11, "SIL"), (0.11, 0.22, "A"), (0.22, 0.3, "X"), (0.3, 0.38, "C")]
+    pairs = match(aligned, reference)
     assert sorted(pairs) == [(1, 1), (3, 3)]
-    assert sorted(round(e) for e in boundary_errors(found, wanted, pairs)) == [-20, 0, 10, 20]
+    assert sorted(round(e) for e in boundary_errors(aligned, reference, pairs)) == [-20, 0, 10, 20]
 
 
-def test_tables_of_other_things_are_refused(tmp_path: Path) -> None:
+def test_tables_of_other_types_are_errors(tmp_path: Path) -> None:
     kaldiio.save_ark(str(tmp_path / "m.ark"), {"a": np.ones((3, 2), np.float32)})
     with pytest.raises(UserError, match="not a table of integer vectors"):
         list(read_table(tmp_path / "m.ark"))
@@ -186,11 +75,8 @@ def test_tables_of_other_things_are_refused(tmp_path: Path) -> None:
     assert {k: v.tolist() for k, v in read_table(tmp_path / "t.ark")} == {"a": [1, 2, 3], "b": [4, 5]}
 
 
-# ---------------------------------------------------------------- the whole stage
-
-
 def _utterance(rng: np.random.Generator, means: np.ndarray) -> tuple[list[str], np.ndarray, list, list]:
-    """Words, log-mels (T, 40), phone and word times of one synthetic utterance."""
+    """Words, log-mels (T, 40), phone times and word times of a synthetic utterance."""
     words = [str(word) for word in rng.choice(list(WORDS), 4)]
     names, spans, phones = ["SIL"], [], []
     for number, word in enumerate(words):
@@ -199,13 +85,13 @@ def _utterance(rng: np.random.Generator, means: np.ndarray) -> tuple[list[str], 
         if number == 3 or rng.random() < 0.3:
             names.append("SIL")
     lengths = rng.integers(6, 15, len(names))
-    rows, at = [], 0
+    rows, frame = [], 0
     for name, length in zip(names, lengths, strict=True):
         index = 0 if name == "SIL" else 1 + PHONES.index(name)
         rows.append(means[index, np.arange(length) * 3 // length])
-        phones.append([at / 100, (at + int(length)) / 100, name])
-        at += int(length)
-    cepstra = np.concatenate(rows) + rng.normal(0, 1, (at, 13)) * 2
+        phones.append([frame / 100, (frame + int(length)) / 100, name])
+        frame += int(length)
+    cepstra = np.concatenate(rows) + rng.normal(0, 1, (frame, 13)) * 2
     times = [[phones[a][0], phones[b - 1][1], word] for word, (a, b) in zip(words, spans, strict=True)]
     return words, (cepstra @ np.linalg.pinv(DCT.astype(np.float64)) - 8).astype(np.float32), phones, times
 
@@ -221,7 +107,7 @@ def _write_split(root: Path, split: str, count: int, rng: np.random.Generator, m
             words, mels, phones, times = _utterance(rng, means)
             name = f"{split}-{i:03d}"
             if (split, i) == ("train", 5):
-                words = words * 30  # far too many words for its frames
+                words = words * 30  # too many words for its frames
             if (split, i) == ("dev", 0):
                 mels = np.concatenate([mels, mels])
                 words = [*words, "ZEBRAFISH", *words]
@@ -242,21 +128,18 @@ def _write_split(root: Path, split: str, count: int, rng: np.random.Generator, m
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders data, features and lang of a language of six words, whose phones are known Gaussians."""
-    from asr_kd.lang.__main__ import main
-    from asr_kd.lang.config import Config
-
+    """Folders data, features and lang of a language of six words."""
     root = tmp_path_factory.mktemp("corpus")
     rng = np.random.default_rng(0)
     means = rng.normal(0, 6, (1 + len(PHONES), 3, 13))
-    means[0] = means[0, 0]  # silence does not change
+    means[0] = means[0, 0]  # silence is stationary
     for split, count in (("train", 60), ("dev", 6), ("test", 6)):
         _write_split(root, split, count, rng, means)
     save_array(root / "features" / "cmvn_speakers.npy", np.zeros((0, 2, 40)))
     save_array(root / "features" / "cmvn_global.npy", np.ones((2, 40)))
     write_json(root / "features" / "cmvn.json", {"normalise": "utterance", "normalise_over": "all", "speakers": []})
     (root / "lexicon.txt").write_text("".join(f"{word} {phones}\n" for word, phones in WORDS.items()))
-    main(Config(data=root / "data", out=root / "lang", lexicon=root / "lexicon.txt"))
+    make_lang(LangConfig(data=root / "data", out=root / "lang", lexicon=root / "lexicon.txt"))
     return root
 
 
@@ -267,10 +150,7 @@ def gmm(corpus: Path) -> Path:
 
 
 def run_stage(corpus: Path, out: Path, jobs: int = 1, scheduler: str = "") -> None:
-    from asr_kd.hmm.__main__ import main
-    from asr_kd.hmm.config import Config
-
-    main(
+    train_and_align(
         Config(
             features=corpus / "features", lang=corpus / "lang", out=out, leaves=30, gaussians=60,
             mono_gaussians=40, min_leaf_frames=20, jobs=jobs, scheduler=scheduler,
@@ -291,10 +171,10 @@ def test_alignment_finds_the_true_boundaries(corpus: Path, gmm: Path, tmp_path: 
     assert len(np.load(tmp_path / "boundaries_test.npy")) == result["phones"]["boundaries"]
 
 
-def test_what_the_stage_leaves_behind(corpus: Path, gmm: Path) -> None:
+def test_output_of_the_stage(corpus: Path, gmm: Path) -> None:
     description = read_json(gmm / "hmm.json")
     count = description["num_pdfs"]
-    assert load_tree(gmm).num_pdfs == load_transition_model(gmm).num_pdfs == count == 30
+    assert read_tree(gmm / "tree").num_pdfs == read_transition_model(gmm / "tri.mdl").num_pdfs == count == 30
     assert description["silence_pdfs"] == [0, 1, 2]
     cuts = cuts_of(gmm, "train")
     total = np.zeros(count, np.int64)
@@ -309,7 +189,7 @@ def test_what_the_stage_leaves_behind(corpus: Path, gmm: Path) -> None:
     assert not (gmm / "training").exists() and not (gmm / "chunks").exists()
 
 
-def test_what_does_not_align_is_listed_and_unknown_words_are_guessed(gmm: Path) -> None:
+def test_failed_alignments_and_guessed_words_are_listed(gmm: Path) -> None:
     assert "train-005" not in cuts_of(gmm, "train")
     assert (gmm / "skipped_train.tsv").read_text().startswith("train-005\t")
     assert read_json(gmm / "hmm.json")["splits"]["train"]["skipped"] == 1
@@ -317,37 +197,38 @@ def test_what_does_not_align_is_listed_and_unknown_words_are_guessed(gmm: Path) 
 
 
 @pytest.mark.parametrize("where", ["processes", "cluster"])
-def test_who_does_the_work_changes_nothing(
-    where: str, corpus: Path, gmm: Path, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+def test_result_does_not_depend_on_the_executor(
+    where: str, corpus: Path, gmm: Path, tmp_path: Path, request: pytest.FixtureRequest,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     run_stage(corpus, tmp_path / "gmm", scheduler=request.getfixturevalue("scheduler") if where == "cluster" else "")
     for name in ("tree", "mono.mdl", "tri.mdl", "topo", "pdf_counts.npy", "hmm.json"):
         assert (gmm / name).read_bytes() == (tmp_path / "gmm" / name).read_bytes(), name
+    output = capsys.readouterr().out
+    assert "monophones, pass 20 of 20: 40 Gaussians, log-likelihood per frame -" in output
+    assert "train: 59 utterances aligned, 1 skipped; " in output and "{" not in output
 
 
-def test_scores_of_a_folder_equal_kaldis_decodable(gmm: Path) -> None:
+def test_scores_equal_those_of_kaldis_decodable(gmm: Path) -> None:
     scorer = GmmScorer(gmm)
     cut = cuts_of(gmm, "test")["test-001"]
     scores = scorer(cut)
     transitions, gmms = read_model(gmm / "tri.mdl")
-    model, features = kaldi_gmms(gmms), scorer.features(cut)  # the decodable holds plain pointers
-    theirs = kaldi_hmm_gmm.DecodableAmDiagGmmUnmapped(model, features)
+    model, features = kaldi_gmms(gmms), scorer.features(cut)  # the decodable holds raw pointers
+    decodable = kaldi_hmm_gmm.DecodableAmDiagGmmUnmapped(model, features)
     for frame in range(0, len(scores), 7):
-        expected = [theirs.log_likelihood(frame, pdf + 1) for pdf in range(gmms.num_pdfs)]
+        expected = [decodable.log_likelihood(frame, pdf + 1) for pdf in range(gmms.num_pdfs)]
         np.testing.assert_allclose(scores[frame], expected, atol=1e-3)
     assert Transitions.of(transitions).num_pdfs == scores.shape[1]
 
 
 def test_realignment_with_the_same_scores_gives_the_same_senones(corpus: Path, gmm: Path, tmp_path: Path) -> None:
-    from asr_kd.hmm.realign.__main__ import main
-    from asr_kd.hmm.realign.config import Config
-
     scorer = GmmScorer(gmm)
     for split in ("train", "dev", "test"):
         for name, cut in cuts_of(corpus / "features", split).items():
             save_array(tmp_path / "scores" / f"{name}.npy", scorer(cut))
-    main(
-        Config(
+    realign(
+        RealignConfig(
             gmm=gmm, scores=tmp_path / "scores", lang=corpus / "lang", features=corpus / "features",
             out=tmp_path / "again", jobs=1,
         )
@@ -361,9 +242,6 @@ def test_realignment_with_the_same_scores_gives_the_same_senones(corpus: Path, g
 
 
 def test_imported_alignments(corpus: Path, gmm: Path, tmp_path: Path) -> None:
-    from asr_kd.hmm.import_alignments.__main__ import main
-    from asr_kd.hmm.import_alignments.config import Config
-
     senones = {
         name: cut.load_custom("senones")
         for split in ("train", "dev", "test")
@@ -380,7 +258,8 @@ def test_imported_alignments(corpus: Path, gmm: Path, tmp_path: Path) -> None:
         read = dict(read_table(tmp_path / table))
         assert read.keys() == given.keys() and all(np.array_equal(read[name], given[name]) for name in given)
     out = tmp_path / "out"
-    main(Config(features=corpus / "features", ark=(tmp_path / "ali.1.gz",), out=out, silence_pdfs=(0,), jobs=1))
+    ark = (tmp_path / "ali.1.gz",)
+    import_alignments(ImportConfig(features=corpus / "features", ark=ark, out=out, silence_pdfs=(0,), jobs=1))
     cuts = cuts_of(out, "test")
     assert set(cuts) == {f"test-{i:03d}" for i in (0, 3, 4, 5)}
     np.testing.assert_array_equal(cuts["test-003"].load_custom("senones"), senones["test-003"])
@@ -390,14 +269,11 @@ def test_imported_alignments(corpus: Path, gmm: Path, tmp_path: Path) -> None:
     assert read_json(out / "hmm.json")["silence_pdfs"] == [0]
 
 
-def test_imported_transition_ids_bring_phones(corpus: Path, gmm: Path, tmp_path: Path) -> None:
-    from asr_kd.hmm.import_alignments.__main__ import main
-    from asr_kd.hmm.import_alignments.config import Config
-
-    transitions = Transitions.of(load_transition_model(gmm))
-    tree = load_tree(gmm)
+def test_phones_of_imported_transition_ids(corpus: Path, gmm: Path, tmp_path: Path) -> None:
+    transitions = Transitions.of(read_transition_model(gmm / "tri.mdl"))
+    tree = read_tree(gmm / "tree")
     path: list[int] = []
-    for phone in (1, 3, 1):  # three frames a state: forward, then two self-loops
+    for phone in (1, 3, 1):  # three frames per state: the forward transition, then two self-loops
         for state in range(3):
             _, pdf = tree.compute([0, phone, 0], state)
             first = int(transitions.first[transitions.state_index[phone, state, pdf]])
@@ -410,8 +286,8 @@ def test_imported_transition_ids_bring_phones(corpus: Path, gmm: Path, tmp_path:
             tables[name] = np.array((path + [path[-1]] * one.num_frames)[: one.num_frames], np.int32)
     tables["test-003"] = np.array(path, np.int32)
     kaldiio.save_ark(str(tmp_path / "ali.ark"), tables)
-    main(
-        Config(
+    import_alignments(
+        ImportConfig(
             features=corpus / "features", ark=(tmp_path / "ali.ark",), out=tmp_path / "out", jobs=1,
             model=gmm / "tri.mdl", tree=gmm / "tree", phones=corpus / "lang" / "phones.txt",
         )
@@ -426,18 +302,18 @@ def test_an_up_to_date_stage_returns_at_once(corpus: Path, gmm: Path, capsys: py
     assert "up to date" in capsys.readouterr().out
 
 
-def test_missing_inputs_are_named(corpus: Path, tmp_path: Path) -> None:
+def test_missing_inputs_are_errors(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="missing"):
         run_stage(tmp_path, tmp_path / "gmm", jobs=1)
     with pytest.raises(UserError, match="missing"):
         GmmScorer(tmp_path)
 
 
-def test_hmm_json_is_plain(gmm: Path) -> None:
+def test_hmm_json_has_the_training_history(gmm: Path) -> None:
     assert json.loads((gmm / "hmm.json").read_text())["training"][0]["pass"] == 1
 
 
-def test_copies_at_another_speed_are_told_apart(tmp_path: Path) -> None:
+def test_speed_perturbed_cuts_are_recognised(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.flac", np.zeros(16000), 16000)
     cut = MonoCut("a", 0.0, 1.0, 0, recording=Recording.from_file(tmp_path / "a.flac"))
     assert not is_perturbed(cut)

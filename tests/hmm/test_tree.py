@@ -1,17 +1,18 @@
-"""Decision trees: growth, Kaldi's format, agreement with Kaldi's own lookup."""
+"""Decision trees: growth, Kaldi's file format, agreement with Kaldi's own lookup."""
 
 from __future__ import annotations
 
 import itertools
 from pathlib import Path
 
+import kaldi_hmm_gmm
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr_kd.common.errors import UserError
-from asr_kd.hmm.kaldi_io import load_tree, make_tree, tree_bytes, write_tree
+from asr_kd.hmm.kaldi_io import make_tree, read_tree, tree_bytes, write_tree
 from asr_kd.hmm.tree import (
     ContextStats,
     Node,
@@ -29,7 +30,7 @@ DIM = 4
 
 
 def statistics(frames: int = 6000, seed: int = 0, spoken_noise: bool = True) -> ContextStats:
-    """Frames whose mean depends on the centre phone, its state, and whether 3 or 4 is on the left."""
+    """Frames whose mean depends on the centre phone, its state, and whether the left phone is 3 or 4."""
     rng = np.random.default_rng(seed)
     centre = rng.choice([1, *([2] if spoken_noise else []), *range(3, 9)], frames)
     left, right = rng.choice([0, 1, *range(3, 9)], (2, frames))
@@ -60,7 +61,7 @@ def test_statistics_are_sums_over_distinct_contexts() -> None:
     )
 
 
-def test_likelihood_is_that_of_the_frames_own_gaussian() -> None:
+def test_likelihood_is_that_of_the_maximum_likelihood_gaussian() -> None:
     frames = np.random.default_rng(2).normal(3, 2, (400, DIM))
     stats = np.concatenate([[400], frames.sum(0), np.square(frames).sum(0)])
     variance = frames.var(0)
@@ -71,7 +72,7 @@ def test_likelihood_is_that_of_the_frames_own_gaussian() -> None:
 def test_kaldi_reads_writes_and_looks_up_the_same(tmp_path: Path) -> None:
     tree = grown()
     write_tree(tmp_path / "tree", tree_bytes(tree.root))
-    kaldi = load_tree(tmp_path)
+    kaldi = read_tree(tmp_path / "tree")
     assert (kaldi.context_width, kaldi.central_position, kaldi.num_pdfs) == (3, 1, tree.num_pdfs)
     kaldi.write(True, str(tmp_path / "again"))
     assert (tmp_path / "again").read_bytes() == (tmp_path / "tree").read_bytes()
@@ -86,7 +87,7 @@ def test_kaldi_reads_writes_and_looks_up_the_same(tmp_path: Path) -> None:
     assert set(ours) == set(range(tree.num_pdfs))
 
 
-def test_number_of_leaves_is_obeyed_and_gain_grows_with_it() -> None:
+def test_number_of_leaves_is_met_and_gain_grows_with_it() -> None:
     gains = []
     for leaves in (3, 8, 20, 60):
         tree = grown(leaves)
@@ -95,7 +96,7 @@ def test_number_of_leaves_is_obeyed_and_gain_grows_with_it() -> None:
     assert gains == sorted(gains) and gains[0] >= 0
 
 
-def test_splits_stop_when_leaves_would_be_too_small() -> None:
+def test_splitting_stops_at_the_minimum_leaf_size() -> None:
     tree = grown(leaves=5000, min_frames=100)
     stats = statistics()
     pdfs = np.array([tree.root.lookup(context) for context in stats.contexts.tolist()])
@@ -103,7 +104,7 @@ def test_splits_stop_when_leaves_would_be_too_small() -> None:
     assert tree.num_pdfs < 100 and frames[2:].min() >= 100
 
 
-def test_silence_has_its_own_leaves_in_every_context() -> None:
+def test_leaves_of_silence_are_context_independent() -> None:
     tree = grown()
     assert tree.silence_pdfs == [0, 1]
     assert {tree.root.lookup((left, 1, right, 0)) for left in PHONES for right in PHONES} == {0}
@@ -114,7 +115,7 @@ def test_silence_has_its_own_leaves_in_every_context() -> None:
     assert three.silence_pdfs == [0, 1, 2, 3, 4, 5] and three.root.lookup((0, 2, 0, 2)) == 5
 
 
-def test_the_context_that_matters_is_found() -> None:
+def test_relevant_contexts_are_split() -> None:
     tree = grown(leaves=120, min_frames=20)
     for centre, state in itertools.product(range(3, 9), range(3)):
         near = {tree.root.lookup((left, centre, 5, state)) for left in (3, 4)}
@@ -122,25 +123,23 @@ def test_the_context_that_matters_is_found() -> None:
         assert not near & far
 
 
-def test_questions_join_phones_that_sound_alike() -> None:
+def test_questions_cluster_similar_phones() -> None:
     rng = np.random.default_rng(3)
     centre = rng.integers(3, 9, 3000)
     contexts = np.column_stack([centre * 0, centre, centre * 0, centre * 0]).astype(np.int32)
-    frames = (centre[:, None] // 2 - 1) * 10.0 + rng.normal(0, 1, (3000, DIM))  # 4 and 5 alike, 6 and 7
+    frames = (centre[:, None] // 2 - 1) * 10.0 + rng.normal(0, 1, (3000, DIM))  # similar: 4 and 5, 6 and 7
     questions = phone_questions(ContextStats.collect(contexts, frames), [3, 4, 5, 6, 7, 8])
     assert frozenset([4, 5]) in questions and frozenset([6, 7]) in questions
     assert all(frozenset([phone]) in questions for phone in range(3, 9))
     assert frozenset([5, 6]) not in questions
 
 
-def test_too_few_leaves_for_silence_are_refused() -> None:
+def test_too_few_leaves_for_silence_are_an_error() -> None:
     with pytest.raises(ValueError, match="silence alone has 2"):
         grown(leaves=2)
 
 
-def test_monophone_tree_equals_kaldis() -> None:
-    import kaldi_hmm_gmm
-
+def test_monophone_tree_equals_that_of_kaldi() -> None:
     kaldi = kaldi_hmm_gmm.monophone_context_dependency(PHONES, [-1, *(CLASSES[p] for p in PHONES)])
     ours = monophone_tree(PHONES, CLASSES)
     for phone in PHONES:
@@ -148,12 +147,12 @@ def test_monophone_tree_equals_kaldis() -> None:
             assert ours.lookup((0, phone, 0, state)) == kaldi.compute([phone], state)[1]
 
 
-def test_a_missing_or_damaged_tree_is_named(tmp_path: Path) -> None:
+def test_missing_and_damaged_trees_are_errors(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="missing"):
-        load_tree(tmp_path)
+        read_tree(tmp_path / "tree")
     write_tree(tmp_path / "tree", tree_bytes(grown().root)[:-9])
     with pytest.raises(UserError, match="damaged"):
-        load_tree(tmp_path)
+        read_tree(tmp_path / "tree")
 
 
 _leaf = st.builds(Node, leaf=st.integers(0, 99))
@@ -179,7 +178,7 @@ _node = st.recursive(
 
 @settings(max_examples=60, deadline=None)
 @given(_node, st.lists(st.tuples(*[st.integers(0, 6)] * 4), min_size=1, max_size=20))
-def test_any_tree_means_the_same_to_kaldi(root: Node, contexts: list[tuple[int, int, int, int]]) -> None:
+def test_kaldi_looks_up_the_same_in_any_tree(root: Node, contexts: list[tuple[int, int, int, int]]) -> None:
     kaldi = make_tree(tree_bytes(root))
     for left, centre, right, state in contexts:
         found, pdf = kaldi.compute([left, centre, right], state)
@@ -189,13 +188,13 @@ def test_any_tree_means_the_same_to_kaldi(root: Node, contexts: list[tuple[int, 
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10_000), st.integers(3, 30))
-def test_splitting_never_loses_likelihood(seed: int, leaves: int) -> None:
+def test_splitting_never_decreases_the_likelihood(seed: int, leaves: int) -> None:
     stats = statistics(400, seed)
     tree = build_tree(stats, PHONES, [1, 2], CLASSES, leaves, min_frames=5)
     spoken = stats.contexts[:, 1] > 2
     floor = variance_floor(stats.stats[spoken].sum(0))
     pdfs = np.array([tree.root.lookup(context) for context in stats.contexts[spoken].tolist()])
     split = sum(log_likelihood(stats.stats[spoken][pdfs == pdf].sum(0), floor) for pdf in np.unique(pdfs))
-    whole = log_likelihood(stats.stats[spoken].sum(0), floor)
+    unsplit = log_likelihood(stats.stats[spoken].sum(0), floor)
     assert tree.gain >= 0
-    assert split - whole == pytest.approx(tree.gain * stats.stats[spoken, 0].sum(), rel=1e-6, abs=1e-3)
+    assert split - unsplit == pytest.approx(tree.gain * stats.stats[spoken, 0].sum(), rel=1e-6, abs=1e-3)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kaldialign import edit_distance
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import stage_figures
@@ -21,8 +22,9 @@ from asr_kd.lang import ngram
 from asr_kd.lang.__main__ import main
 from asr_kd.lang.arpa import read_arpa, write_arpa
 from asr_kd.lang.config import Config
+from asr_kd.lang.folder import UNKNOWN, Lang
 from asr_kd.lang.fst import disambiguate
-from asr_kd.lang.lang import UNKNOWN, Lang
+from asr_kd.lang.g2p import Pronouncer
 from asr_kd.lang.lexicon import cmu_dictionary, pronounce, read_lexicon
 
 kaldifst = pytest.importorskip("kaldifst")
@@ -68,12 +70,12 @@ def assert_normalised(model: ngram.BackoffModel) -> None:
     bos = model.base - 1
     for n in range(1, model.order + 2):
         histories = np.arange(model.base ** (n - 1))
-        # Only the first word of a history can be <s>, and none </s>.
+        # Only the first word of a history can be <s>, and none can be </s>.
         digits = [(histories // model.base**i) % model.base for i in range(n - 1)]
-        fine = np.ones(len(histories), bool)
-        for place, digit in enumerate(digits):
-            fine &= (digit < model.base - 2) | ((digit == bos) & (place == n - 2))
-        np.testing.assert_allclose(sums(model, histories[fine], n), 1.0, atol=1e-6)
+        valid = np.ones(len(histories), bool)
+        for position, digit in enumerate(digits):
+            valid &= (digit < model.base - 2) | ((digit == bos) & (position == n - 2))
+        np.testing.assert_allclose(sums(model, histories[valid], n), 1.0, atol=1e-6)
 
 
 @settings(max_examples=40, deadline=None)
@@ -84,14 +86,14 @@ def test_kneser_ney_sums_to_one_after_every_history(sentences, order):
 
 @settings(max_examples=25, deadline=None)
 @given(corpora, corpora, st.floats(0.05, 0.95), st.sampled_from([1e-6, 1e-3, 1e-2, 1.0]), st.integers(2, 3))
-def test_mixed_and_pruned_models_sum_to_one(first, second, share, threshold, order):
+def test_interpolated_and_pruned_models_sum_to_one(first, second, share, threshold, order):
     counts = [ngram.count(s, VOCABULARY, order) for s in (first, second)]
-    model = ngram.mix([ngram.kneser_ney(c) for c in counts], [share, 1 - share])
+    model = ngram.interpolate([ngram.kneser_ney(c) for c in counts], [share, 1 - share])
     assert_normalised(model)
     pruned = ngram.prune(model, counts, [share, 1 - share], threshold)
     assert_normalised(pruned)
     assert sum(pruned.sizes) <= sum(model.sizes)
-    for n in range(2, pruned.order + 1):  # every history is listed, or ARPA readers stumble
+    for n in range(2, pruned.order + 1):  # ARPA readers need every history to be listed
         assert np.isin(pruned.keys[n - 1] // pruned.base, pruned.keys[n - 2]).all()
 
 
@@ -106,37 +108,37 @@ def test_counts_by_hand():
     assert counts.tokens == 7
 
 
-def test_counting_in_chunks_changes_nothing(monkeypatch):
+def test_counts_do_not_depend_on_the_chunk_size(monkeypatch):
     sentences = np.random.default_rng(0).integers(-1, 9, (200, 6)).tolist()
-    whole = ngram.count(sentences, 9, 3)
+    expected = ngram.count(sentences, 9, 3)
     monkeypatch.setattr(ngram, "CHUNK", 50)
-    parts = ngram.count(sentences, 9, 3)
-    for a, b in zip(whole.keys + whole.counts, parts.keys + parts.counts, strict=True):
+    chunked = ngram.count(sentences, 9, 3)
+    for a, b in zip(expected.keys + expected.counts, chunked.keys + chunked.counts, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 def reference(sentences: list[list[str]], history: tuple[str, ...], word: str, vocabulary: int) -> float:
-    """Interpolated modified Kneser-Ney bigrams in plain Python, by the book."""
+    """Interpolated modified Kneser-Ney bigrams in plain Python."""
     padded = [["<s>", *s, "</s>"] for s in sentences]
     bigrams = Counter(pair for s in padded for pair in itertools.pairwise(s))
-    unigrams = Counter(b for _, b in bigrams)  # in how many contexts a word comes
+    unigrams = Counter(b for _, b in bigrams)  # the number of contexts of each word
 
-    def parts(counts, key, siblings):
+    def discounted(counts, key, siblings):
         discounts = [0.0, *ngram._discounts(np.array(list(counts.values())))]
         total = sum(counts[k] for k in siblings)
-        left = sum(discounts[min(counts[k], 3)] for k in siblings) / total
-        return (counts[key] - discounts[min(counts[key], 3)]) / total, left
+        backoff = sum(discounts[min(counts[k], 3)] for k in siblings) / total
+        return (counts[key] - discounts[min(counts[key], 3)]) / total, backoff
 
-    seen, left = parts(unigrams, word, list(unigrams))
-    lower = seen + left / (vocabulary + 1)
+    probability, backoff = discounted(unigrams, word, list(unigrams))
+    lower = probability + backoff / (vocabulary + 1)
     siblings = [pair for pair in bigrams if pair[:1] == history]
     if not siblings:
         return lower
-    seen, left = parts(bigrams, (*history, word), siblings)
-    return seen + left * lower
+    probability, backoff = discounted(bigrams, (*history, word), siblings)
+    return probability + backoff * lower
 
 
-def test_kneser_ney_against_a_plain_implementation():
+def test_kneser_ney_equals_a_plain_implementation():
     random = np.random.default_rng(1)
     words = list("abcdefgh")
     sentences = [[words[i] for i in random.zipf(1.6, 6) % 8] for _ in range(80)]
@@ -144,8 +146,8 @@ def test_kneser_ney_against_a_plain_implementation():
     model = ngram.kneser_ney(ngram.count([[ids[w] for w in s] for s in sentences], len(words), 2))
     for history in [*words, "<s>"]:
         for word in [*words, "</s>"]:
-            got = model.log_prob(2, np.array([ids[history] * model.base + ids[word]]))[0]
-            assert math.exp(got) == pytest.approx(reference(sentences, (history,), word, len(words)), rel=1e-9)
+            log_prob = model.log_prob(2, np.array([ids[history] * model.base + ids[word]]))[0]
+            assert math.exp(log_prob) == pytest.approx(reference(sentences, (history,), word, len(words)), rel=1e-9)
 
 
 def zipf_sentences(seed: int, words: int = 30, count: int = 300) -> list[list[int]]:
@@ -153,17 +155,17 @@ def zipf_sentences(seed: int, words: int = 30, count: int = 300) -> list[list[in
     return [[int(i) % words for i in random.zipf(1.5, 8)] for _ in range(count)]
 
 
-def test_mixture_weights_are_the_best_ones():
+def test_interpolation_weights_maximise_the_likelihood():
     models = [ngram.kneser_ney(ngram.count(zipf_sentences(seed, count=60), 30, 2)) for seed in (1, 2)]
     dev = zipf_sentences(3, count=40)
-    best = ngram.mixture_weights(models, dev)
+    weights = ngram.interpolation_weights(models, dev)
     probs = np.exp([ngram.score(model, dev) for model in models])
     grid = np.linspace(0, 1, 101)
     likelihood = [np.log(w * probs[0] + (1 - w) * probs[1]).mean() for w in grid]
-    assert best.sum() == pytest.approx(1)
-    assert best[0] == pytest.approx(grid[int(np.argmax(likelihood))], abs=0.011)
-    mixed = ngram.perplexity(ngram.score(ngram.mix(models, best), dev))
-    assert mixed <= min(ngram.perplexity(ngram.score(model, dev)) for model in models)
+    assert weights.sum() == pytest.approx(1)
+    assert weights[0] == pytest.approx(grid[int(np.argmax(likelihood))], abs=0.011)
+    perplexity = ngram.perplexity(ngram.score(ngram.interpolate(models, weights), dev))
+    assert perplexity <= min(ngram.perplexity(ngram.score(model, dev)) for model in models)
 
 
 def without(model: ngram.BackoffModel, n: int, index: int) -> ngram.BackoffModel:
@@ -189,12 +191,13 @@ def test_pruning_loss_is_the_relative_entropy(order):
         assert loss[index] == pytest.approx(entropy, rel=1e-6, abs=1e-12)
 
 
-def test_pruning_more_leaves_less():
+def test_higher_thresholds_prune_more():
     counts = ngram.count(zipf_sentences(0), 30, 3)
     model = ngram.kneser_ney(counts)
     pruned = [ngram.prune(model, [counts], [1.0], threshold) for threshold in (1e-5, 1e-4, 1e-3, 1e9)]
-    sizes = [sum(one.sizes) for one in (model, *pruned)]
-    perplexities = [ngram.perplexity(ngram.score(one, zipf_sentences(0))) for one in (model, *pruned)]
+    models = [model, *pruned]
+    sizes = [sum(model.sizes) for model in models]
+    perplexities = [ngram.perplexity(ngram.score(model, zipf_sentences(0))) for model in models]
     assert sizes == sorted(sizes, reverse=True) and sizes[0] > sizes[1] and sizes[-1] == model.base
     assert perplexities == sorted(perplexities)
 
@@ -218,7 +221,7 @@ def test_arpa_round_trip(tmp_path):
     "text",
     ["", "hello\n", "\\data\\\nngram 1=2\n\n\\1-grams:\n-1 A\n", "\\data\\\nngram 1=1\n\n\\1-grams:\nx A\n\\end\\\n"],
 )
-def test_damaged_arpa_is_refused(tmp_path, text):
+def test_damaged_and_missing_arpa_files_are_errors(tmp_path, text):
     (tmp_path / "lm.arpa").write_text(text)
     with pytest.raises(UserError, match="not an ARPA"):
         read_arpa(tmp_path / "lm.arpa", 10)
@@ -249,11 +252,7 @@ def test_every_word_gets_a_pronunciation():
 
 
 def test_guesses_agree_with_the_dictionary():
-    """eSpeak's phones are mapped well: most phones of known words come out as the dictionary has them."""
-    from kaldialign import edit_distance
-
-    from asr_kd.lang.g2p import Pronouncer
-
+    """The phone error rate of eSpeak's pronunciations with respect to the CMU dictionary is low."""
     dictionary = cmu_dictionary()
     words = [word for word in list(dictionary)[::400] if word.isalpha()]
     errors = total = 0
@@ -262,7 +261,7 @@ def test_guesses_agree_with_the_dictionary():
             guess = list(pronouncer.phones(word))
             errors += min(edit_distance(list(v), guess)["total"] for v in dictionary[word])
             total += len(guess)
-    assert errors / total < 0.15  # half of the dictionary's words are names
+    assert errors / total < 0.15  # half of the words in the dictionary are names
 
 
 def test_read_lexicon(tmp_path):
@@ -283,7 +282,7 @@ pronunciations = st.lists(st.sampled_from("ab"), min_size=1, max_size=4).map(tup
 
 
 @given(st.dictionaries(st.text("xyz", min_size=1), st.lists(pronunciations, min_size=1, max_size=3, unique=True)))
-def test_disambiguated_pronunciations_are_distinct_and_none_begins_another(lexicon):
+def test_disambiguated_pronunciations_are_distinct_and_prefix_free(lexicon):
     entries, highest = disambiguate(lexicon)
     sequences = {phones for _, phones in entries}
     assert len(sequences) == len(entries) == sum(map(len, lexicon.values()))
@@ -295,11 +294,11 @@ def test_disambiguated_pronunciations_are_distinct_and_none_begins_another(lexic
 # ---------------------------------------------------------------- the stage
 
 
-def test_stage_makes_everything(tmp_path, data, capsys, caplog):
+def test_output_of_the_stage(tmp_path, data, capsys, caplog):
     text = write_gzip(tmp_path / "text.gz", LM_TEXT)
     out = tmp_path / "lang"
     main(Config(data, out, lm_text=(text,), lexicon=None))
-    assert "1 of 9 words unknown (11.11 %)" in capsys.readouterr().out
+    assert "OOV rate 11.11 % (1 of 9 words)" in capsys.readouterr().out
     figures = stage_figures(out)
     assert figures["dev_oov_percent"] == pytest.approx(11.111) and figures["dev_perplexity"] > 1
     lang = Lang.load(out)
@@ -320,7 +319,7 @@ def test_stage_makes_everything(tmp_path, data, capsys, caplog):
     assert lang.unknown_words("THE XYLOPHONE") == ["XYLOPHONE"]
 
 
-def test_stage_twice_gives_the_same_bytes_and_then_does_nothing(tmp_path, data, capsys):
+def test_stage_is_deterministic_and_up_to_date_after_a_run(tmp_path, data, capsys):
     text = write_gzip(tmp_path / "text.gz", LM_TEXT)
     for units in ("phone", "sentencepiece"):
         for name in ("a", "b"):
@@ -336,7 +335,7 @@ def test_stage_twice_gives_the_same_bytes_and_then_does_nothing(tmp_path, data, 
 
 
 def sentence_cost(g, lang: Lang, text: str) -> float:
-    """Cost of a sentence in G; #0 may pass anywhere."""
+    """Cost of a sentence in G, with #0 allowed anywhere."""
     acceptor = kaldifst.make_linear_acceptor(lang.word_ids(text))
     for state in range(acceptor.num_states):
         acceptor.add_arc(state, kaldifst.StdArc(lang.words.index("#0"), lang.words.index("#0"), 0.0, state))
@@ -346,14 +345,14 @@ def sentence_cost(g, lang: Lang, text: str) -> float:
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])
-def test_g_scores_as_the_model_does(tmp_path, data, order):
+def test_costs_of_g_are_those_of_the_model(tmp_path, data, order):
     main(Config(data, tmp_path / "lang", order=order, prune=0))
     lang = Lang.load(tmp_path / "lang")
     words, model = read_arpa(tmp_path / "lang" / "lm.arpa", 1000)
     assert model.order == order
     for text in [*TRAIN, "MAT MAT CAT", "ON A MATTHEW'S SEE", "TO"]:
         expected = -ngram.score(model, [[words.index(word) for word in text.split()]]).sum()
-        # Interpolated Kneser-Ney: backing off never beats a listed n-gram.
+        # With interpolated Kneser-Ney, the back-off path is never better than a listed n-gram.
         assert sentence_cost(lang.fst("G"), lang, text) == pytest.approx(expected, abs=2e-3)
 
 
@@ -361,19 +360,19 @@ def test_l_maps_phones_to_words_with_optional_silence(tmp_path, data):
     main(Config(data, tmp_path / "lang", silence_probability=0.25))
     lang = Lang.load(tmp_path / "lang")
 
-    def best(phones: str) -> tuple[str, float]:
+    def shortest_path(phones: str) -> tuple[str, float]:
         ids = [lang.phone_ids[phone] for phone in phones.split()]
-        found = kaldifst.compose(kaldifst.make_linear_acceptor(ids), lang.fst("L"))
-        assert found.start >= 0, phones
-        _, _, words, cost = kaldifst.get_linear_symbol_sequence(kaldifst.shortest_path(found))
+        paths = kaldifst.compose(kaldifst.make_linear_acceptor(ids), lang.fst("L"))
+        assert paths.start >= 0, phones
+        _, _, words, cost = kaldifst.get_linear_symbol_sequence(kaldifst.shortest_path(paths))
         return lang.text(words), cost.value
 
-    silent, loud = -math.log(0.75), -math.log(0.25)
-    text, cost = best("DH AH K AE T SIL S AE T")
-    assert text == "THE CAT SAT" and cost == pytest.approx(3 * silent + loud, abs=1e-4)
-    text, cost = best("SIL DH IY SIL")
-    assert text == "THE" and cost == pytest.approx(2 * loud, abs=1e-4)
-    assert best("SIL")[0] == ""
+    no_silence, silence = -math.log(0.75), -math.log(0.25)
+    text, cost = shortest_path("DH AH K AE T SIL S AE T")
+    assert text == "THE CAT SAT" and cost == pytest.approx(3 * no_silence + silence, abs=1e-4)
+    text, cost = shortest_path("SIL DH IY SIL")
+    assert text == "THE" and cost == pytest.approx(2 * silence, abs=1e-4)
+    assert shortest_path("SIL")[0] == ""
 
 
 def test_pieces_spell_every_word(tmp_path, data):
@@ -395,21 +394,21 @@ def test_pieces_spell_every_word(tmp_path, data):
 
     round_trip()
     assert lang.text(lang.word_ids("THE CAFÉ'S 3 CATS")) == f"THE CAFE'S {UNKNOWN} CATS"
-    # A sentence of unseen words has a finite cost in G, and its letters lead to it through L.
+    # A sentence of unseen words has a finite cost in G, and L maps its letters to it.
     ids = lang.word_ids("QXZ THE")
     assert math.isfinite(sentence_cost(lang.fst("G"), lang, "QXZ THE"))
     letters = kaldifst.make_linear_acceptor([lang.phone_ids[p] for p in ["Q", "X", "Z", "SIL", "T", "H", "E"]])
     acceptor = kaldifst.make_linear_acceptor(ids)
     assert kaldifst.compose(kaldifst.compose(letters, lang.fst("L")), acceptor).start >= 0
-    # Silence comes between words only.
+    # There is silence between words only.
     inside = kaldifst.make_linear_acceptor([lang.phone_ids[p] for p in ["Q", "SIL", "X", "Z", "T", "H", "E"]])
     assert kaldifst.compose(kaldifst.compose(inside, lang.fst("L")), acceptor).start < 0
 
 
-def test_arpa_made_elsewhere(tmp_path, data):
+def test_external_arpa_model(tmp_path, data):
     main(Config(data, tmp_path / "lang"))
     arpa = (tmp_path / "lang" / "lm.arpa").read_text().replace("DOG'S", "ZEBRA").replace("MATTHEW'S", "aardvark")
-    arpa = arpa.replace("TWO", "--")  # nothing that can be pronounced: it must not be in the graph
+    arpa = arpa.replace("TWO", "--")  # it has no pronunciation, so it must not be in the graph
     arpa = arpa.replace("\\1-grams:\n", "\\1-grams:\n-2.0\t<unk>\n")
     with gzip.open(tmp_path / "other.arpa.gz", "wt") as file:
         file.write(arpa)
@@ -419,31 +418,31 @@ def test_arpa_made_elsewhere(tmp_path, data):
     assert math.isfinite(sentence_cost(lang.fst("G"), lang, "THE ZEBRA SAT"))
 
 
-def test_lexicon_of_the_user(tmp_path, data):
+def test_external_lexicon(tmp_path, data):
     (tmp_path / "lexicon.txt").write_text("CAT K AE1 T\nTHE DH AH0\nA AH0\nMAT M AE1 T\nS S\nZ Z\nNG NG\nI IH1\n")
     main(Config(data, tmp_path / "lang", lexicon=tmp_path / "lexicon.txt"))
     lang = Lang.load(tmp_path / "lang")
     assert lang.lexicon["THE"] == [("DH", "AH")]
-    # D, G and AO occur nowhere in that lexicon: eSpeak's DOG would need phones that nothing trains.
+    # D, G and AO are not in this lexicon: eSpeak's pronunciation of DOG would need phones without training data.
     assert lang.lexicon["DOG"] == [("SPN",)] and lang.lexicon["SAT"] == [("S", "AE", "T")]
 
 
 def test_errors_say_what_to_do(tmp_path, data):
     bad = tmp_path / "bad.gz"
     bad.write_bytes(b"not gzip")
-    foreign = tmp_path / "foreign.txt"
-    foreign.write_text("-- ?!\n")
+    unknown = tmp_path / "unknown.txt"
+    unknown.write_text("-- ?!\n")
     empty = write_transcripts(tmp_path / "empty", train=[])
     for number, (message, config) in enumerate(
         {
             "--lm-text": {"lm_text": (bad,)},
-            "no known word": {"lm_text": (foreign,)},
+            "no word of the vocabulary": {"lm_text": (unknown,)},
             "no training transcripts": {"data": empty},
             "--order": {"order": 7},
             "--prune": {"prune": -1.0},
             "--silence-probability": {"silence_probability": 1.0},
             "--transcript-weight": {"transcript_weight": 1.5},
-            "--arpa": {"arpa": foreign},
+            "--arpa": {"arpa": unknown},
             "--vocab-size": {"units": "sentencepiece", "vocab_size": 3},
         }.items()
     ):
@@ -455,7 +454,7 @@ def test_errors_say_what_to_do(tmp_path, data):
 
 @pytest.mark.skipif(not SPEECH.is_dir(), reason=f"no recordings in {SPEECH} (ASR_KD_SPEECH)")
 def test_real_texts(tmp_path):
-    """The figures that recipes rely on: OOV rate and perplexity of speakers that were not trained on."""
+    """OOV rate and perplexity on unseen speakers, on which the recipes rely."""
     texts: dict[str, list[str]] = {}
     for split in ("train", "dev"):
         files = sorted((SPEECH / "so762" / "LibriSpeech" / f"{split}-so762").rglob("*.trans.txt"))

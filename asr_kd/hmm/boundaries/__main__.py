@@ -16,11 +16,13 @@ def main(config: Config) -> None:
 
     result = {split: compare_split(config.cuts, config.truth, config.out, split) for split in config.splits}
     write_json(config.out / "boundaries.json", result)
-    for split, one in result.items():
-        phones = one["phones"]
+    for split, statistics in result.items():
+        phones = statistics["phones"]
         print(
-            f"{split}: median |error| {phones['median_ms']} ms, within 30 ms {phones['within_percent']['30']} %, "
-            f"bias {phones['bias_ms']} ms, {phones['coverage_percent']} % of phones matched"
+            f"{split}: phone boundaries: median absolute error {phones['median_ms']} ms, "
+            f"{phones['within_percent']['30']} % within 30 ms, bias {phones['bias_ms']} ms; "
+            f"{phones['coverage_percent']} % of the phones matched",
+            flush=True,
         )
     stage.finish()
 

@@ -1,4 +1,4 @@
-"""``python -m asr_kd.hmm.boundaries``: phone and word boundaries of an alignment against the true ones."""
+"""Errors of the phone and word boundaries of an alignment."""
 
 from __future__ import annotations
 
@@ -18,51 +18,53 @@ SILENCE = "SIL"
 
 
 def compare_split(cuts: Path, truth: Path, out: Path, split: str) -> dict[str, Any]:
-    """Statistics of a split's phone and word boundaries; keeps the phones' errors in boundaries_SPLIT.npy.
+    """Return statistics of the boundary errors of a split, and write those of the phones to boundaries_SPLIT.npy.
 
     Raises:
-        UserError: no utterance has both an alignment and the truth.
+        UserError: ``cuts`` and ``truth`` have no utterance in common.
     """
-    true = {item["id"]: item for item in read_jsonl(truth / f"truth_{split}.jsonl.gz")}
+    references = {item["id"]: item for item in read_jsonl(truth / f"truth_{split}.jsonl.gz")}
     errors: dict[str, list[float]] = {"phones": [], "words": []}
     matched = {"phones": 0, "words": 0}
-    known = {"phones": 0, "words": 0}
+    total = {"phones": 0, "words": 0}
     for cut in read_jsonl(cuts / f"cuts_{split}.jsonl.gz"):
-        if cut["id"] not in true:
+        if cut["id"] not in references:
             continue
         alignment = cut["supervisions"][0].get("alignment") or {}
         for kind in ("phones", "words"):
-            found = [(start, start + length, symbol) for symbol, start, length, *_ in alignment.get(kind[:-1], [])]
-            wanted = [(start, end, symbol) for start, end, symbol in true[cut["id"]][kind]]
-            pairs = match(found, wanted)
-            known[kind] += sum(symbol != SILENCE for _, _, symbol in wanted)
+            aligned = [(start, start + length, symbol) for symbol, start, length, *_ in alignment.get(kind[:-1], [])]
+            reference = [(start, end, symbol) for start, end, symbol in references[cut["id"]][kind]]
+            pairs = match(aligned, reference)
+            total[kind] += sum(symbol != SILENCE for _, _, symbol in reference)
             matched[kind] += len(pairs)
-            errors[kind] += boundary_errors(found, wanted, pairs)
+            errors[kind] += boundary_errors(aligned, reference, pairs)
     if not matched["phones"]:
-        raise UserError(f"{cuts} and {truth} have no utterance of {split} in common: compare folders of one corpus")
+        raise UserError(
+            f"{cuts} and {truth} have no utterance of {split} in common: compare folders of the same corpus"
+        )
     save_array(out / f"boundaries_{split}.npy", np.array(errors["phones"], dtype=np.float32))
-    return {kind: _statistics(errors[kind], matched[kind], known[kind]) for kind in errors}
+    return {kind: _statistics(errors[kind], matched[kind], total[kind]) for kind in errors}
 
 
-def match(found: Sequence[Segment], wanted: Sequence[Segment]) -> list[tuple[int, int]]:
-    """Positions of equal symbols in a minimal edit script, silences left out."""
-    ours = [i for i, segment in enumerate(found) if segment[2] != SILENCE]
-    theirs = [i for i, segment in enumerate(wanted) if segment[2] != SILENCE]
-    names = sorted({s[2] for s in [*found, *wanted]})
+def match(aligned: Sequence[Segment], reference: Sequence[Segment]) -> list[tuple[int, int]]:
+    """Indices of the segments with equal symbols, without silences, in an alignment of minimum edit distance."""
+    ours = [i for i, segment in enumerate(aligned) if segment[2] != SILENCE]
+    theirs = [i for i, segment in enumerate(reference) if segment[2] != SILENCE]
+    names = sorted({s[2] for s in [*aligned, *reference]})
     index = {name: i for i, name in enumerate(names)}
-    a = np.array([index[found[i][2]] for i in ours])
-    b = np.array([index[wanted[i][2]] for i in theirs])
+    a = np.array([index[aligned[i][2]] for i in ours])
+    b = np.array([index[reference[i][2]] for i in theirs])
     return [(ours[i], theirs[j]) for i, j in _edit_path(a, b) if a[i] == b[j]]
 
 
 def _edit_path(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Aligned positions (substitutions among them) of a minimal edit script, last first."""
+    """Yield the matched and substituted positions of an alignment of minimum edit distance, last first."""
     cost = np.zeros((len(a) + 1, len(b) + 1))
     cost[0], cost[:, 0] = np.arange(len(b) + 1), np.arange(len(a) + 1)
     for i in range(1, len(a) + 1):
-        best = np.minimum(cost[i - 1, :-1] + (b != a[i - 1]), cost[i - 1, 1:] + 1)
-        # Insertions run along the row: a running minimum of cost − position takes them all at once.
-        row = np.concatenate([[cost[i, 0]], best]) - np.arange(len(b) + 1)
+        minimum = np.minimum(cost[i - 1, :-1] + (b != a[i - 1]), cost[i - 1, 1:] + 1)
+        # Insertions move along the row: a running minimum of cost − position covers them all at once.
+        row = np.concatenate([[cost[i, 0]], minimum]) - np.arange(len(b) + 1)
         cost[i] = np.minimum.accumulate(row) + np.arange(len(b) + 1)
     i, j = len(a), len(b)
     while i and j:
@@ -76,27 +78,32 @@ def _edit_path(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[int, int]]:
 
 
 def boundary_errors(
-    found: Sequence[Segment], wanted: Sequence[Segment], pairs: Sequence[tuple[int, int]]
+    aligned: Sequence[Segment], reference: Sequence[Segment], pairs: Sequence[tuple[int, int]]
 ) -> list[float]:
-    """Ours − true in ms: the start of every matched segment, and its end unless the next one's start is it."""
+    """Signed errors (aligned − reference, ms) of the start of each matched segment, and of its end.
+
+    An end that is the start of the next matched segment counts once.
+    """
     errors = []
-    starts = {(i, j) for i, j in pairs}
+    starts = set(pairs)
     for i, j in pairs:
-        errors.append(1000 * (found[i][0] - wanted[j][0]))
+        errors.append(1000 * (aligned[i][0] - reference[j][0]))
         if (i + 1, j + 1) not in starts:
-            errors.append(1000 * (found[i][1] - wanted[j][1]))
+            errors.append(1000 * (aligned[i][1] - reference[j][1]))
     return errors
 
 
-def _statistics(errors: Sequence[float], matched: int, known: int) -> dict[str, Any]:
+def _statistics(errors: Sequence[float], matched: int, total: int) -> dict[str, Any]:
     values = np.array(errors)
-    size = np.abs(values)
+    magnitudes = np.abs(values)
     return {
         "boundaries": len(values),
         "matched": matched,
-        "coverage_percent": round(100 * matched / max(known, 1), 2),
-        "median_ms": round(float(np.median(size)), 2) if len(values) else None,
-        "mean_ms": round(float(size.mean()), 2) if len(values) else None,
+        "coverage_percent": round(100 * matched / max(total, 1), 2),
+        "median_ms": round(float(np.median(magnitudes)), 2) if len(values) else None,
+        "mean_ms": round(float(magnitudes.mean()), 2) if len(values) else None,
         "bias_ms": round(float(np.median(values)), 2) if len(values) else None,
-        "within_percent": {str(ms): round(100 * float((size <= ms).mean()), 2) for ms in WITHIN_MS if len(values)},
+        "within_percent": {
+            str(ms): round(100 * float((magnitudes <= ms).mean()), 2) for ms in WITHIN_MS if len(values)
+        },
     }

@@ -8,18 +8,18 @@ from pathlib import Path
 
 @dataclass
 class Config:
-    """Compare an alignment with known phone and word times (of the embedded corpus).
+    """Compare the phone and word boundaries of an alignment with the true ones, which the embedded corpus has.
 
-    The phones of an utterance are matched by edit distance; the start and the end of each matched phone
-    count, and so for words.  Writes boundaries.json and, for a histogram, boundaries_SPLIT.npy
-    with the signed errors of phone boundaries in ms.
+    The phones of each utterance are matched by edit distance, and the start and the end of each matched phone are
+    compared; words likewise.  Writes boundaries.json and, for histograms, boundaries_SPLIT.npy with the signed errors
+    of the phone boundaries in ms.
     """
 
     cuts: Path
-    """Folder with the aligned cuts (made by python -m asr_kd.hmm)."""
+    """Folder with aligned cuts, filled by python -m asr_kd.hmm."""
     truth: Path
-    """Folder with truth_SPLIT.jsonl.gz (made by python -m asr_kd.corpora)."""
+    """Folder with truth_SPLIT.jsonl.gz, filled by python -m asr_kd.corpora."""
     out: Path
-    """Folder for the result."""
+    """Output folder."""
     splits: tuple[str, ...] = ("train", "dev", "test")
     """Splits to compare."""

@@ -1,1 +1,1 @@
-"""Builds the decoding graph HCLG."""
+"""Compiles the decoding graph HCLG."""

@@ -1,4 +1,4 @@
-"""``python -m asr_kd.hmm.graph``: builds the decoding graph HCLG."""
+"""``python -m asr_kd.hmm.graph``: compiles the decoding graph HCLG."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from asr_kd.hmm.graph.config import Config
 
 def main(config: Config) -> None:
     stage = Stage("graph", config.out, config, [config.lang, config.gmm])
+    if not stage.begin():
+        return
     from asr_kd.hmm.graph.build import compile_hclg
-    from asr_kd.lang.lang import Lang, symbol_table
+    from asr_kd.hmm.kaldi_io import read_transition_model, read_tree
+    from asr_kd.lang.folder import Lang, symbol_table
 
-    if stage.begin():
-        from asr_kd.hmm.kaldi_io import load_transition_model, load_tree
-
-        lang = Lang.load(config.lang)
-        hclg, figures = compile_hclg(
-            lang,
-            load_tree(config.gmm),
-            load_transition_model(config.gmm),
-            transition_scale=config.transition_scale,
-            self_loop_scale=config.self_loop_scale,
-        )
-        with atomic_path(config.out / "HCLG.fst") as path:
-            hclg.write(str(path))
-        with atomic_open(config.out / "words.txt") as file:
-            file.write(symbol_table(lang.words))
-        write_json(config.out / "graph.json", {name: figures[name] for name in ("num_pdfs", "states", "arcs")})
-        stage.finish(**figures)
+    lang = Lang.load(config.lang)
+    hclg, figures = compile_hclg(
+        lang,
+        read_tree(config.gmm / "tree"),
+        read_transition_model(config.gmm / "tri.mdl"),
+        transition_scale=config.transition_scale,
+        self_loop_scale=config.self_loop_scale,
+    )
+    with atomic_path(config.out / "HCLG.fst") as path:
+        hclg.write(str(path))
+    with atomic_open(config.out / "words.txt") as file:
+        file.write(symbol_table(lang.words))
+    write_json(config.out / "graph.json", {name: figures[name] for name in ("num_pdfs", "states", "arcs")})
+    stage.finish(**figures)
 
 
 if __name__ == "__main__":

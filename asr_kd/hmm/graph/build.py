@@ -1,7 +1,4 @@
-"""Stage ``python -m asr_kd.hmm.graph``: the decoding graph HCLG of a lexicon, a language model and an HMM.
-
-Follows Kaldi's mkgraph.sh, in memory.
-"""
+"""Compilation of the decoding graph HCLG from a lexicon, a language model and an HMM, as in Kaldi's mkgraph.sh."""
 
 from __future__ import annotations
 
@@ -9,14 +6,13 @@ import logging
 import resource
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
+
+import kaldi_hmm_gmm
+import kaldifst
 
 from asr_kd.common.errors import UserError
-from asr_kd.lang.lang import UNKNOWN, Lang
-
-if TYPE_CHECKING:
-    import kaldi_hmm_gmm
-    import kaldifst
+from asr_kd.lang.folder import UNKNOWN, Lang
 
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)
@@ -32,18 +28,19 @@ def compile_hclg(
     """Compile HCLG.
 
     Args:
-        tree: of any context width; its pdfs are those of ``transition_model``.
+        lang: lexicon and language model.
+        tree: decision tree with any context width.
+        transition_model: transition model with the pdfs of ``tree``.
+        transition_scale: scale of the log-probabilities of transitions between states.
+        self_loop_scale: scale of the log-probabilities of self-loops.
 
     Returns:
         a vector FST whose input labels are pdf + 1 (0: epsilon) and whose output labels are word ids, with
         self-loops and all probabilities as costs; and {"num_pdfs", "states", "arcs", "seconds", "peak_mib"}.
 
     Raises:
-        UserError: a word without pronunciation, a phone that the HMM lacks, or nothing to recognise.
+        UserError: a word has no pronunciation, the HMM lacks a phone, or no sentence has a pronunciation.
     """
-    import kaldi_hmm_gmm as khg
-    import kaldifst
-
     check_phones(lang, transition_model.phones)
     started = time.time()
     lg = _step("L o G", lambda: kaldifst.compose(lang.fst("L_disambig"), lang.fst("G")))
@@ -57,17 +54,19 @@ def compile_hclg(
         lambda: kaldifst.compose_context(lang.disambiguation_phones, tree.context_width, tree.central_position, lg),
     )
     kaldifst.arcsort(clg, sort_type="ilabel")
-    options = khg.HTransducerConfig(transition_scale=transition_scale)
-    h, disambiguation = khg.get_h_transducer(contexts, tree, transition_model, options)
+    options = kaldi_hmm_gmm.HTransducerConfig(transition_scale=transition_scale)
+    h, disambiguation = kaldi_hmm_gmm.get_h_transducer(contexts, tree, transition_model, options)
     hclg = _step("H o CLG", lambda: kaldifst.compose(h, clg))
     _step("determinize HCLG", lambda: kaldifst.determinize_star(hclg, use_log=True))
     identity = [(i, i) for i in range(1, transition_model.num_transition_ids + 1)]
-    hclg = _step("drop disambiguation", lambda: relabel(hclg, [*identity, *((0, i) for i in disambiguation)]))
+    hclg = _step("drop disambiguation symbols", lambda: relabel(hclg, [*identity, *((0, i) for i in disambiguation)]))
     _step("remove epsilons", lambda: kaldifst.rmepsilon(hclg))
     _step("minimize HCLG", lambda: kaldifst.minimize_encoded(hclg))
-    hclg = _step("self-loops", lambda: khg.add_self_loops(self_loop_scale, [], True, transition_model, hclg))
+    hclg = _step(
+        "add self-loops", lambda: kaldi_hmm_gmm.add_self_loops(self_loop_scale, [], True, transition_model, hclg)
+    )
     pdfs = [(transition_model.transition_id_to_pdf(i) + 1, i) for i, _ in identity]
-    hclg = _step("pdf labels", lambda: relabel(hclg, pdfs))
+    hclg = _step("relabel with pdfs", lambda: relabel(hclg, pdfs))
     kaldifst.arcsort(hclg, sort_type="ilabel")
     figures = {
         "num_pdfs": int(transition_model.num_pdfs),
@@ -76,20 +75,21 @@ def compile_hclg(
         "seconds": round(time.time() - started, 1),
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
-    log.info("HCLG: %(states)d states, %(arcs)d arcs in %(seconds).1f s, %(peak_mib)d MiB at most", figures)
+    log.info("HCLG: %(states)d states, %(arcs)d arcs in %(seconds).1f s, peak memory %(peak_mib)d MiB", figures)
     return hclg, figures
 
 
 def check_phones(lang: Lang, modelled: Iterable[int]) -> None:
-    """Every word has a pronunciation of phones that the HMM has.
+    """Check that every word has a pronunciation and that the HMM has all phones.
 
     Raises:
-        UserError: one does not.
+        UserError: a word has no pronunciation, or a phone is not among ``modelled``.
     """
-    silent = [w for w in lang.words if w not in lang.lexicon and not w.startswith(("<", "#"))]
-    if silent:
+    unpronounced = [w for w in lang.words if w not in lang.lexicon and not w.startswith(("<", "#"))]
+    if unpronounced:
         raise UserError(
-            f"{lang.path}/lexicon.txt lacks {len(silent)} words such as {silent[0]}: run python -m asr_kd.lang again"
+            f"{lang.path}/lexicon.txt lacks {len(unpronounced)} words such as {unpronounced[0]}: "
+            "run python -m asr_kd.lang again"
         )
     missing = sorted(set(lang.real_phones) - set(modelled))
     if missing:
@@ -102,12 +102,10 @@ def check_phones(lang: Lang, modelled: Iterable[int]) -> None:
 
 
 def relabel(fst: kaldifst.StdVectorFst, labels: Sequence[tuple[int, int]]) -> kaldifst.StdVectorFst:
-    """``fst`` with input label b as a, for every (a, b) of ``labels``; other arcs vanish.
+    """Replace input label b by a for every (a, b) in ``labels``; arcs with other input labels are removed.
 
-    Composition with a machine of one state does it, as nothing in the wheels changes labels in place.
+    This composes ``fst`` with a transducer of one state, since kaldifst cannot change labels in place.
     """
-    import kaldifst
-
     mapper = kaldifst.compile("".join(f"0 0 {a} {b}\n" for a, b in labels) + "0\n")
     kaldifst.arcsort(mapper, sort_type="olabel")
     return kaldifst.compose(mapper, fst, connect=False)
@@ -116,5 +114,5 @@ def relabel(fst: kaldifst.StdVectorFst, labels: Sequence[tuple[int, int]]) -> ka
 def _step(name: str, function: Callable[[], Result]) -> Result:
     started = time.time()
     result = function()
-    log.info("%-20s %6.1f s", name, time.time() - started)
+    log.info("%-27s %6.1f s", name, time.time() - started)
     return result

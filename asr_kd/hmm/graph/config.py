@@ -8,15 +8,15 @@ from pathlib import Path
 
 @dataclass
 class Config:
-    """Compile the decoding graph: HMM states in (senone + 1), words out."""
+    """Compile the decoding graph HCLG, which maps senones (input labels are senone + 1) to words."""
 
     lang: Path
-    """Folder that python -m asr_kd.lang filled."""
+    """Folder filled by python -m asr_kd.lang."""
     gmm: Path
-    """Folder that python -m asr_kd.hmm filled: tree and transition model."""
+    """Folder filled by python -m asr_kd.hmm, with the decision tree and the transition model."""
     out: Path
-    """Folder for HCLG.fst, words.txt and graph.json."""
+    """Output folder for HCLG.fst, words.txt and graph.json."""
     transition_scale: float = 1.0
-    """Scale of transition log probabilities between states."""
+    """Scale of the log-probabilities of transitions between states."""
     self_loop_scale: float = 0.1
-    """Scale of self-loop log probabilities: it acts like a bonus on short or long phones."""
+    """Scale of the log-probabilities of self-loops, which changes the preference for long or short phones."""

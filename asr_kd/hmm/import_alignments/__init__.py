@@ -1,1 +1,1 @@
-"""Imports alignments that Kaldi made."""
+"""Imports alignments made with Kaldi."""

@@ -1,4 +1,4 @@
-"""``python -m asr_kd.hmm.import_alignments``: senones from alignments made elsewhere (Kaldi's archives)."""
+"""``python -m asr_kd.hmm.import_alignments``: imports alignments made with Kaldi as senones of the cuts."""
 
 from __future__ import annotations
 
@@ -10,18 +10,14 @@ from asr_kd.hmm.import_alignments.config import Config
 
 def main(config: Config) -> None:
     if config.phones and not config.model:
-        raise UserError("--phones needs --model: pdf-ids alone do not tell the phone")
-    given = [p for p in (config.model, config.tree, config.phones) if p]
+        raise UserError("--phones needs --model: pdf-ids alone do not determine the phone")
+    given = [path for path in (config.model, config.tree, config.phones) if path]
     stage = Stage("import_alignments", config.out, config, [config.features, *config.ark, *given])
-    if stage.begin():
-        from asr_kd.hmm.import_alignments.kaldi import import_tables
+    if not stage.begin():
+        return
+    from asr_kd.hmm.import_alignments.kaldi_alignments import import_alignments
 
-        with config.executor() as executor:
-            figures = import_tables(
-                config.features, config.ark, config.out, config.model, config.tree, config.phones,
-                config.silence_pdfs, executor,
-            )  # fmt: skip
-        stage.finish(**figures)
+    stage.finish(**import_alignments(config))
 
 
 if __name__ == "__main__":

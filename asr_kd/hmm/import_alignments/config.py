@@ -10,23 +10,23 @@ from asr_kd.common.parallel import Workers
 
 @dataclass
 class Config(Workers):
-    """Put alignments made elsewhere on the cuts: one pdf-id per frame, or transition-ids with --model.
+    """Add alignments made with Kaldi to the cuts: pdf-ids per frame, or transition-ids with --model.
 
-    Utterances without an alignment, or with one that is more than 3 frames longer or shorter than the
-    features, are skipped and listed in skipped_SPLIT.tsv.
+    Utterances are skipped and listed in skipped_SPLIT.tsv if they have no alignment, or one that is more than 3 frames
+    longer or shorter than the features.
     """
 
     features: Path
-    """Folder that python -m asr_kd.features filled."""
+    """Folder filled by python -m asr_kd.features."""
     ark: tuple[Path, ...]
-    """Kaldi tables of integer vectors by utterance: .ark, .ark.gz (or ali.1.gz), .scp."""
+    """Kaldi tables of integer vectors indexed by utterance: .ark, .ark.gz (or ali.1.gz), .scp."""
     out: Path
-    """Folder for the aligned cuts."""
+    """Output folder for the aligned cuts."""
     model: Path | None = None
-    """Kaldi's .mdl (binary): the vectors hold its transition-ids, as ali.*.gz do, not pdf-ids."""
+    """Kaldi's .mdl (binary) if the vectors are its transition-ids, as in ali.*.gz, instead of pdf-ids."""
     tree: Path | None = None
-    """Kaldi's tree of that model; with both, a decoding graph can be made."""
+    """Kaldi's tree for --model; with both, python -m asr_kd.hmm.graph can compile a decoding graph."""
     phones: Path | None = None
-    """Kaldi's phones.txt, names for the model's phones; those that begin with SIL, SPN or NSN are silence."""
+    """Kaldi's phones.txt with the names of the model's phones; names that begin with SIL, SPN or NSN are silence."""
     silence_pdfs: tuple[int, ...] = ()
-    """pdf-ids of silence, when --phones does not tell."""
+    """pdf-ids of silence; if not given, those of the silence phones in --phones."""

@@ -1,1 +1,1 @@
-"""Aligns the corpus again with a network's scores, or with stored scores."""
+"""Realigns the corpus with the scores of networks or with stored scores."""

@@ -1,37 +1,39 @@
-"""``python -m asr_kd.hmm.realign``: aligns the corpus again with a network's scores, or with stored scores."""
+"""``python -m asr_kd.hmm.realign``: realigns the corpus with the scores of networks or with stored scores."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
 
 from asr_kd.common.cli import run
 from asr_kd.common.errors import UserError
-from asr_kd.common.storage import Stage
+from asr_kd.common.storage import Stage, read_json
 from asr_kd.hmm.realign.config import Config
-
-if TYPE_CHECKING:
-    from asr_kd.hmm.align import Scorer
 
 
 def main(config: Config) -> None:
-    sources = config.model if config.scores is None else (config.scores,)
-    if not sources or (config.model and config.scores is not None):
+    if bool(config.model) == (config.scores is not None):
         raise UserError("give the scores to align with: either --model or --scores")
+    sources = config.model if config.scores is None else (config.scores,)
     stage = Stage("realign", config.out, config, [config.gmm, *sources, config.lang, config.features])
-    from asr_kd.hmm.realign.align import realign
+    if not stage.begin():
+        return
+    from asr_kd.hmm.align import ForcedAligner
+    from asr_kd.hmm.scores import StoredScores, network_scorer
+    from asr_kd.hmm.store import align_splits, copy_models, write_summary
 
-    if stage.begin():
-        scorer: Scorer
-        if config.scores is None:
-            from asr_kd.hmm.scores import NetworkScores
-
-            scorer = NetworkScores(tuple(path.resolve() for path in config.model), config.features, config.mean)
-        else:
-            from asr_kd.hmm.scores import StoredScores
-
-            scorer = StoredScores(config.scores.resolve())
-        with config.executor() as executor:
-            stage.finish(**realign(config.gmm, scorer, config.lang, config.features, config.out, executor))
+    networks = tuple(path.resolve() for path in config.model)
+    load_scorer = (
+        partial(network_scorer, networks, config.features.resolve(), config.mean)
+        if config.scores is None
+        else partial(StoredScores, config.scores.resolve())
+    )
+    out = config.out.resolve()
+    copy_models(config.gmm, out)
+    description = read_json(config.gmm / "hmm.json")
+    aligner = ForcedAligner(out, config.lang.resolve(), load_scorer)
+    with config.executor() as executor:
+        statistics = align_splits(executor, aligner, config.features, out, description["num_pdfs"])
+    stage.finish(**write_summary(out, {**description, "realigned": True}, statistics))
 
 
 if __name__ == "__main__":

@@ -11,23 +11,23 @@ from asr_kd.common.parallel import Workers
 
 @dataclass
 class Config(Workers):
-    """Forced alignment with a network's scores, or with scores made elsewhere: the same senones, better placed.
+    """Realign every split with the scores of networks or with stored scores, which places the senones more exactly.
 
-    The scores of an utterance are log-likelihoods (log posterior − log prior) of the senones of ``gmm``.
-    The result has the form of the folder that python -m asr_kd.hmm makes, and takes its place.
+    The scores of an utterance are log-likelihoods (log posterior − log prior) of the senones in ``gmm``.  All later
+    stages accept the resulting folder in place of one from python -m asr_kd.hmm.
     """
 
     gmm: Path
-    """Folder that python -m asr_kd.hmm filled: the topology, tree and transition model to align with."""
+    """Folder filled by python -m asr_kd.hmm, with the topology, the decision tree and the transition model."""
     lang: Path
-    """Folder that python -m asr_kd.lang filled."""
+    """Folder filled by python -m asr_kd.lang."""
     features: Path
-    """Folder that python -m asr_kd.features filled: its cuts are aligned."""
+    """Folder filled by python -m asr_kd.features; its cuts are aligned."""
     out: Path
-    """Folder for the aligned cuts and copies of the models."""
+    """Output folder for the aligned cuts and copies of the models."""
     model: tuple[Path, ...] = ()
-    """A network's folder, or several for an ensemble."""
+    """Folder of a network, or several folders for an ensemble."""
     mean: Literal["arithmetic", "geometric"] = "arithmetic"
-    """How an ensemble's posteriors are averaged."""
+    """How the posteriors of an ensemble are averaged."""
     scores: Path | None = None
-    """Instead of --model, a folder with one (T, C) array per utterance, ID.npy."""
+    """Folder with one array (T, C) per utterance, ID.npy, instead of --model."""

@@ -1,1 +1,1 @@
-"""Copies senones to cuts with other features."""
+"""Copies the senones of an alignment to the cuts of other features."""

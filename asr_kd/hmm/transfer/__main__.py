@@ -1,9 +1,6 @@
-"""``python -m asr_kd.hmm.transfer``: copies senones to cuts with other features."""
+"""``python -m asr_kd.hmm.transfer``: copies the senones of an alignment to the cuts of other features."""
 
 from __future__ import annotations
-
-import contextlib
-import sqlite3
 
 from asr_kd.common.cli import run
 from asr_kd.common.storage import Stage, copy_file, read_json, write_json
@@ -14,16 +11,9 @@ def main(config: Config) -> None:
     stage = Stage("transfer", config.out, config, [config.features, config.cuts])
     if not stage.begin():
         return
-    from asr_kd.corpora.cuts import splits_of
-    from asr_kd.corpora.manifests import read_jsonl
+    from asr_kd.hmm.transfer.copy_senones import copy_senones
 
-    cuts = (cut for split in splits_of(config.cuts) for cut in read_jsonl(config.cuts / f"cuts_{split}.jsonl.gz"))
-    from asr_kd.hmm.transfer.copy import _row, _transfer
-
-    with contextlib.closing(sqlite3.connect("")) as aligned:  # no name: a temporary file
-        aligned.execute("create table aligned (id text primary key, alignment text, senones text)")
-        aligned.executemany("insert or replace into aligned values (?, ?, ?)", map(_row, cuts))
-        counts = {split: _transfer(split, config, aligned) for split in splits_of(config.features)}
+    counts = copy_senones(config.features, config.cuts, config.out)
     copy_file(config.cuts / "pdf_counts.npy", config.out / "pdf_counts.npy")
     write_json(config.out / "hmm.json", {**read_json(config.cuts / "hmm.json"), "splits": counts})
     stage.finish(splits=counts)

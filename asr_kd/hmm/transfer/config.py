@@ -8,15 +8,15 @@ from pathlib import Path
 
 @dataclass
 class Config:
-    """Give cuts the senones of the same utterance in another alignment; noisy copies get those of the clean recording.
+    """Copy the senones of an alignment to the cuts of other features; noisy copies get those of the clean recording.
 
-    The result takes the place of the folder that python -m asr_kd.hmm makes where networks are trained and measured.
-    Utterances that the other alignment lacks are listed in skipped_SPLIT.tsv.
+    Training and evaluation of networks accept the resulting folder in place of one from python -m asr_kd.hmm.
+    Utterances without an alignment are listed in skipped_SPLIT.tsv.
     """
 
     features: Path
-    """Folder that python -m asr_kd.features filled: its cuts get senones."""
+    """Folder filled by python -m asr_kd.features; its cuts get the senones."""
     cuts: Path
-    """Folder with cuts_SPLIT.jsonl.gz that carry senones (made by asr_kd.hmm)."""
+    """Folder with aligned cuts, cuts_SPLIT.jsonl.gz, filled by python -m asr_kd.hmm."""
     out: Path
-    """Folder for the cuts."""
+    """Output folder for the cuts."""

@@ -1,4 +1,4 @@
-"""Language: lexicon, n-gram model, L and G; words of phones, or sentencepiece pieces of letters."""
+"""The output folder of the lang stage: symbol tables, lexicon, L and G."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import read_json
+from asr_kd.lang.lexicon import Lexicon
 from asr_kd.lang.pieces import Pieces
 
 if TYPE_CHECKING:
@@ -20,14 +21,14 @@ SILENCE = ("SIL", "SPN")
 
 
 class Lang:
-    """What ``python -m asr_kd.lang`` made.  Loading it needs nothing but the standard library.
+    """A folder filled by ``python -m asr_kd.lang``.
 
     Attributes:
         path: the folder.
         kind: "phone": words pronounced in phones; "sentencepiece": pieces of words pronounced as letters.
-        phones: names, index = id: <eps>, SIL, SPN, the units, then the disambiguation symbols #0, #1, ….
-        words: names, index = id: <eps>, <UNK>, the words or pieces, #0, <s>, </s>.
-        phone_ids, word_ids_by_name: the same the other way round.
+        phones: names of the phones, indexed by id: <eps>, SIL, SPN, the units, the disambiguation symbols #0, #1, ….
+        words: names of the words or pieces, indexed by id: <eps>, <UNK>, the words, #0, <s>, </s>.
+        phone_ids, word_ids_by_name: ids of the phones and of the words.
     """
 
     def __init__(self, path: Path) -> None:
@@ -57,60 +58,59 @@ class Lang:
 
     @property
     def real_phones(self) -> list[int]:
-        """Ids of everything that is heard: silence phones and units."""
+        """Ids of the silence phones and the units, without <eps> and disambiguation symbols."""
         return [i for i, phone in enumerate(self.phones) if i and not phone.startswith("#")]
 
     @property
     def disambiguation_phones(self) -> list[int]:
-        """Ids of #0, #1, …"""
+        """Ids of #0, #1, …."""
         return [i for i, phone in enumerate(self.phones) if phone.startswith("#")]
 
     @cached_property
-    def lexicon(self) -> dict[str, list[tuple[str, ...]]]:
-        """Pronunciations of every word, <UNK> (spoken noise) among them."""
+    def lexicon(self) -> Lexicon:
+        """Pronunciations of all words, including <UNK> (spoken noise)."""
         path = self.path / "lexicon.txt"
-        lexicon: dict[str, list[tuple[str, ...]]] = {}
+        lexicon: Lexicon = {}
         for line in _read_lines(path):
             word, *phones = line.split()
-            unknown = [phone for phone in phones if phone not in self.phone_ids]
-            if unknown or not phones:
-                raise UserError(f"{path} gives {word} the pronunciation {phones}: run python -m asr_kd.lang again")
+            if not phones or any(phone not in self.phone_ids for phone in phones):
+                raise UserError(f"{path} has an invalid pronunciation of {word}: run python -m asr_kd.lang again")
             lexicon.setdefault(word, []).append(tuple(phones))
         return lexicon
 
     def units_of(self, word: str) -> list[str]:
-        """What ``words`` has for a word of a transcript: the word, or its pieces; [<UNK>] if it has nothing."""
+        """Return the entries of ``words`` for a word of a transcript: the word or its pieces; [<UNK>] if unknown."""
         if self.kind == "phone":
             return [word if word in self._vocabulary else UNKNOWN]
         return self._pieces.encode(word) or [UNKNOWN]
 
     def word_ids(self, text: str) -> list[int]:
-        """Ids of the words, or pieces, of a transcript in upper case.
+        """Return the ids of the words, or pieces, of a transcript in upper case.
 
-        Unknown words become <UNK> and are logged, each once; ``unknown_words`` lists them.
+        Unknown words become <UNK>; each is logged once.
         """
         for word in self.unknown_words(text):
             if word not in self._reported:
                 self._reported.add(word)
-                logging.getLogger(__name__).warning("%s is not in the lexicon: %s stands for it", word, UNKNOWN)
+                logging.getLogger(__name__).warning("%s is not in the lexicon: it is replaced by %s", word, UNKNOWN)
         return [self.word_ids_by_name[unit] for word in text.split() for unit in self.units_of(word)]
 
     def unknown_words(self, text: str) -> list[str]:
-        """Words of ``text`` that have no pronunciation here."""
+        """Return the words of ``text`` that are not in the vocabulary."""
         return [word for word in text.split() if self.units_of(word) == [UNKNOWN]]
 
     def text(self, ids: Iterable[int]) -> str:
-        """Words, joined by blanks, of word or piece ids (a decoder's output); inverse of ``word_ids``."""
+        """Return the words, separated by blanks, of word or piece ids (the inverse of ``word_ids``)."""
         names = [self.words[i] for i in ids]
         if self.kind == "phone":
             return " ".join(names)
         return "".join(f"▁{name}" if name == UNKNOWN else name for name in names).replace("▁", " ").strip()
 
     def fst(self, name: Literal["L", "L_disambig", "G"]) -> kaldifst.StdVectorFst:
-        """One of the machines; L and L_disambig are sorted by output label, G by input label.
+        """Read a transducer; L and L_disambig are sorted by output label, G by input label.
 
         Raises:
-            UserError: its file is missing.
+            UserError: the file is missing.
         """
         import kaldifst
 
@@ -125,11 +125,12 @@ class Lang:
 
 
 def symbol_names(kind: Literal["phones", "words"], names: Iterable[str], disambiguation: int) -> list[str]:
-    """The symbols of phones.txt or words.txt in the order of their ids.
+    """Return the symbols of phones.txt or words.txt in the order of their ids.
 
     Args:
-        names: the units, or the words; sorted here.
-        disambiguation: the highest number of phones' disambiguation symbols.
+        kind: which of the two.
+        names: the units or the words, in any order.
+        disambiguation: highest number of the phones' disambiguation symbols.
     """
     if kind == "words":
         return ["<eps>", UNKNOWN, *sorted(set(names) - {UNKNOWN}), "#0", "<s>", "</s>"]
@@ -137,7 +138,7 @@ def symbol_names(kind: Literal["phones", "words"], names: Iterable[str], disambi
 
 
 def symbol_table(names: Sequence[str]) -> str:
-    """The text of phones.txt or words.txt."""
+    """Return the text of phones.txt or words.txt."""
     return "".join(f"{name} {i}\n" for i, name in enumerate(names))
 
 
