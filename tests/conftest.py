@@ -1,4 +1,4 @@
-"""Shared fixtures: a small corpus that goes through the real first stages, with senones that can be learnt."""
+"""Shared fixtures: a small corpus that passes through the real first stages, with senones that can be learnt."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from distributed import LocalCluster
 from lhotse import CutSet
 from lhotse.features.io import NumpyFilesWriter
 from scipy.signal import lfilter
-from training import config, jobs_here, store_config
+from training import config, inline_jobs, store_config
 
 from asr_kd.common.storage import Stage, save_array, write_json
 from asr_kd.corpora import __main__ as corpora_stage
@@ -24,7 +24,7 @@ SENONES = 6
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest file first, so that it does not run on alone at the end."""
+    """Run the longest file first, so that parallel runs do not wait for it at the end."""
     items.sort(key=lambda item: item.path.stem != "test_end_to_end")
 
 
@@ -39,14 +39,14 @@ class Prepared:
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory) -> Prepared:
-    """Noise whose resonance steps through six frequencies; the senone of a frame is its resonance."""
+    """A corpus of noise whose resonance takes six frequencies; the senone of a frame is its resonance."""
     root = tmp_path_factory.mktemp("prepared")
     truth: dict[str, np.ndarray] = {}
     for part, speakers in (("train-x", 6), ("dev-x", 2), ("test-x", 2)):
         for speaker in range(speakers):
             _speaker(root / "corpus" / part, {"train-x": 100, "dev-x": 200, "test-x": 300}[part] + speaker, truth)
     parts = {"train": ("train-x",), "dev": ("dev-x",), "test": ("test-x",)}
-    with jobs_here():
+    with inline_jobs():
         corpora_stage.main(corpora_stage.Config(root / "data", corpus_dir=root / "corpus", **parts))
         features_stage(FeaturesConfig(root / "data", root / "features"))
     _align(root / "features", root / "senones", truth)
@@ -93,7 +93,7 @@ def _align(features_dir: Path, out: Path, truth: dict[str, np.ndarray]) -> None:
 
 @pytest.fixture(scope="session")
 def scheduler() -> Iterator[str]:
-    """Address of a real Dask scheduler with two worker processes."""
+    """The address of a real Dask scheduler with two worker processes."""
     with LocalCluster(
         n_workers=2, threads_per_worker=1, resources={"gpu": 1}, dashboard_address=None
     ) as cluster:  # fmt: skip
@@ -102,24 +102,24 @@ def scheduler() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def teachers(prepared, tmp_path_factory) -> Path:
-    """Two networks that differ by seed."""
+    """Two networks with different seeds."""
     out = tmp_path_factory.mktemp("models") / "teachers"
-    with jobs_here():
+    with inline_jobs():
         train.main(config(prepared, out, seeds=(0, 1)))
     return out
 
 
 @pytest.fixture(scope="session")
 def store(prepared, teachers, tmp_path_factory) -> Path:
-    """Their soft targets at T = 1 and T = 2."""
+    """The teachers' soft targets at T = 1 and T = 2."""
     out = tmp_path_factory.mktemp("targets") / "store"
-    with jobs_here():
+    with inline_jobs():
         soft_targets_stage.main(store_config(prepared, teachers, out))
     return out
 
 
 @pytest.fixture
 def inline() -> Iterator[None]:
-    """See ``jobs_here``."""
-    with jobs_here():
+    """See ``inline_jobs``."""
+    with inline_jobs():
         yield

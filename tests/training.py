@@ -1,4 +1,4 @@
-"""Settings of small networks and stores on the ``prepared`` corpus."""
+"""Settings of small networks and soft-target stores on the ``prepared`` corpus."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,8 +24,8 @@ def store_config(prepared, teachers: Path, out: Path, **changes) -> StoreConfig:
 
 
 @contextmanager
-def jobs_here() -> Iterator[None]:
-    """Fan-out in this process: starting others takes longer than what they do for a small corpus."""
+def inline_jobs() -> Iterator[None]:
+    """Run jobs in this process: for a small corpus, starting processes takes longer than their work."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Workers, "executor", lambda *_: ThreadPoolExecutor(1))
         yield

@@ -1,1 +1,1 @@
-"""Corpora: any tree in LibriSpeech layout, downloads, and an embedded synthetic one, as Lhotse manifests."""
+"""Lhotse manifests of corpora: trees in LibriSpeech layout, downloads, and an embedded synthetic corpus."""

@@ -11,18 +11,18 @@ from asr_kd.common.parallel import Workers
 
 @dataclass
 class Config(Workers):
-    """Prepare a corpus: Lhotse manifests of the splits train, dev and test (and of further test sets).
+    """Prepare a corpus: Lhotse manifests of the splits train, dev and test, and of additional test sets.
 
-    A part is a folder in LibriSpeech layout, NAME or NAME:i/n, the i-th of n disjoint groups of its speakers
-    with about as many utterances each.  Bad utterances are skipped and listed in skipped_SPLIT.tsv.
+    A part is a folder in LibriSpeech layout: NAME, or NAME:i/n for the i-th of n disjoint groups of its speakers, which
+    have about the same number of utterances.  Bad utterances are skipped and listed in skipped_SPLIT.tsv.
     """
 
     out: Path
     """Folder for the manifests."""
     corpus: Literal["embedded", "mini_librispeech", "train-clean-100", "librispeech"] = "embedded"
-    """What to use without --corpus-dir: a synthetic corpus made on the spot, or a download."""
+    """The corpus to use without --corpus-dir: a synthetic one, or a download."""
     corpus_dir: Path | None = None
-    """Root of a tree in LibriSpeech layout, with --train, --dev and --test."""
+    """Root of a tree in LibriSpeech layout; needs --train, --dev and --test."""
     train: tuple[str, ...] = ()
     """Parts to train on."""
     dev: tuple[str, ...] = ()
@@ -30,16 +30,16 @@ class Config(Workers):
     test: tuple[str, ...] = ()
     """Parts to test on."""
     also: tuple[Path, ...] = ()
-    """Further test sets, ROOT/PART each, named by their part."""
+    """Additional test sets, ROOT/PART each, named after their part."""
     download_dir: Path = Path("data")
-    """Where downloads go."""
+    """Folder for downloads."""
     train_minutes: float = 60.0
-    """Size of the embedded corpus's train split, in minutes of speech."""
+    """Minutes of speech in the train split of the embedded corpus."""
     dev_minutes: float = 6.0
-    """The same for dev."""
+    """Minutes of speech in its dev split."""
     test_minutes: float = 12.0
-    """The same for test."""
+    """Minutes of speech in its test split."""
     voices: tuple[int, int, int] = (48, 8, 16)
-    """Voices of the embedded corpus's train, dev and test splits."""
+    """Number of voices in its train, dev and test splits."""
     seed: int = 0
-    """Seed of the embedded corpus."""
+    """Random seed of the embedded corpus."""

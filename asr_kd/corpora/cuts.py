@@ -1,4 +1,4 @@
-"""Folders of cuts, cuts_SPLIT.jsonl.gz for each split."""
+"""Folders of cuts, with a cuts_SPLIT.jsonl.gz for each split."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from lhotse.cut import MonoCut
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import MARK, stage_figures
 
-CHUNK_FRAMES = 30_000  # five minutes; fixed, so that sums do not depend on the number of processes
+CHUNK_FRAMES = 30_000  # five minutes; constant, so that sums do not depend on the number of processes
 
 
 def chunks(cuts: Iterator[MonoCut], frames: int = CHUNK_FRAMES) -> Iterator[list[MonoCut]]:
-    """Runs of neighbouring cuts of about ``frames`` frames."""
+    """Groups of consecutive cuts with about ``frames`` frames each."""
     chunk: list[MonoCut] = []
     total = 0
     for cut in cuts:
@@ -28,17 +28,17 @@ def chunks(cuts: Iterator[MonoCut], frames: int = CHUNK_FRAMES) -> Iterator[list
         yield chunk
 
 
-def most_chunks(features: Path, split: str) -> int | None:
-    """At most so many chunks are to come of a split, if the features stage says how many frames it has."""
+def max_chunks(features: Path, split: str) -> int | None:
+    """Upper bound of the number of chunks of a split, if the features stage noted its frames."""
     frames = stage_figures(features).get(split, {}).get("frames") if (features / MARK).is_file() else None
     return -(-frames // CHUNK_FRAMES) if frames else None
 
 
 def splits_of(folder: Path) -> list[str]:
-    """Splits that a folder has cuts of, train first.
+    """The splits of a folder of cuts, train first.
 
     Raises:
-        UserError: there are none.
+        UserError: the folder has no cuts.
     """
     splits = sorted(p.name[len("cuts_") : -len(".jsonl.gz")] for p in Path(folder).glob("cuts_*.jsonl.gz"))
     if not splits:
@@ -47,4 +47,5 @@ def splits_of(folder: Path) -> list[str]:
 
 
 def load_cuts(folder: Path, split: str) -> CutSet:
+    """The cuts of a split, read lazily."""
     return CutSet.from_jsonl_lazy(folder / f"cuts_{split}.jsonl.gz")

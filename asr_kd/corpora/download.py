@@ -1,4 +1,4 @@
-"""LibriSpeech and Mini LibriSpeech through Lhotse's downloads."""
+"""Downloads LibriSpeech and Mini LibriSpeech through Lhotse."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lhotse.recipes.librispeech import MINI_LIBRISPEECH, download_librispeech
 
 from asr_kd.common.errors import UserError
 
-#: Corpus name -> part specs of train, dev and test.
+#: Corpus -> parts of train, dev and test.
 DEFAULT_PARTS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
     "mini_librispeech": (("train-clean-5",), ("dev-clean-2:1/2",), ("dev-clean-2:2/2",)),
     "train-clean-100": (("train-clean-100",), ("dev-clean",), ("test-clean",)),
@@ -22,10 +22,10 @@ DEFAULT_PARTS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]
 
 
 def fetch(folder: Path, specs: Iterable[str]) -> Path:
-    """Download and unpack the parts that are not there yet; returns the root of the LibriSpeech layout.
+    """Download and unpack missing parts; return the root of the LibriSpeech layout.
 
     Raises:
-        UserError: no network, or a damaged archive; says where to put the files by hand.
+        UserError: the network fails or an archive is damaged; the message says how to place the files by hand.
     """
     root = folder / "LibriSpeech"
     for part in dict.fromkeys(spec.partition(":")[0] for spec in specs):
@@ -34,13 +34,13 @@ def fetch(folder: Path, specs: Iterable[str]) -> Path:
         try:
             download_librispeech(folder, part)
         except (TarError, EOFError, zlib.error) as error:
-            raise UserError(f"{archive} is damaged ({error}): delete it and run this again") from None
+            raise UserError(f"{archive} is damaged ({error}): delete it and run the stage again") from None
         except (OSError, HTTPException) as error:
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                 raise
             raise UserError(
-                f"downloading {part} failed ({error}): check the network and run this again; or fetch {archive.name} "
-                f"from https://www.openslr.org/{number} by hand, unpack it in {folder} and create the empty file "
-                f"{root / part / '.completed'}"
+                f"downloading {part} failed ({error}): check the network and run the stage again; or download "
+                f"{archive.name} from https://www.openslr.org/{number} by hand, unpack it in {folder} and create the "
+                f"empty file {root / part / '.completed'}"
             ) from None
     return root

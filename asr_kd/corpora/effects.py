@@ -1,4 +1,4 @@
-"""What stands between a voice and a recording: a room, noise, a microphone, a level.  Seeded NumPy."""
+"""Simulated recording conditions of speech: room, noise, microphone and level.  Seeded NumPy."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ RATE = 16000
 
 @dataclass(frozen=True)
 class Difficulty:
-    """How hard the recordings are; each range is (low, high), drawn uniformly."""
+    """Recording conditions; each range is (low, high) and is sampled uniformly."""
 
-    snr_db: tuple[float, float] = (5.0, 25.0)  # speech over noise, by utterance
-    babble: float = 0.3  # share of the utterances whose noise is other voices
+    snr_db: tuple[float, float] = (5.0, 25.0)  # signal-to-noise ratio, per utterance
+    babble: float = 0.3  # share of utterances whose noise is other voices
     noise_slope: tuple[float, float] = (0.0, 2.0)  # power falls as 1/f^slope: white 0, pink 1, brown 2
-    reverberant: float = 0.3  # share of the speakers that sit in an audible room
-    rt60: tuple[float, float] = (0.15, 0.5)  # seconds until the room is 60 dB quieter
-    direct_db: tuple[float, float] = (3.0, 12.0)  # direct sound over reverberation
-    tilt: tuple[float, float] = (-0.5, 0.5)  # one-pole tone control of the microphone, by speaker
-    level_db: tuple[float, float] = (-36.0, -16.0)  # RMS of the recording below full scale
+    reverberant: float = 0.3  # share of speakers in an audible room
+    rt60: tuple[float, float] = (0.15, 0.5)  # seconds until the reverberation has decayed by 60 dB
+    direct_db: tuple[float, float] = (3.0, 12.0)  # ratio of direct sound to reverberation
+    tilt: tuple[float, float] = (-0.5, 0.5)  # coefficient of the microphone's one-pole filter, per speaker
+    level_db: tuple[float, float] = (-36.0, -16.0)  # RMS level of the recording relative to full scale
 
 
 def coloured_noise(samples: int, slope: float, generator: np.random.Generator) -> np.ndarray:
@@ -34,8 +34,8 @@ def coloured_noise(samples: int, slope: float, generator: np.random.Generator) -
     return (noise / rms(noise)).astype(np.float32)
 
 
-def room(rt60: float, direct_db: float, generator: np.random.Generator) -> np.ndarray:
-    """Impulse response of a room: the direct sound at sample 0 (so times stay), then decaying noise."""
+def room_response(rt60: float, direct_db: float, generator: np.random.Generator) -> np.ndarray:
+    """Impulse response of a room: direct sound at sample 0, so that times do not change, then decaying noise."""
     time = np.arange(int(rt60 * RATE)) / RATE
     tail = generator.standard_normal(len(time)) * np.exp(-np.log(1000) * time / rt60)
     tail[: int(0.002 * RATE)] = 0
@@ -45,7 +45,7 @@ def room(rt60: float, direct_db: float, generator: np.random.Generator) -> np.nd
 
 
 def rms(samples: np.ndarray) -> float:
-    """Root mean square, never 0."""
+    """Root mean square, always above 0."""
     return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) + 1e-9
 
 
@@ -57,9 +57,9 @@ def record(
     Args:
         speech: (samples,) clean speech at 16 kHz.
         noise: (samples,) of unit RMS.
-        response: of the room, None for none.
-        snr_db: speech (where there is some) over noise.
-        tilt: coefficient of the microphone's tone control, -1 to 1.
+        response: impulse response of the room, or None.
+        snr_db: signal-to-noise ratio, measured where there is speech.
+        tilt: coefficient of the microphone's one-pole filter, -1 to 1.
         level_db: RMS of the result relative to full scale.
     """
     if response is not None:

@@ -1,6 +1,6 @@
-"""The embedded corpus: many synthetic voices say generated sentences in noise, with exact phone times.
+"""The embedded corpus: generated sentences in noise, spoken by many synthetic voices, with exact phone times.
 
-Voices of dev and test are heard nowhere in train.  Same seed, same bytes, whatever the number of processes.
+Train has no voices of dev and test.  The same seed gives the same bytes with any number of processes.
 """
 
 from __future__ import annotations
@@ -24,25 +24,23 @@ from scipy.signal import resample_poly
 from asr_kd.common.errors import UserError
 from asr_kd.common.progress import progress
 from asr_kd.common.storage import atomic_open
-from asr_kd.corpora.effects import RATE, Difficulty, coloured_noise, record, rms, room
+from asr_kd.corpora.effects import RATE, Difficulty, coloured_noise, record, rms, room_response
 from asr_kd.corpora.espeak import Espeak, Phone
 from asr_kd.corpora.manifests import jsonl_writer
 from asr_kd.corpora.sentences import sentences
 
 DIFFICULTY = Difficulty()
 FIRST_SPEAKER = {"train": 1001, "dev": 2001, "test": 3001}
-#: Accents of English, each as often as it stands here.
+#: Accents of English; one that is listed n times is n times as frequent.
 ACCENTS = ("en-us", "en-us", "en-us", "en-us-nyc", "en", "en-gb-x-rp", "en-gb-x-gbclan", "en-gb-scotland")
 UNNATURAL = re.compile(r"robo|robot|whisper|demonic", re.IGNORECASE)
-#: 22,050 Hz to 16 kHz is 320/441; another denominator makes the voice's tract longer or shorter, as another
-#: speaker's is.
+#: Resampling from 22,050 Hz to 16 kHz is 320/441; another denominator changes the length of the vocal tract.
 UP, DOWN = 320, (418, 464)
-SHORTEST = 1.5  # seconds; no sentence is shorter, so this bounds how many a speaker needs
-
+MIN_SECONDS = 1.5  # of a sentence, which bounds the number of sentences that a speaker needs
 LM_SENTENCES = 15000
 
-#: eSpeak's phones as stress-less ARPAbet.  A vowel and the r that colours it are one sound with one start
-#: (CAR: K AA), as are a vowel and an l after it (APPLE: AE P AH).
+#: eSpeak's phones as ARPAbet without stress.  A vowel and the r that colours it are one sound (CAR: K AA), and so are
+#: a vowel and a following l (APPLE: AE P AH).
 ARPABET = {
     "_": "SIL", "?": "T", "0": "AA", "3": "ER", "3:": "ER", ";": "Y", "@": "AH", "@2": "AH", "@L": "AH", "@5": "AH",
     "A:": "AA", "A@": "AA", "D": "DH", "E": "EH", "E2": "EH", "I": "IH", "I#": "IH", "I2": "IH", "IR": "ER",
@@ -57,7 +55,7 @@ ARPABET = {
 
 @dataclass(frozen=True)
 class Voice:
-    """A speaker.  ``down`` (see ``DOWN``) is the length of the vocal tract."""
+    """A speaker.  ``down`` (see ``DOWN``) sets the length of the vocal tract."""
 
     speaker: str
     name: str
@@ -71,17 +69,17 @@ class Voice:
 class _Job:
     folder: Path
     voice: Voice
-    others: tuple[Voice, ...]  # who babble in the background
+    others: tuple[Voice, ...]  # may babble in the background
     texts: tuple[str, ...]
     seconds: float
     seed: int
 
 
 def make_voices(seed: int, counts: Mapping[str, int]) -> dict[str, list[Voice]]:
-    """The speakers of each split.  Variants that differ by a number are relatives and stay in train.
+    """The speakers of each split; variants of a voice that differ by a number are similar and belong to train.
 
     Raises:
-        UserError: more voices are asked for than there are.
+        UserError: there are not enough voices.
     """
     folder = Path(espeakng_loader.get_data_path()) / "voices" / "!v"
     families: dict[str, list[str]] = defaultdict(list)
@@ -93,11 +91,13 @@ def make_voices(seed: int, counts: Mapping[str, int]) -> dict[str, list[Voice]]:
     generator.shuffle(single)
     names = {"test": single[: counts["test"]], "dev": single[counts["test"] :][: counts["dev"]]}
     rest = single[counts["test"] + counts["dev"] :]
-    rest += [name for some in families.values() if len(some) > 1 for name in some]
+    rest += [name for variants in families.values() if len(variants) > 1 for name in variants]
     generator.shuffle(rest)
     names["train"] = rest[: counts["train"]]
     if any(len(names[split]) < counts[split] for split in counts):
-        raise UserError(f"--voices: there are {len(single)} for dev and test, {len(rest)} of them and others for train")
+        raise UserError(
+            f"--voices exceeds the {len(single)} voices for dev and test and the {len(rest)} left for train: lower it"
+        )
     accents = itertools.cycle(ACCENTS)
     return {
         split: [
@@ -113,26 +113,27 @@ def make_voices(seed: int, counts: Mapping[str, int]) -> dict[str, list[Voice]]:
 
 
 def make_corpus(
-    root: Path, beside: Path, minutes: Mapping[str, float], counts: Mapping[str, int], seed: int, executor: Executor
+    root: Path, out: Path, minutes: Mapping[str, float], counts: Mapping[str, int], seed: int, executor: Executor
 ) -> None:
-    """Write ROOT/{train,dev,test} in LibriSpeech layout, and in ``beside`` truth_SPLIT.jsonl.gz and lm_text.txt,
-    sentences for a language model of which none is in the corpus.
+    """Write ROOT/{train,dev,test} in LibriSpeech layout, and OUT/truth_SPLIT.jsonl.gz and OUT/lm_text.txt.
+
+    The sentences of lm_text.txt are for a language model; none of them is in the corpus.
 
     Args:
-        minutes: how much speech each split gets, at least.
-        counts: how many voices each split gets.
+        minutes: minimum of speech in each split.
+        counts: number of voices in each split.
 
     Raises:
-        UserError: more voices are asked for than there are.
+        UserError: there are not enough voices.
     """
     voices = make_voices(seed, counts)
-    stream = sentences(seed)  # one for all splits: no sentence comes twice
+    stream = sentences(seed)  # shared by all splits, so that no sentence occurs twice
     jobs: dict[str, list[_Job]] = {}
     for split in ("test", "dev", "train"):
         share = 60 * minutes[split] / len(voices[split])
-        # Dealt like cards: what the speakers use is about the first part of the stream, without gaps, so
-        # that train hears every word.
-        texts = list(itertools.islice(stream, len(voices[split]) * (int(share / SHORTEST) + 1)))
+        # Sentences are dealt like cards: the speakers together use about the first part of the stream, without gaps,
+        # so that every word occurs in train.
+        texts = list(itertools.islice(stream, len(voices[split]) * (int(share / MIN_SECONDS) + 1)))
         jobs[split] = [
             _Job(
                 folder=root / split / voice.speaker / "1", voice=voice,
@@ -141,13 +142,13 @@ def make_corpus(
             )
             for i, voice in enumerate(voices[split])
         ]  # fmt: skip
-    with atomic_open(beside / "lm_text.txt") as file:
+    with atomic_open(out / "lm_text.txt") as file:
         file.writelines(sentence.replace(",", "") + "\n" for sentence in itertools.islice(stream, LM_SENTENCES))
-    every = [job for split in voices for job in jobs[split]]
-    done = iter(progress(executor.map(_speak, every), "synthesis", len(every), "voice"))
+    all_jobs = [job for split in voices for job in jobs[split]]
+    results = iter(progress(executor.map(_speak, all_jobs), "synthesis", len(all_jobs), "voice"))
     for split in voices:
-        with jsonl_writer(beside / f"truth_{split}.jsonl.gz") as add:
-            for truths in itertools.islice(done, len(jobs[split])):
+        with jsonl_writer(out / f"truth_{split}.jsonl.gz") as add:
+            for truths in itertools.islice(results, len(jobs[split])):
                 for truth in truths:
                     add(truth)
     with atomic_open(root / "SPEAKERS.TXT") as file:
@@ -155,14 +156,14 @@ def make_corpus(
 
 
 def _speak(job: _Job) -> list[dict[str, Any]]:
-    """Record one speaker; returns the truth of each utterance."""
+    """Record one speaker; return the true phone and word times of each utterance."""
     voice = job.voice
     generator = np.random.default_rng([job.seed, int(voice.speaker)])
     draw = generator.uniform
     audible = generator.random() < DIFFICULTY.reverberant
-    response = room(draw(*DIFFICULTY.rt60), draw(*DIFFICULTY.direct_db), generator) if audible else None
+    response = room_response(draw(*DIFFICULTY.rt60), draw(*DIFFICULTY.direct_db), generator) if audible else None
     tilt = draw(*DIFFICULTY.tilt)
-    crowd = _babble(job, generator)
+    babble = _babble(job, generator)
     lines: list[str] = []
     truths: list[dict[str, Any]] = []
     spoken = 0.0
@@ -171,7 +172,7 @@ def _speak(job: _Job) -> list[dict[str, Any]]:
         for text, wave, phones in _utterances(synthesiser, voice, job.texts, generator):
             before, after = (int(draw(0.1, 0.4) * RATE) for _ in range(2))
             speech = np.pad(wave, (before, after))
-            noise = _noise(len(speech), crowd, generator)
+            noise = _noise(len(speech), babble, generator)
             audio = record(speech, noise, response, draw(*DIFFICULTY.snr_db), tilt, draw(*DIFFICULTY.level_db))
             seconds = len(audio) / RATE
             utterance = f"{voice.speaker}-1-{len(lines):04d}"
@@ -187,19 +188,19 @@ def _speak(job: _Job) -> list[dict[str, Any]]:
     return truths
 
 
-def _noise(samples: int, crowd: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Noise of unit RMS, (samples,): a piece of the crowd, or coloured noise."""
+def _noise(samples: int, babble: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Noise of unit RMS, (samples,): a section of the babble, or coloured noise."""
     if generator.random() >= DIFFICULTY.babble:
         return coloured_noise(samples, generator.uniform(*DIFFICULTY.noise_slope), generator)
-    start = int(generator.integers(len(crowd)))
-    piece = np.take(crowd, np.arange(start, start + samples), mode="wrap")
-    return piece / rms(piece)
+    start = int(generator.integers(len(babble)))
+    section = np.take(babble, np.arange(start, start + samples), mode="wrap")
+    return section / rms(section)
 
 
 def _utterances(
     synthesiser: Espeak, voice: Voice, texts: Sequence[str], generator: np.random.Generator
 ) -> Iterator[tuple[str, np.ndarray, list[Phone]]]:
-    """(text, 16 kHz samples, phones at eSpeak's own rate) of each text, with some variety of tempo and tone."""
+    """Yield (text, 16 kHz samples, phones at eSpeak's own rate), with random variation of tempo and pitch."""
     for text in texts:
         wave, phones = synthesiser.say(
             text.lower(),
@@ -210,37 +211,37 @@ def _utterances(
 
 
 def _babble(job: _Job, generator: np.random.Generator) -> np.ndarray:
-    """About 15 s of four other voices of the split at once."""
-    crowd = np.zeros(15 * RATE, dtype=np.float32)
+    """15 s of four other voices of the split, which speak at once."""
+    babble = np.zeros(15 * RATE, dtype=np.float32)
     for i in generator.choice(len(job.others), size=min(4, len(job.others)), replace=False):
         other = job.others[i]
         with Espeak(other.name, seed=int(other.speaker)) as synthesiser:
             texts = [job.texts[j] for j in generator.permutation(len(job.texts))[:5]]
             waves = [wave / rms(wave) for _, wave, _ in _utterances(synthesiser, other, texts, generator)]
-        crowd += np.resize(np.concatenate(waves), len(crowd))
-    return crowd
+        babble += np.resize(np.concatenate(waves), len(babble))
+    return babble
 
 
 def _truth(
     utterance: str, phones: Sequence[Phone], words: Sequence[str], before: float, scale: float, seconds: float
 ) -> dict[str, Any]:
-    """Phones and words in seconds of the recording, silences included."""
+    """Phones and words with their times in seconds, including silences."""
     spans: list[list[Any]] = [[0.0, before, "SIL"]]
-    heard: dict[int, list[float]] = {}
+    word_times: dict[int, list[float]] = {}
     for phone in phones:
         start, end = before + phone.start * scale, before + phone.end * scale
         name = ARPABET.get(phone.name, "SPN")
         if name == spans[-1][2] == "SIL" or (phone.name == ";" and spans[-1][2] in ("IH", "IY")):
-            spans[-1][1] = end  # one pause; or the glide between two vowels, THE APPLE
+            spans[-1][1] = end  # the same pause, or the glide between two vowels (THE APPLE)
         else:
             spans.append([start, end, name])
         if phone.word >= 0:
-            heard.setdefault(phone.word, [start, end])[1] = end
+            word_times.setdefault(phone.word, [start, end])[1] = end
     if spans[-1][2] != "SIL":
         spans.append([spans[-1][1], seconds, "SIL"])
     spans[-1][1] = seconds
     return {
         "id": utterance,
         "phones": [[round(start, 5), round(end, 5), name] for start, end, name in spans],
-        "words": [[round(start, 5), round(end, 5), words[i]] for i, (start, end) in sorted(heard.items())],
+        "words": [[round(start, 5), round(end, 5), words[i]] for i, (start, end) in sorted(word_times.items())],
     }

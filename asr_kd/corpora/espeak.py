@@ -1,8 +1,8 @@
 """The eSpeak NG synthesiser of ``espeakng_loader`` through ctypes, with exact phone and word times.
 
-The library keeps global state, so a process has one synthesiser; and some of the state outlives
-``espeak_Terminate`` (oscillator phases, noise), so ``Espeak`` loads the library afresh each time: what it
-says depends on nothing that the process said before.
+The library has global state, so a process can have one synthesiser at a time.  ``espeak_Terminate`` does not reset
+all of it (oscillator phases, noise), so ``Espeak`` loads the library again each time: its speech does not depend on
+what the process synthesised before.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _SYNCHRONOUS, _PHONEME_EVENTS = 2, 1
 _WORD, _PHONEME = 1, 7  # espeak_EVENT_TYPE
 _SPEED, _PITCH, _PITCH_RANGE = 1, 3, 4  # espeak_PARAMETER
 _UTF8 = 1
-#: First letters of eSpeak's names of phones.
+#: First letters of eSpeak's phone names.
 VOWELS, PLOSIVES = "03@AEIOUVaeiou", "bdgkpt"
-CLOSURE = 0.03  # seconds of a pause that count as the closure of the plosive after it
-#: Seconds from a vowel's onset to its event after nasals, and after liquids and glides (measured: where the
-#: spectrum changes most).
+CLOSURE = 0.03  # seconds at the end of a pause that count as the closure of the following plosive
+#: Seconds from a vowel's onset to its event, after nasals and after liquids and glides.  Measured: the onset is where
+#: the spectrum changes most.
 TRANSITION = dict.fromkeys("Nmn", 0.024) | dict.fromkeys("jlrwR", 0.014)
 
 
@@ -45,8 +45,7 @@ _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 @dataclass(frozen=True)
 class Phone:
-    """One phone: samples [start, end) at ``RATE``, eSpeak's name of it (without stress), index of its word
-    (-1 for a pause)."""
+    """One phone: samples [start, end) at ``RATE``, eSpeak's name without stress, index of its word (-1: pause)."""
 
     start: int
     end: int
@@ -55,26 +54,26 @@ class Phone:
 
 
 class Espeak:
-    """A synthesiser in the state of a fresh process.  Close one before making the next.
+    """A synthesiser in the state of a new process.  Close it before creating another one.
 
     Args:
         voice: eSpeak's name, such as "en-us+f2".
-        seed: of its breath and other noises.
+        seed: seed of breath and other noises.
 
     Raises:
-        RuntimeError: the library knows no such voice.
+        RuntimeError: the library does not have this voice.
     """
 
     def __init__(self, voice: str, seed: int = 1) -> None:
         self._library = ctypes.CDLL(espeakng_loader.get_library_path())
         folder = os.fsencode(os.path.dirname(espeakng_loader.get_data_path()))
         if self._library.espeak_Initialize(_SYNCHRONOUS, 0, folder, _PHONEME_EVENTS) != RATE:
-            raise RuntimeError("eSpeak NG does not start")
+            raise RuntimeError("eSpeak NG cannot be initialised")
         self._library.espeak_ng_SetRandSeed(ctypes.c_long(seed))
         ctypes.CDLL(None).srand(seed)
         self._waves: list[np.ndarray] = []
         self._events: list[tuple[int, int, int, str]] = []  # type, sample, text position, phone name
-        self._callback = _Callback(self._receive)  # kept: the library holds no reference
+        self._callback = _Callback(self._receive)  # the library does not keep it alive
         self._library.espeak_SetSynthCallback(self._callback)
         if self._library.espeak_SetVoiceByName(voice.encode()):
             raise RuntimeError(f"eSpeak NG has no voice {voice}")
@@ -103,20 +102,20 @@ class Espeak:
     def say(
         self, text: str, speed: int = 175, pitch: int = 50, pitch_range: int = 50
     ) -> tuple[np.ndarray, list[Phone]]:
-        """Speak ``text`` (ASCII; a comma is a pause).
+        """Synthesise ``text`` (ASCII; a comma is a pause).
 
         Args:
-            speed: words a minute.
-            pitch: 0 to 100, 50 is the voice's own.
-            pitch_range: liveliness, 0 to 100.
+            speed: words per minute.
+            pitch: 0 to 100; 50 is the natural pitch of the voice.
+            pitch_range: 0 to 100, from monotonous to lively.
 
         Returns:
-            int16 samples at ``RATE`` and the phones, which cover all samples.
+            int16 samples at ``RATE``, and the phones, which cover all samples.
         """
         self._waves, self._events = [], []
         for parameter, value in ((_SPEED, speed), (_PITCH, pitch), (_PITCH_RANGE, pitch_range)):
             self._library.espeak_SetParameter(parameter, value, 0)
-        # Bars keep pairs such as OF THE apart, which eSpeak's dictionary has as one word.
+        # Bars separate pairs such as OF THE, which are one word in eSpeak's dictionary.
         marked = " |".join(text.split())
         data = marked.encode("ascii")
         self._library.espeak_Synth(data, len(data) + 1, 0, 1, 0, _UTF8, None, None)
@@ -125,32 +124,32 @@ class Espeak:
         return wave, self._phones(wave, marked)
 
     def _phones(self, wave: np.ndarray, data: str) -> list[Phone]:
-        """Phones from the events, which need three corrections to say where sounds begin.
+        """Phones from the events, with three corrections of where sounds begin.
 
-        - A phone's event comes after the silence before it, which for a plosive is its closure: exact zeros
-          in the samples show where that begins.
-        - After a nasal, liquid or glide, a vowel's event comes when its transition is over.
-        - An l that closes a syllable has coloured most of the vowel when its event comes: they count as one.
+        - A phone's event follows the silence before it, which is the closure of a plosive: the silence begins where
+          the samples become exactly zero.
+        - After a nasal, liquid or glide, a vowel's event follows the transition.
+        - The event of a syllable-final l comes when most of the vowel is already coloured: they count as one phone.
         """
         loud = np.flatnonzero(wave)
         marks: list[tuple[int, str, int]] = [(0, "_", -1)]  # start, name, word
-        reached = 0  # sample of the last phone's event
+        last_event = 0  # sample of the last phone's event
         for kind, sample, position, name in self._events:
             if kind != _PHONEME:
                 continue
             name = name.lstrip("',%=")
             before = loud[: np.searchsorted(loud, sample)]
-            onset = max(reached, int(before[-1]) + 1 if len(before) else 0)
+            onset = max(last_event, int(before[-1]) + 1 if len(before) else 0)
             start, last, _ = marks[-1]
             if name.startswith("_"):
                 marks.append((onset, "_", -1))
                 continue
-            if last == "_":  # the silence is a pause, but for the end of it
+            if last == "_":  # the silence is a pause, except for its end
                 onset = max(onset, sample - (int(CLOSURE * RATE) if name[0] in PLOSIVES else 0))
             elif name[0] in VOWELS and last[0] in TRANSITION:
                 onset = max((start + sample) // 2, sample - int(TRANSITION[last[0]] * RATE))
             marks.append((onset, name, len(data[: position - 1].replace("|", " ").split())))
-            reached = sample
+            last_event = sample
         after = [mark[1][0] for mark in marks[1:]] + ["_"]
         marks = [
             mark

@@ -1,14 +1,14 @@
-"""Trees in LibriSpeech layout (ROOT/PART/SPEAKER/CHAPTER/ID.flac + .trans.txt) to Lhotse manifests.
+"""Lhotse manifests of trees in LibriSpeech layout (ROOT/PART/SPEAKER/CHAPTER/ID.flac and .trans.txt).
 
-``lhotse.recipes.librispeech.prepare_librispeech`` gives up on the whole corpus at the first bad recording
-or empty transcript, so this drives its ``parse_utterance`` one utterance at a time and lists what is bad.
+``lhotse.recipes.librispeech.prepare_librispeech`` rejects the whole corpus at the first bad recording or empty
+transcript, so this module calls its ``parse_utterance`` for each utterance and lists the bad ones.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,21 +20,22 @@ from lhotse.recipes.librispeech import parse_utterance
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.progress import progress
-from asr_kd.corpora.manifests import Skipped, jsonl_writer, require_some, write_skipped
+from asr_kd.common.storage import write_json
+from asr_kd.corpora.manifests import Skipped, jsonl_writer, require_utterances, write_skipped
 from asr_kd.corpora.parts import Part
 
 SAMPLING_RATE = 16000
-CHUNK = 250  # utterances a job
-TAIL = 1600  # samples read at the end of each recording: a truncated FLAC fails there
+CHUNK_SIZE = 250  # utterances per job
+TAIL = 1600  # samples to read at the end of each recording, where a truncated FLAC fails
 
 
 @dataclass(frozen=True)
 class Item:
-    """An utterance that a transcript line, a file, or both speak of."""
+    """An utterance with a transcript line, an audio file, or both."""
 
     part: Path
     id: str
-    text: str | None  # None: audio without a transcript
+    text: str | None  # None: there is no transcript
 
     @property
     def speaker(self) -> str:
@@ -45,7 +46,7 @@ def find_items(part: Part) -> list[Item]:
     """All utterances of a part, sorted by id.
 
     Raises:
-        UserError: the part holds no transcripts and no audio, or has fewer speakers than groups.
+        UserError: the part has no transcripts and no audio, or fewer speakers than groups.
     """
     texts: dict[str, str] = {}
     for path in sorted(part.folder.rglob("*.trans.txt")):
@@ -66,8 +67,10 @@ def find_items(part: Part) -> list[Item]:
 
 
 def speaker_groups(counts: Counter[str], groups: int) -> list[set[str]]:
-    """Disjoint groups of speakers with about as many utterances each: the largest speaker first, always to
-    the group that has the fewest so far."""
+    """Disjoint groups of speakers with about the same number of utterances.
+
+    Speakers are added in descending order of their utterances, each to the group that has the fewest.
+    """
     members: list[set[str]] = [set() for _ in range(groups)]
     totals = [0] * groups
     for speaker, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])):
@@ -78,7 +81,7 @@ def speaker_groups(counts: Counter[str], groups: int) -> list[set[str]]:
 
 
 def prepare_item(item: Item) -> tuple[Recording, SupervisionSegment] | str:
-    """Manifests of one utterance, or the reason why it cannot be used."""
+    """The manifests of an utterance, or the reason why it cannot be used."""
     path = item.part.joinpath(*item.id.split("-")[:-1], f"{item.id}.flac")
     if item.text is None:
         return "audio without a transcript: its id is in no .trans.txt"
@@ -95,10 +98,10 @@ def prepare_item(item: Item) -> tuple[Recording, SupervisionSegment] | str:
 
 
 def audio_fault(path: Path) -> str | None:
-    """Why a recording cannot be used, None when it can; raises what soundfile raises when it is damaged.
+    """The reason why a recording cannot be used, or None; errors of soundfile pass through.
 
-    Reads the header and the end only (a check of all samples follows when features are extracted), except
-    for floating-point files, which may hold NaN.
+    This reads the header and the end only, except for floating-point files, which can contain NaN.  The extraction of
+    features checks all samples.
     """
     with soundfile.SoundFile(path) as file:
         if file.samplerate != SAMPLING_RATE:
@@ -112,7 +115,7 @@ def audio_fault(path: Path) -> str | None:
         file.seek(file.frames - tail)
         samples = file.read(dtype="float32")
     if len(samples) < tail:
-        return "cut short: the file ends before its header says"
+        return "truncated: the file ends earlier than its header says"
     return None if np.isfinite(samples).all() else "NaN or infinite samples"
 
 
@@ -120,24 +123,49 @@ def _prepare_chunk(items: Sequence[Item]) -> list[tuple[Recording, SupervisionSe
     return [prepare_item(item) for item in items]
 
 
-def write_split(out: Path, split: str, parts: Sequence[Part], executor: Executor) -> tuple[dict[str, float], set[str]]:
-    """Write the manifests of one split and the list of what was skipped.
-
-    Returns:
-        Figures for summary.json, and the speakers.
+def write_splits(out: Path, parts: Mapping[str, Sequence[Part]], executor: Executor) -> dict[str, dict[str, float]]:
+    """Write the manifests of all splits and summary.json; return the summary.
 
     Raises:
-        UserError: a part is empty, two parts share an id, or no utterance is usable.
+        UserError: see ``write_split``.
+    """
+    summary: dict[str, dict[str, float]] = {}
+    speakers: dict[str, set[str]] = {}
+    for split, members in parts.items():
+        figures, speakers[split] = write_split(out, split, members, executor)
+        summary[split] = figures
+        print(
+            f"{split}: {figures['utterances']} utterances, {figures['speakers']} speakers, "
+            f"{figures['hours']:.2f} h, {figures['skipped']} skipped", flush=True,
+        )  # fmt: skip
+        shared = speakers["train"] & speakers[split] if split != "train" else set()
+        if shared:
+            print(
+                f"warning: train also has {len(shared)} of the {len(speakers[split])} speakers of {split} "
+                f"(such as {min(shared)}), so results on {split} say little about new speakers", flush=True,
+            )  # fmt: skip
+    write_json(out / "summary.json", summary)
+    return summary
+
+
+def write_split(out: Path, split: str, parts: Sequence[Part], executor: Executor) -> tuple[dict[str, float], set[str]]:
+    """Write the manifests of one split and the list of skipped utterances.
+
+    Returns:
+        The figures for summary.json, and the speakers.
+
+    Raises:
+        UserError: a part is empty, two utterances have the same id, or no utterance is usable.
     """
     items = sorted((item for part in parts for item in find_items(part)), key=lambda item: item.id)
-    twice = [a.id for a, b in itertools.pairwise(items) if a.id == b.id]
-    if twice:
-        raise UserError(f"utterance {twice[0]} occurs twice in {split}: name each part once, with unique ids")
-    chunks = [items[i : i + CHUNK] for i in range(0, len(items), CHUNK)]
+    duplicates = [a.id for a, b in itertools.pairwise(items) if a.id == b.id]
+    if duplicates:
+        raise UserError(f"utterance {duplicates[0]} occurs twice in {split}: name each part once, with unique ids")
+    chunks = [items[i : i + CHUNK_SIZE] for i in range(0, len(items), CHUNK_SIZE)]
     results = executor.map(_prepare_chunk, chunks)
     skipped: list[Skipped] = []
     speakers: set[str] = set()
-    kept, seconds = 0, 0.0
+    utterances, seconds = 0, 0.0
     with (
         jsonl_writer(out / f"recordings_{split}.jsonl.gz") as add_recording,
         jsonl_writer(out / f"supervisions_{split}.jsonl.gz") as add_supervision,
@@ -151,9 +179,9 @@ def write_split(out: Path, split: str, parts: Sequence[Part], executor: Executor
                 add_recording(recording.to_dict())
                 add_supervision(supervision.to_dict())
                 speakers.add(item.speaker)
-                kept, seconds = kept + 1, seconds + recording.duration
+                utterances, seconds = utterances + 1, seconds + recording.duration
     write_skipped(out, split, skipped)
-    require_some(kept, skipped, split, out)
+    require_utterances(utterances, skipped, split, out)
     hours = round(seconds / 3600, 4)
-    figures = {"utterances": kept, "speakers": len(speakers), "hours": hours, "skipped": len(skipped)}
+    figures = {"utterances": utterances, "speakers": len(speakers), "hours": hours, "skipped": len(skipped)}
     return figures, speakers

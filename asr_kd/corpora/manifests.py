@@ -1,4 +1,4 @@
-"""Manifests on disk: gzipped JSON lines with the same bytes each time, and lists of skipped utterances."""
+"""Manifests on disk: reproducible gzipped JSON lines, and lists of skipped utterances."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ Skipped = tuple[str, str]  # utterance id, reason
 
 @contextlib.contextmanager
 def jsonl_writer(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """A function that appends one JSON object a line to ``path`` (.jsonl.gz), which appears when the block
-    succeeds.  Lhotse's own writer puts the time into the gzip header, so its bytes differ at each run."""
+    """Yield a function that appends a JSON object to ``path`` (.jsonl.gz), which appears if the block succeeds.
+
+    Lhotse's own writer stores the time in the gzip header, so its bytes differ from run to run.
+    """
     with atomic_open(path, "wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as file:
 
         def append(item: Mapping[str, Any]) -> None:
@@ -28,7 +30,7 @@ def jsonl_writer(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a .jsonl.gz or .jsonl, one at a time.
+    """The objects of a .jsonl.gz or .jsonl file, one at a time.
 
     Raises:
         UserError: the file is missing or damaged.
@@ -38,30 +40,34 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
             for line in file:
                 yield json.loads(line)
     except FileNotFoundError:
-        raise UserError(f"{path} is missing: run the stage that makes it first") from None
+        raise UserError(f"{path} is missing: first run the stage that makes it") from None
     except (OSError, EOFError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({error}): delete its folder and run its stage again") from None
+        raise UserError(f"{path} is damaged ({error}): delete its folder and run the stage again") from None
 
 
 def count_lines(path: Path) -> int:
-    """How many objects a .jsonl.gz has."""
+    """The number of objects in a .jsonl.gz file."""
     with gzip.open(path, "rb") as file:
         return sum(1 for _ in file)
 
 
 def write_skipped(out: Path, split: str, skipped: Sequence[Skipped]) -> None:
-    """skipped_SPLIT.tsv in ``out``: id<TAB>reason, one line an utterance (an empty file when none was)."""
+    """Write skipped_SPLIT.tsv to ``out``: id<TAB>reason, one line per utterance (an empty file if there are none)."""
     with atomic_open(out / f"skipped_{split}.tsv") as file:
         for utterance, reason in skipped:
             file.write(f"{utterance}\t{' '.join(reason.split())}\n")
 
 
-def require_some(kept: int, skipped: Sequence[Skipped], split: str, out: Path) -> None:
-    """Raises UserError when nothing is left of a split, naming the first reason."""
-    if kept:
+def require_utterances(count: int, skipped: Sequence[Skipped], split: str, out: Path) -> None:
+    """Raise an error that gives the first reason for skipping if no utterance of a split is left.
+
+    Raises:
+        UserError: ``count`` is 0.
+    """
+    if count:
         return
     example = f", the first ({skipped[0][0]}) because: {skipped[0][1]}" if skipped else ""
     raise UserError(
-        f"nothing usable is left for {split}: all {len(skipped)} utterances were skipped{example}; "
-        f"see {out / f'skipped_{split}.tsv'} and mend the recordings"
+        f"{split} has no usable utterance: all {len(skipped)} utterances were skipped{example}; "
+        f"see {out / f'skipped_{split}.tsv'} and correct the recordings"
     )

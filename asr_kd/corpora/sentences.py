@@ -1,8 +1,8 @@
-"""Sentences of the embedded corpus: a template grammar over a closed vocabulary of about 1,500 words.
+"""Sentences of the embedded corpus: a template grammar with a closed vocabulary of about 1,500 words.
 
-The words are common, many of them confusable (SHIP, SHEEP, CHIP, CHEAP; COAT, GOAT, BOAT, NOTE), and each
-slot draws from a shuffled deck, so that every word is heard about equally often and context says little
-about which noun or name comes next: the acoustic model has to tell.
+The words are common, and many are confusable (SHIP, SHEEP, CHIP, CHEAP; COAT, GOAT, BOAT, NOTE).  Each slot draws from
+a shuffled deck, so all words are about equally frequent, and context hardly predicts the next noun or name: the
+acoustic model has to discriminate.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ WONDER = _words("why when where how")
 OPINIONS = _words("""think thought believe believed know knew hope hoped say said fear feared hear heard guess
  guessed feel felt suppose supposed""")
 
-#: ``{slot}`` draws a word, ``{slot?}`` does so every other time; a comma is a pause, which is not written.
+#: ``{slot}`` draws a word, ``{slot?}`` with probability 1/2; a comma is a pause that transcripts do not have.
 TEMPLATES = """
 THE {adjective?} {person} {past} {determiner} {adjective} {thing} {preposition} THE {place}
 {name} AND {name} {past} {number} {adjective?} {things} IN {town}
@@ -122,10 +122,8 @@ WHAT {adjective} {people} {verb} IS {adjective} {food}
 
 
 def with_s(word: str) -> str:
-    """Plural of a noun, third person of a verb."""
-    if re.search(r"(s|x|z|ch|sh)$", word):
-        return word + "es"
-    if word in ("potato",):
+    """Plural of a noun, or third person of a verb."""
+    if word == "potato" or re.search(r"(s|x|z|ch|sh)$", word):
         return word + "es"
     if word == "child":
         return "children"
@@ -133,6 +131,7 @@ def with_s(word: str) -> str:
 
 
 def with_ed(word: str) -> str:
+    """Past tense of a verb."""
     if word in IRREGULAR:
         return IRREGULAR[word]
     if word.endswith("e"):
@@ -141,6 +140,7 @@ def with_ed(word: str) -> str:
 
 
 def with_ing(word: str) -> str:
+    """Present participle of a verb."""
     if word == "swim":
         return "swimming"
     return (word[:-1] if re.search(r"[^e]e$", word) else word) + "ing"
@@ -158,20 +158,20 @@ SLOTS: dict[str, list[str]] = {
 
 
 def vocabulary() -> set[str]:
-    """Every word that a sentence can have, upper-case."""
+    """All words of the sentences, in upper case."""
     fixed = {word.strip(",") for template in TEMPLATES for word in template.split() if "{" not in word}
     return fixed | {word.upper() for words in SLOTS.values() for word in words}
 
 
 def sentences(seed: int) -> Iterator[str]:
-    """Endless different sentences, upper-case, with commas where the speaker pauses."""
+    """Yield different sentences without end, in upper case, with commas for pauses."""
     generator = random.Random(f"sentences {seed}")
     decks: dict[str, list[str]] = {}
     seen: set[str] = set()
 
-    def draw(slot: str, among: list[str]) -> str:
+    def draw(slot: str, words: list[str]) -> str:
         if not decks.get(slot):
-            decks[slot] = generator.sample(among, len(among))
+            decks[slot] = generator.sample(words, len(words))
         return decks[slot].pop()
 
     def fill(match: re.Match[str]) -> str:
@@ -182,7 +182,7 @@ def sentences(seed: int) -> Iterator[str]:
     while True:
         sentence = re.sub(r"\{(\w+)(\??)\}", fill, draw("template", TEMPLATES))
         sentence = " ".join(sentence.replace(" ,", ",").split())
-        written = sentence.replace(",", "")
-        if written not in seen:
-            seen.add(written)
+        transcript = sentence.replace(",", "")
+        if transcript not in seen:
+            seen.add(transcript)
             yield sentence

@@ -19,7 +19,7 @@ from lhotse.utils import fastcopy
 
 from asr_kd.common.parallel import run_all
 from asr_kd.common.storage import atomic_open, read_json
-from asr_kd.corpora.manifests import Skipped, jsonl_writer, require_some, write_skipped
+from asr_kd.corpora.manifests import Skipped, jsonl_writer, require_utterances, write_skipped
 from asr_kd.features.audio import SAMPLING_RATE, sample_fault
 from asr_kd.features.babble import add_babble
 from asr_kd.features.config import Config, Over
@@ -135,7 +135,7 @@ def _merge_split(
                 elif split == "train":
                     statistics.add_normalised(np.array(sums))
     write_skipped(out, split, skipped)
-    require_some(utterances, skipped, split, out)
+    require_utterances(utterances, skipped, split, out)
     if per_speaker and split == "train":
         for speaker in sorted(speakers):
             statistics.add_normalised(statistics.speakers[speaker])

@@ -1,4 +1,4 @@
-"""Stages that fan out make the same on the workers of a real Dask cluster, byte for byte."""
+"""Stages write the same bytes with the workers of a real Dask cluster as with local processes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -24,8 +23,8 @@ from asr_kd.soft_targets import __main__ as soft_targets_stage
 from asr_kd.train import __main__ as train
 
 
-def content(folder: Path) -> Mapping[str, bytes]:
-    """Files but for completion marks and curves, which tell times; manifests name their arrays by whole paths."""
+def content(folder: Path) -> dict[str, bytes]:
+    """The files, except completion marks, which contain times, and manifests, which contain absolute paths."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
@@ -39,7 +38,7 @@ def test_features(prepared, tmp_path, scheduler):
 
 
 def test_networks_and_their_soft_targets(prepared, teachers, store, tmp_path, scheduler):
-    """Two networks at once, on workers that have a gpu each, as far as Dask knows."""
+    """Two networks at once, on workers that each claim to have a GPU."""
     seeds = (0, 1)
     train.main(config(prepared, tmp_path / "near", seeds=seeds, epochs=1, jobs=2))
     train.main(config(prepared, tmp_path / "far", seeds=seeds, epochs=1, scheduler=scheduler, resources="gpu=1"))
@@ -48,8 +47,8 @@ def test_networks_and_their_soft_targets(prepared, teachers, store, tmp_path, sc
         assert near.read_bytes() == far.read_bytes()
     soft_targets_stage.main(store_config(prepared, teachers, tmp_path / "store", scheduler=scheduler))
     found, expected = content(tmp_path / "store"), content(store)
-    assert found.keys() == expected.keys()
-    assert all(found[name] == expected[name] for name in found if name != "store.json")  # that names the teachers
+    found.pop("store.json"), expected.pop("store.json")  # they contain the paths of the teachers
+    assert found == expected
 
 
 def test_frame_accuracy(prepared, teachers, tmp_path, scheduler):
@@ -60,7 +59,7 @@ def test_frame_accuracy(prepared, teachers, tmp_path, scheduler):
 
 
 def slow(path: Path) -> int:
-    """Leaves word that it has begun, and takes its time."""
+    """Note the start of a job, and take some time."""
     path.with_suffix(f".{os.getpid()}").touch()
     time.sleep(0.3)
     return os.getpid()
@@ -80,12 +79,12 @@ def test_a_killed_worker_is_replaced(tmp_path, scheduler):
     with connect(scheduler) as executor:
         done = dict(run_all(executor, slow, [tmp_path / f"job-{n}" for n in range(12)], "jobs"))
     killer.join()
-    assert sorted(done) == list(range(12)), "every job, those of the killed worker, too"
+    assert sorted(done) == list(range(12)), "every job has a result, including those of the killed worker"
     begun = list(tmp_path.iterdir())
     assert len(begun) > 12 or victim not in done.values()
 
 
-def test_what_cannot_be_is_told(prepared, tmp_path, scheduler):
+def test_impossible_clusters_are_explained(prepared, tmp_path, scheduler):
     for flags, message in (
         ({"scheduler": "tcp://127.0.0.1:1"}, "no Dask scheduler answers"),
         ({"scheduler": scheduler, "resources": "tpu=1"}, "no worker of .* has tpu=1"),
@@ -96,7 +95,7 @@ def test_what_cannot_be_is_told(prepared, tmp_path, scheduler):
 
 
 def test_one_machine_needs_no_dask(prepared, tmp_path, monkeypatch):
-    """Neither the process nor those that it starts; and who asks for a cluster is told what to install."""
+    """Local runs do not import Dask, and --scheduler without it says what to install."""
     (tmp_path / "hidden").mkdir()
     for name in ("dask", "distributed"):
         (tmp_path / "hidden" / f"{name}.py").write_text("raise ModuleNotFoundError(__name__)")

@@ -1,4 +1,4 @@
-"""Processes of the fan-out."""
+"""Pools of processes."""
 
 import json
 import os
@@ -20,7 +20,7 @@ if __name__ == "__main__":
     time.sleep(60)
 """
 
-#: Its workers import NumPy with it, before anything bounds their threads.
+#: Its workers import this script, and so NumPy, before their threads are limited.
 IMPORTS_FIRST = """
 import numpy, threadpoolctl
 from asr_kd.common.parallel import make_executor
@@ -30,7 +30,7 @@ if __name__ == "__main__":
 """
 
 
-def test_threads_are_bounded_after_numpy_was_imported(tmp_path):
+def test_threads_are_limited_after_numpy_was_imported(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(IMPORTS_FIRST)
     environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
@@ -45,8 +45,8 @@ def test_workers_compute_with_one_thread_and_keep_order():
     assert results == {0: 1, 1: 2, 2: 3}
 
 
-def test_folders_for_temporary_files_may_have_long_names(tmp_path, monkeypatch):
-    """Sockets may not: what forks the processes listens at one."""
+def test_the_folder_for_temporary_files_may_have_a_long_name(tmp_path, monkeypatch):
+    """A socket must not, and the server that forks processes listens at one in this folder."""
     script = tmp_path / "script.py"
     script.write_text(IMPORTS_FIRST)
     folder = tmp_path / ("long" * 30)
@@ -54,13 +54,13 @@ def test_folders_for_temporary_files_may_have_long_names(tmp_path, monkeypatch):
     subprocess.run([sys.executable, script], capture_output=True, check=True, env={**os.environ, "TMPDIR": str(folder)})
 
 
-def test_cores_without_a_process_become_threads():
+def test_idle_cores_become_threads():
     for jobs, tasks in ((1, 3), (0, 1)):
         with make_executor(jobs, tasks=tasks) as executor:
             assert executor.submit(os.getenv, "OMP_NUM_THREADS").result() == str(cpu_count())
 
 
-def test_stages_tell_their_own_seconds(tmp_path):
+def test_stages_report_their_own_seconds(tmp_path):
     stages = [Stage("nap", tmp_path / str(number), {}) for number in range(2)]
     with make_executor(1) as executor:
         run_stages(executor, nap, [(stage, 0.4) for stage in stages if stage.begin()], "naps")

@@ -1,13 +1,10 @@
-"""Completion marks, atomic writes and command lines."""
+"""Completion marks and atomic writes."""
 
 import dataclasses
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from asr_kd.common import cli
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import RUN_ONLY, Stage, atomic_open, path_fingerprint, read_json, stage_figures, write_json
 
@@ -44,17 +41,17 @@ def test_finished_stage_is_up_to_date_until_something_changes(tmp_path):
     assert stage_figures(first.out)["cuts"] == 7
     assert not stage(tmp_path).begin()
     assert not stage(tmp_path, jobs=5).begin(), "the number of processes does not change the result"
-    assert stage(tmp_path, batch=9).begin(), "a field counts by what it says of itself, not by its name"
-    assert not (first.out / "result").exists(), "what other settings made is gone"
+    assert stage(tmp_path, batch=9).begin(), "the metadata of a field decides whether it counts, not its name"
+    assert not (first.out / "result").exists(), "the files of other settings are removed"
 
 
-def test_changed_input_redoes_and_interrupted_stage_resumes(tmp_path):
+def test_a_changed_input_restarts_and_an_interrupted_stage_resumes(tmp_path):
     (tmp_path / "source.txt").write_text("one")
     first = stage(tmp_path)
     assert first.begin()
     (first.out / "part").write_text("half")
     assert stage(tmp_path).begin()
-    assert (first.out / "part").exists(), "an interrupted stage keeps its parts"
+    assert (first.out / "part").exists(), "an interrupted stage keeps its files"
     with pytest.raises(UserError, match="unfinished"):
         path_fingerprint(first.out)
     (tmp_path / "source.txt").write_text("two")
@@ -62,31 +59,31 @@ def test_changed_input_redoes_and_interrupted_stage_resumes(tmp_path):
     assert not (first.out / "part").exists()
 
 
-def test_settings_that_are_new_have_had_their_defaults(tmp_path):
-    """A newer asr_kd, with more flags, does not make everything anew."""
+def test_new_settings_count_as_defaults(tmp_path):
+    """A newer asr_kd with more flags does not make old folders outdated."""
     (tmp_path / "source.txt").write_text("one")
     before = Stage("test", tmp_path / "out", {"size": 3}, [tmp_path / "source.txt"])
     assert before.begin()
     before.finish()
-    assert stage(tmp_path, rate=2.0).begin(), "the flag is new, its value is not the default"
+    assert stage(tmp_path, rate=2.0).begin(), "the value of the new flag is not the default"
     assert stage(tmp_path).begin()
 
     assert before.begin()
     now = stage(tmp_path)
-    assert now.begin(), "it was interrupted"
+    assert now.begin(), "the earlier run was interrupted"
     now.finish()
     assert not stage(tmp_path).begin()
     assert not before.begin()
-    assert now.fingerprint == before.fingerprint, "what was made from it stays valid"
+    assert now.fingerprint == before.fingerprint, "folders that depend on it are still valid"
 
 
-def test_what_is_removed_is_told(tmp_path, capsys):
+def test_a_line_says_why_files_are_removed(tmp_path, capsys):
     (tmp_path / "source.txt").write_text("one")
     stage(tmp_path).begin()
     assert capsys.readouterr().out == ""
     stage(tmp_path, size=4, rate=2.0).begin()
-    said = f"test: {tmp_path / 'out'} is outdated (rate was 1.0, is 2.0; size was 3, is 4): rebuilding\n"
-    assert capsys.readouterr().out == said
+    line = f"test: {tmp_path / 'out'} is outdated (rate was 1.0, is 2.0; size was 3, is 4): rebuilding\n"
+    assert capsys.readouterr().out == line
     (tmp_path / "source.txt").write_text("two")
     stage(tmp_path, size=4, rate=2.0).begin()
     assert "is outdated (its inputs or the version of asr_kd changed): rebuilding" in capsys.readouterr().out
@@ -129,37 +126,3 @@ def test_damaged_json_says_what_to_do(tmp_path):
     (tmp_path / "a.json").write_text("{")
     with pytest.raises(UserError, match="damaged"):
         read_json(tmp_path / "a.json")
-
-
-def test_yaml_sections_and_flags(tmp_path):
-    (tmp_path / "conf.yaml").write_text("part:\n  size: 9\n  source: a.txt\n")
-    section = f"{tmp_path / 'conf.yaml'}:part"
-    config = cli.parse(Config, ["--config", section, "--out", "x"])
-    assert config == Config(Path("x"), Path("a.txt"), 9)
-    assert cli.parse(Config, ["--config", section, "--out", "x", "--size", "2"]).size == 2
-    (tmp_path / "rate.yaml").write_text("rate: 1e-7\n")
-    assert cli.parse(Config, ["--config", str(tmp_path / "rate.yaml"), "--out", "x"]).rate == 1e-7
-    (tmp_path / "rate.yaml").write_text("rate: fast\n")
-    with pytest.raises(UserError, match="rate must be a number"):
-        cli.parse(Config, ["--config", str(tmp_path / "rate.yaml"), "--out", "x"])
-    (tmp_path / "bad.yaml").write_text("sise: 9\n")
-    with pytest.raises(UserError, match="sise"):
-        cli.parse(Config, ["--config", str(tmp_path / "bad.yaml"), "--out", "x"])
-
-
-def test_separator_begins_another_configuration():
-    found = []
-    cli.run(Config, lambda *all_of_them: found.extend(all_of_them), ["--out", "x", "--and", "--out", "y"], "--and")
-    assert [config.out for config in found] == [Path("x"), Path("y")]
-
-
-def test_user_errors_are_one_line_and_exit_1():
-    done = subprocess.run(
-        [sys.executable, "-m", "asr_kd.train", "--features", "a", "--cuts", "b", "--out", "c", "--epochs", "0"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert done.stderr.strip().startswith("python -m asr_kd.train: error: --epochs")
-    assert "Traceback" not in done.stderr

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 from lhotse import CutSet, NumpyFilesWriter
-from training import jobs_here
+from training import inline_jobs
 
 from asr_kd.common.storage import Stage, save_array, write_json
 from asr_kd.corpora import __main__ as corpora
@@ -41,7 +41,7 @@ def folder(tmp_path_factory):
             with open(place / f"{speaker}-{chapter}.trans.txt", "a") as file:
                 file.write(f"{name} HELLO\n")
     splits = {part: (part,) for part in ("train", "dev", "test")}
-    with jobs_here():
+    with inline_jobs():
         corpora.main(corpora.Config(root / "data", corpus_dir=root / "corpus", **splits))
         features.main(features.Config(root / "data", root / "features", speed_perturb=(0.9,), babble=(5.0,)))
     align(root / "features", root / "aligned")
@@ -104,7 +104,7 @@ def test_noisy_copies_get_the_senones_of_the_clean_cut(folder, transferred):
 
 
 def test_shards_keep_the_fields(transferred, tmp_path):
-    with jobs_here():
+    with inline_jobs():
         shar.main(shar.Config(transferred, tmp_path, splits=("train", "train_noisy")))
     for split, expected in (("train", CLEAN), ("train_noisy", NOISY)):
         shards = Shards(tmp_path / split)

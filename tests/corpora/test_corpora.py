@@ -1,4 +1,4 @@
-"""Corpora: LibriSpeech layout with everything that goes wrong in it, and the embedded corpus."""
+"""Corpora in LibriSpeech layout with all their faults, and the embedded corpus."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SPEECH = Path(os.environ.get("ASR_KD_SPEECH", Path(__file__).parents[3] / "share
 
 
 def add_utterance(part: Path, name: str, text: str | None, rate: int = 16000, channels: int = 1) -> Path:
-    """One second of noise and its transcript line; returns where the audio is."""
+    """Write one second of noise and its transcript line; return the path of the audio."""
     speaker, chapter, _ = name.split("-")
     folder = part / speaker / chapter
     folder.mkdir(parents=True, exist_ok=True)
@@ -51,11 +51,11 @@ def write(out: Path, split: str, *parts: Part) -> dict[str, float]:
         return write_split(out, split, parts, executor)[0]
 
 
-def listed(out: Path, split: str) -> dict[str, str]:
+def skipped(out: Path, split: str) -> dict[str, str]:
     return dict(line.split("\t") for line in (out / f"skipped_{split}.tsv").read_text().splitlines())
 
 
-def test_bad_utterances_are_skipped_counted_and_listed(tmp_path: Path) -> None:
+def test_bad_utterances_are_skipped_counted_and_skipped(tmp_path: Path) -> None:
     part = tmp_path / "part"
     add_utterance(part, "1-1-0000", "all  is well")
     cut = add_utterance(part, "1-1-0001", "CUT SHORT")
@@ -73,7 +73,7 @@ def test_bad_utterances_are_skipped_counted_and_listed(tmp_path: Path) -> None:
     figures = write(tmp_path, "dev", Part(part))
 
     assert figures == {"utterances": 1, "speakers": 1, "hours": round(1 / 3600, 4), "skipped": 9}
-    reasons = listed(tmp_path, "dev")
+    reasons = skipped(tmp_path, "dev")
     expected = {
         "0001": "damaged recording", "0002": "8000 Hz", "0003": "2 channels", "0004": "empty transcript",
         "0005": "transcript without audio", "0006": "audio without a transcript", "0007": "NaN",
@@ -91,11 +91,11 @@ def test_bad_utterances_are_skipped_counted_and_listed(tmp_path: Path) -> None:
     assert recordings["1-1-0000"].load_audio().shape == (1, 16000)
 
 
-def test_nothing_left_is_an_error_that_names_the_reason(tmp_path: Path) -> None:
+def test_a_split_without_usable_utterances_is_an_error_with_the_reason(tmp_path: Path) -> None:
     add_utterance(tmp_path / "part", "1-1-0000", "SLOW", rate=8000)
     with pytest.raises(UserError, match=r"all 1 utterances were skipped.*8000 Hz"):
         write(tmp_path, "test", Part(tmp_path / "part"))
-    assert "8000 Hz" in listed(tmp_path, "test")["1-1-0000"]
+    assert "8000 Hz" in skipped(tmp_path, "test")["1-1-0000"]
 
 
 def test_missing_and_empty_folders(tmp_path: Path) -> None:
@@ -128,9 +128,9 @@ def test_command_line_mistakes(tmp_path: Path) -> None:
     assert (parsed.train, parsed.also, parsed.dev) == (("a", "b"), (Path("x/y"),), ("c:1/2",))
 
 
-def test_no_network_is_said_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_download_says_how_to_proceed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # a port without a server
     monkeypatch.delenv("no_proxy", raising=False)
     with pytest.raises(UserError, match=r"downloading train-clean-5 failed.*train-clean-5.tar.gz.*by hand"):
         main(Config(tmp_path / "out", corpus="mini_librispeech", download_dir=tmp_path / "data"))
@@ -158,7 +158,7 @@ def test_layout_stage_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert {split: figures["speakers"] for split, figures in summary.items()} == {
         "train": 3, "dev": 1, "test": 1, "extra": 1,
     }  # fmt: skip
-    assert "1 of the 1 speakers of extra are in train too (such as 1)" in capsys.readouterr().out
+    assert "train also has 1 of the 1 speakers of extra (such as 1)" in capsys.readouterr().out
     main(config)
     assert "up to date" in capsys.readouterr().out
 
@@ -183,7 +183,7 @@ MINUTES = {"train": 1.0, "dev": 0.1, "test": 0.3}
 
 @pytest.fixture(scope="module")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A short one, made by two processes."""
+    """A short embedded corpus, made by two processes."""
     out = tmp_path_factory.mktemp("embedded")
     with make_executor(2) as executor:
         make_corpus(out / "corpus", out, MINUTES, VOICES, 3, executor)
@@ -197,8 +197,8 @@ def digest(folder: Path) -> str:
     return hashlib.sha256(b"".join(p.read_bytes() for p in files)).hexdigest()
 
 
-def test_same_seed_same_bytes_whatever_the_processes(embedded: Path, tmp_path: Path) -> None:
-    with ThreadPoolExecutor(1) as executor:  # in this process, one speaker after the other
+def test_the_bytes_depend_on_the_seed_and_not_on_the_processes(embedded: Path, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as executor:  # in this process, speaker by speaker
         make_corpus(tmp_path / "corpus", tmp_path, MINUTES, VOICES, 3, executor)
     assert len(list(tmp_path.rglob("*.flac"))) >= 14
     for split in SPLITS:
@@ -207,16 +207,16 @@ def test_same_seed_same_bytes_whatever_the_processes(embedded: Path, tmp_path: P
         assert (embedded / truth).read_bytes() == (tmp_path / truth).read_bytes()
 
 
-def test_voices_of_test_and_dev_are_heard_nowhere_else() -> None:
+def test_splits_have_different_voices() -> None:
     counts = dict(zip(SPLITS, Config(Path()).voices, strict=True))
     assert sum(counts.values()) >= 24
     for seed in range(5):
         voices = make_voices(seed, counts)
-        variants = {split: [v.name.split("+")[1] for v in some] for split, some in voices.items()}
-        assert {split: len(set(some)) for split, some in variants.items()} == counts
-        families = {split: {name.rstrip("0123456789").lower() for name in some} for split, some in variants.items()}
+        variants = {split: [v.name.split("+")[1] for v in speakers] for split, speakers in voices.items()}
+        assert {split: len(set(names)) for split, names in variants.items()} == counts
+        families = {split: {n.rstrip("0123456789").lower() for n in names} for split, names in variants.items()}
         assert not any(families[a] & families[b] for a, b in itertools.combinations(SPLITS, 2))
-        assert not any(UNNATURAL.search(name) for some in variants.values() for name in some)
+        assert not any(UNNATURAL.search(name) for names in variants.values() for name in names)
     with pytest.raises(UserError, match="--voices"):
         make_voices(0, counts | {"test": 200})
 
@@ -230,12 +230,12 @@ def test_sentences_and_vocabulary(embedded: Path) -> None:
     texts = {split: {s["text"] for s in read_jsonl(embedded / f"supervisions_{split}.jsonl.gz")} for split in SPLITS}
     texts["lm"] = set((embedded / "lm_text.txt").read_text().splitlines())
     assert not any(texts[a] & texts[b] for a, b in itertools.combinations(texts, 2))
-    assert {word for some in texts.values() for text in some for word in text.split()} <= vocabulary()
+    assert {word for lines in texts.values() for line in lines for word in line.split()} <= vocabulary()
     assert list(itertools.islice(sentences(1), 50)) == list(itertools.islice(sentences(1), 50))
-    # At the default size test comes first and train hears about 1,260 sentences: few words of test are new.
-    some = [sentence.replace(",", "").split() for sentence in itertools.islice(sentences(0), 1600)]
-    taught = {word for sentence in some[340:] for word in sentence}
-    assert sum(word not in taught for sentence in some[:260] for word in sentence) < 10
+    # With the default size, test comes first and train has about 1,260 sentences: few words of test are not in train.
+    words = [sentence.replace(",", "").split() for sentence in itertools.islice(sentences(0), 1600)]
+    train = {word for sentence in words[340:] for word in sentence}
+    assert sum(word not in train for sentence in words[:260] for word in sentence) < 10
 
 
 def test_truth_covers_each_recording_and_its_words(embedded: Path) -> None:
@@ -276,7 +276,7 @@ def test_synthesiser_times_fit_its_sound(accent: str) -> None:
         pause = max((p for p in phones[1:-1] if p.name == "_"), key=lambda p: p.end - p.start)
         assert 0.05 < (pause.end - pause.start) / ESPEAK_RATE < 0.5
         assert not wave[pause.start : pause.end].any()
-        # High frequencies are in the fricatives and nowhere else.
+        # Only the fricative has much energy at high frequencies.
         power = {name: [] for name in ("s", "i:")}  # type: dict[str, list[float]]
         for phone in phones:
             if phone.name in power:

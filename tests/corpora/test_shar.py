@@ -1,10 +1,10 @@
-"""Tar shards instead of manifests: the same frames, from a disk or from an address."""
+"""Tar shards give the same frames as manifests, from a disk or from an address."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from training import config, jobs_here
+from training import config, inline_jobs
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import stage_figures
@@ -14,22 +14,23 @@ from asr_kd.features.normalise import Normaliser
 from asr_kd.train import __main__ as train
 from asr_kd.train.batches import FrameLoader, Streams
 
-FRAMES = 1000  # of a shard
+FRAMES = 1000  # per shard
 
 
 @pytest.fixture(scope="module", params=["disk", "address"])
 def sharded(request, prepared, tmp_path_factory):
     out = tmp_path_factory.mktemp("shar")
-    url = (out / "far").as_uri() if request.param == "address" else ""
-    (out / "far" / "train").mkdir(parents=True)
-    (out / "far" / "dev").mkdir(parents=True)
-    with jobs_here():
-        shar.main(shar.Config(cuts=prepared.senones, out=out / "near", url=url, shard_frames=FRAMES))
-    return out / "near"
+    url = (out / "remote").as_uri() if request.param == "address" else ""
+    (out / "remote" / "train").mkdir(parents=True)
+    (out / "remote" / "dev").mkdir(parents=True)
+    with inline_jobs():
+        shar.main(shar.Config(cuts=prepared.senones, out=out / "local", url=url, shard_frames=FRAMES))
+    return out / "local"
 
 
-def every_frame(source, prepared, **more):
-    loader = FrameLoader(source, Normaliser.load(prepared.features), batch_size=64, **more)
+def read_frames(source, prepared, **options):
+    """All windows with their labels, sorted."""
+    loader = FrameLoader(source, Normaliser.load(prepared.features), batch_size=64, **options)
     batches = list(loader.epoch(0))
     rows = torch.cat([torch.cat([batch.windows, batch.labels[:, None].float()], 1) for batch in batches])
     return rows[torch.argsort(rows[:, 500], stable=True)]
@@ -38,11 +39,11 @@ def every_frame(source, prepared, **more):
 @pytest.mark.parametrize("pool_frames", [10**6, 4 * FRAMES])
 def test_frames_are_those_of_the_manifest(prepared, sharded, pool_frames):
     source = Shards(sharded / "train")
-    assert len(source.sizes) == 24, "a cut each: few cuts are not put together, so that many streams can share them"
-    expected = every_frame(prepared.senones / "cuts_train.jsonl.gz", prepared)
-    found = every_frame(source, prepared, pool_frames=pool_frames)
+    assert len(source.sizes) == 24, "one cut per shard: small splits stay divisible among many streams"
+    expected = read_frames(prepared.senones / "cuts_train.jsonl.gz", prepared)
+    found = read_frames(source, prepared, pool_frames=pool_frames)
     assert torch.equal(found.sort(0).values, expected.sort(0).values)
-    dealt = [every_frame(source, prepared, streams=Streams(2, rank, 2)) for rank in range(2)]
+    dealt = [read_frames(source, prepared, streams=Streams(2, rank, 2)) for rank in range(2)]
     assert torch.equal(torch.cat(dealt).sort(0).values, expected.sort(0).values)
 
 
@@ -53,7 +54,7 @@ def test_a_network_learns_from_shards(prepared, sharded, store, tmp_path, inline
     assert stage_figures(tmp_path / "network" / "seed-0")["dev_accuracy"] > 70
 
 
-def test_a_killed_stage_writes_what_is_missing(prepared, tmp_path, inline):
+def test_an_interrupted_stage_writes_the_missing_shards(prepared, tmp_path, inline):
     settings = shar.Config(cuts=prepared.senones, out=tmp_path / "shar", shard_frames=FRAMES, splits=("dev",))
     shar.main(settings)
     folder = tmp_path / "shar" / "dev"
@@ -66,7 +67,7 @@ def test_a_killed_stage_writes_what_is_missing(prepared, tmp_path, inline):
     assert kept.stat().st_mtime_ns == before and again.read_bytes() == content
 
 
-def test_damaged_shards_and_what_does_not_go_with_them(prepared, tmp_path, inline):
+def test_damaged_shards_and_incompatible_flags_are_refused(prepared, tmp_path, inline):
     with pytest.raises(UserError, match="no cuts_eval"):
         shar.main(shar.Config(cuts=prepared.senones, out=tmp_path / "none", splits=("eval",)))
     with pytest.raises(UserError, match="cannot be reached"):

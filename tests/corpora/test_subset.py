@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from training import jobs_here
+from training import inline_jobs
 
 from asr_kd.common.errors import UserError
 from asr_kd.corpora.manifests import read_jsonl
@@ -21,7 +21,7 @@ def ids(path):
 def perturbed(prepared, tmp_path_factory):
     """Features with copies at another speed."""
     out = tmp_path_factory.mktemp("perturbed") / "features"
-    with jobs_here():
+    with inline_jobs():
         features.main(features.Config(prepared.data, out, speed_perturb=(0.9,)))
     return out
 

@@ -1,4 +1,4 @@
-"""Features: agreement of the ways to them, normalisation, bad recordings, resuming."""
+"""Extraction of features, normalisation, bad recordings, resuming."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RATE = 16000
 
 
 def add_part(folder: Path, speakers: dict[str, int], seconds: float = 0.6) -> None:
-    """Utterances of coloured noise, whose colour and level are the speaker's."""
+    """Write utterances of noise whose colour and level depend on the speaker."""
     for speaker, count in speakers.items():
         generator = np.random.default_rng(int(speaker))
         chapter = folder / speaker / "1"
@@ -48,7 +48,7 @@ def add_part(folder: Path, speakers: dict[str, int], seconds: float = 0.6) -> No
 
 
 def prepare(root: Path, **parts: dict[str, int]) -> Path:
-    """Manifests of the given splits under ROOT/data."""
+    """Write manifests of the given splits to ROOT/data."""
     with ThreadPoolExecutor(1) as executor:
         for split, speakers in parts.items():
             add_part(root / "corpus" / split, speakers)
@@ -83,7 +83,7 @@ def test_extract_agrees_with_the_stage(made: Path) -> None:
         assert np.abs(extract(read_audio(cut.recording.sources[0].source)) - stored).max() < 1e-4
 
 
-def test_features_match_kaldi_s_definition(made: Path) -> None:
+def test_features_match_those_of_kaldi(made: Path) -> None:
     from torch import from_numpy
     from torchaudio.compliance.kaldi import fbank
 
@@ -111,12 +111,12 @@ def test_normalised_per_speaker_then_globally(made: Path) -> None:
         by_speaker.setdefault(cut.supervisions[0].speaker, []).append(features)
     assert len(by_speaker) == 3
     for utterances in by_speaker.values():
-        together = np.concatenate(utterances)
-        assert np.abs(together.mean(0)).max() < 1e-3 and np.abs(together.std(0) - 1).max() < 1e-3
-        assert np.abs(utterances[0].mean(0)).max() > 1e-3  # of the speaker, not of the utterance
+        frames = np.concatenate(utterances)
+        assert np.abs(frames.mean(0)).max() < 1e-3 and np.abs(frames.std(0) - 1).max() < 1e-3
+        assert np.abs(utterances[0].mean(0)).max() > 1e-3  # normalised per speaker, not per utterance
 
 
-def test_unknown_speaker_gets_the_utterance_s_statistics(made: Path) -> None:
+def test_an_unknown_speaker_is_normalised_per_utterance(made: Path) -> None:
     normaliser = Normaliser.load(made)
     raw = raw_features(cuts_of(made, "test")[0])
     for speaker in (None, "nobody"):
@@ -138,15 +138,15 @@ def test_normalised_per_utterance(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("per", ["speaker", "utterance"])
-def test_pauses_do_not_move_features_normalised_over_speech(tmp_path: Path, per: str) -> None:
+def test_pauses_do_not_shift_features_normalised_over_speech(tmp_path: Path, per: str) -> None:
     data = prepare(tmp_path, train={"1": 3}, test={"3": 1})
     run(data, tmp_path / "out", normalise=per, normalise_over="speech")
     normaliser = Normaliser.load(tmp_path / "out")
     cuts = cuts_of(tmp_path / "out", "train")
-    together = np.concatenate([normaliser(cut) for cut in cuts])
-    assert np.abs(together.mean(0)).max() < 1e-3 and np.abs(together.std(0) - 1).max() < 1e-3  # all frames, globally
+    frames = np.concatenate([normaliser(cut) for cut in cuts])
+    assert np.abs(frames.mean(0)).max() < 1e-3 and np.abs(frames.std(0) - 1).max() < 1e-3  # over all frames
     raw = raw_features(cuts[0])
-    longer = np.concatenate([raw, np.full((len(raw), 40), raw.min())])  # a long pause after it
+    longer = np.concatenate([raw, np.full((len(raw), 40), raw.min())])  # followed by a long pause
     plain = Normaliser(False, {}, normaliser.statistics, normaliser.overall, "all")
     moved = [np.abs(n.normalise(longer)[: len(raw)] - n.normalise(raw)).mean() for n in (normaliser, plain)]
     assert moved[0] < 0.2 * moved[1]
@@ -174,7 +174,7 @@ def test_bad_recordings_are_skipped_counted_and_listed(tmp_path: Path) -> None:
     assert [cut.id for cut in cuts_of(tmp_path / "out", "train")] == ["1-1-0006", "1-1-0007"]
 
 
-def test_too_short_and_nothing_left(tmp_path: Path) -> None:
+def test_short_recordings_and_empty_splits(tmp_path: Path) -> None:
     add_part(tmp_path / "corpus" / "train", {"1": 1}, seconds=0.05)
     with ThreadPoolExecutor(1) as executor:
         write_split(tmp_path / "data", "train", [Part(tmp_path / "corpus" / "train")], executor)
@@ -197,7 +197,7 @@ def test_speed_perturbation_of_train_only(tmp_path: Path) -> None:
         main(Config(data, tmp_path / "other", speed_perturb=(1.0,)))
 
 
-def test_killed_and_run_again_gives_the_same(tmp_path: Path) -> None:
+def test_a_killed_run_resumes_with_the_same_result(tmp_path: Path) -> None:
     data = prepare(tmp_path, train={str(speaker): 50 for speaker in range(1, 10)})
     folders = ["--data", str(data), "--out", str(tmp_path / "out")]
     command = [sys.executable, "-m", "asr_kd.features", *folders, "--jobs", "1"]
@@ -212,11 +212,11 @@ def test_killed_and_run_again_gives_the_same(tmp_path: Path) -> None:
     stamps = {path: path.stat().st_mtime_ns for path in kept.rglob("*.npy")}
     assert len(stamps) == CHUNK_SIZE
     run(data, tmp_path / "out")
-    assert stamps == {path: path.stat().st_mtime_ns for path in kept.rglob("*.npy")}  # taken over
-    run(data, tmp_path / "whole")
+    assert stamps == {path: path.stat().st_mtime_ns for path in kept.rglob("*.npy")}  # reused
+    run(data, tmp_path / "other")
     for name in ("cmvn_speakers.npy", "cmvn_global.npy", "cmvn.json", "skipped_train.tsv"):
-        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    assert [c.id for c in cuts_of(tmp_path / "out", "train")] == [c.id for c in cuts_of(tmp_path / "whole", "train")]
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
+    assert [c.id for c in cuts_of(tmp_path / "out", "train")] == [c.id for c in cuts_of(tmp_path / "other", "train")]
     assert not (tmp_path / "out" / "chunks").exists()
 
 
@@ -246,7 +246,7 @@ def test_read_audio(tmp_path: Path) -> None:
             read_audio(tmp_path / f"{name}.wav")
 
 
-def test_extract_refuses_what_makes_no_features() -> None:
+def test_extract_refuses_unusable_samples() -> None:
     for samples, rate, message in (
         (np.ones(100), RATE, "shorter"), (np.zeros(RATE), RATE, "silence"), (np.ones(RATE), 8000, "8000 Hz"),
         (np.full(RATE, np.nan), RATE, "NaN"),

@@ -1,0 +1,66 @@
+"""Flags, YAML files and error messages of command lines."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from asr_kd.common import cli
+from asr_kd.common.errors import UserError
+
+
+@dataclasses.dataclass
+class Config:
+    """A stage for tests."""
+
+    out: Path
+    """Folder to write."""
+    source: Path = Path("source.txt")
+    """File to read."""
+    size: int = 3
+    """Number of items."""
+    rate: float = 1.0
+    """Learning rate."""
+
+
+def test_yaml_sections_and_flags(tmp_path):
+    (tmp_path / "conf.yaml").write_text("part:\n  size: 9\n  source: a.txt\n")
+    section = f"{tmp_path / 'conf.yaml'}:part"
+    config = cli.parse(Config, ["--config", section, "--out", "x"])
+    assert config == Config(Path("x"), Path("a.txt"), 9)
+    assert cli.parse(Config, ["--config", section, "--out", "x", "--size", "2"]).size == 2
+    (tmp_path / "rate.yaml").write_text("rate: 1e-7\n")
+    assert cli.parse(Config, ["--config", str(tmp_path / "rate.yaml"), "--out", "x"]).rate == 1e-7
+    (tmp_path / "rate.yaml").write_text("rate: fast\n")
+    with pytest.raises(UserError, match="rate must be a number"):
+        cli.parse(Config, ["--config", str(tmp_path / "rate.yaml"), "--out", "x"])
+    (tmp_path / "bad.yaml").write_text("sise: 9\n")
+    with pytest.raises(UserError, match="sise"):
+        cli.parse(Config, ["--config", str(tmp_path / "bad.yaml"), "--out", "x"])
+
+
+def test_separator_begins_another_configuration():
+    configs = []
+    cli.run(Config, lambda *args: configs.extend(args), ["--out", "x", "--and", "--out", "y"], "--and")
+    assert [config.out for config in configs] == [Path("x"), Path("y")]
+
+
+def test_user_errors_are_one_line_and_exit_1():
+    done = subprocess.run(
+        [sys.executable, "-m", "asr_kd.train", "--features", "a", "--cuts", "b", "--out", "c", "--epochs", "0"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip().startswith("python -m asr_kd.train: error: --epochs")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("stage", ["accuracy", "shar", "subset"])
+def test_usage_names_the_command_that_was_typed(stage):
+    command = [sys.executable, "-m", f"asr_kd.{stage}", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"usage: python -m asr_kd.{stage} ")
