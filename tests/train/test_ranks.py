@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from training import config, jobs_here
+from training import config, inline_jobs
 
 from asr_kd.common.storage import read_json
 from asr_kd.models.checkpoints import load_model
@@ -66,7 +66,7 @@ def log_of(folder: Path) -> list[dict[str, float]]:
 def alone(prepared, student, tmp_path_factory) -> Path:
     """Trained by one process."""
     out = tmp_path_factory.mktemp("alone") / "network"
-    with jobs_here():
+    with inline_jobs():
         train.main(config(prepared, out, **student))
     return out
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from lhotse import CutSet
 from torch.nn import functional as F
-from training import config, jobs_here, store_config
+from training import config, inline_jobs, store_config
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import read_json
@@ -33,7 +33,7 @@ def listed(source):
 def varied(prepared, tmp_path_factory):
     """Features with copies at another speed and with noise."""
     out = tmp_path_factory.mktemp("varied") / "features"
-    with jobs_here():
+    with inline_jobs():
         features.main(features.Config(prepared.data, out, speed_perturb=(0.9,), babble=(20.0, 5.0)))
     return out
 
