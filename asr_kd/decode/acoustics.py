@@ -11,7 +11,7 @@ import torch
 from asr_kd.common.errors import UserError
 from asr_kd.hmm.scores import GmmScorer
 from asr_kd.losses import Mean
-from asr_kd.models.scorer import NetworkScorer, Posteriors, Scorer, check_fit, ensemble_posteriors
+from asr_kd.models.scorer import NetworkScorer, Posteriors, Scorer, check_senones, ensemble_posteriors
 from asr_kd.models.windows import context_windows
 from asr_kd.specialists.ensemble import Ensemble
 
@@ -19,7 +19,7 @@ from asr_kd.specialists.ensemble import Ensemble
 def _specialist_posteriors(network: Path, num_pdfs: int, specialists: Sequence[Path], top_k: int) -> Posteriors:
     """Return the combined posteriors of a network and its specialists (section 5.4)."""
     ensemble = Ensemble(network, specialists, top_k, torch.float32)
-    check_fit(network, ensemble.generalist, num_pdfs)
+    check_senones(network, ensemble.generalist, num_pdfs)
     shape = ensemble.generalist.shape
 
     def posteriors(features: np.ndarray) -> np.ndarray:

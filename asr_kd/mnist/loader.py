@@ -15,9 +15,9 @@ from torch.nn import functional as F
 from asr_kd.losses import average_distributions
 from asr_kd.mnist.digits.dataset import SIZE, Digits
 from asr_kd.models.checkpoints import load_model
-from asr_kd.models.dnn import MaskPool
-from asr_kd.models.posteriors import scores
+from asr_kd.models.posteriors import compute_logits
 from asr_kd.train.batches import Batch
+from asr_kd.train.layers import MaskPool
 
 GRID = 4  # points per side of the grid that an elastic distortion displaces
 MAX_CACHE = 1 << 28  # bytes of soft targets that are cached: enough for 5×5 shifts of all training images
@@ -33,7 +33,7 @@ class Teachers:
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """(B, 784) → (B, 10) float32."""
-        logits = [scores(model, inputs, self.dtype) for model in self.models]
+        logits = [compute_logits(model, inputs, self.dtype) for model in self.models]
         if math.isinf(self.temperature):
             return torch.stack(logits).mean(0)
         return average_distributions(logits, self.temperature)

@@ -17,9 +17,9 @@ from asr_kd.losses import logit_matching_loss
 from asr_kd.mnist.config import Config
 from asr_kd.mnist.digits.dataset import SIZE, Digits, load_digits
 from asr_kd.mnist.loader import DigitLoader, Teachers, as_inputs
-from asr_kd.models.checkpoints import load_model, save_tensors, weights_of
+from asr_kd.models.checkpoints import cpu_state_dict, load_model, save_tensors
+from asr_kd.models.device import device_and_dtype
 from asr_kd.models.dnn import AcousticModel, Shape
-from asr_kd.models.precision import device_and_dtype
 from asr_kd.train.batches import Batch
 from asr_kd.train.fit import fit
 from asr_kd.train.step import Step
@@ -53,12 +53,12 @@ def train_network(config: Config) -> dict[str, Any]:
     if config.held_out:
         figures["held_out_errors"] = count_errors(compute_logits(model, held_out), held_out)
     write_json(config.out / "model.json", {"shape": vars(model.shape)})
-    save_tensors(config.out / "model.safetensors", weights_of(model))
+    save_tensors(config.out / "model.safetensors", cpu_state_dict(model))
     test_logits = compute_logits(model, test)
     save_array(config.out / TEST_LOGITS, test_logits)
     return {
         **figures,
-        "parameters": model.parameters_count(),
+        "parameters": model.num_parameters(),
         "test_errors": count_errors(test_logits, test),
         "train_errors": count_errors(compute_logits(model, train), train),
     }

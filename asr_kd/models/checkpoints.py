@@ -21,7 +21,7 @@ def load_model(folder: Path | str, device: str = "cpu", dtype: torch.dtype = tor
     """The best checkpoint in a model folder, in evaluation mode.
 
     Args:
-        dtype: see ``AcousticModel.products_in``.
+        dtype: see ``AcousticModel.convert_weights``.
 
     Raises:
         UserError: the folder holds no model, or a damaged one.
@@ -31,10 +31,10 @@ def load_model(folder: Path | str, device: str = "cpu", dtype: torch.dtype = tor
     model = AcousticModel(shape)
     shapes = {name: value.shape for name, value in model.state_dict().items()}
     model.load_state_dict(load_tensors(folder / "model.safetensors", shapes))
-    return model.products_in(dtype).to(device).eval()
+    return model.convert_weights(dtype).to(device).eval()
 
 
-def continued(folder: Path, shape: Shape) -> AcousticModel:
+def warm_start(folder: Path, shape: Shape) -> AcousticModel:
     """A network with the size and the weights of another one, to be trained on with the dropout of ``shape``.
 
     Raises:
@@ -77,7 +77,7 @@ def load_log_prior(folder: Path | str) -> np.ndarray:
         raise UserError(f"{path} is missing or damaged ({error}): train the model again") from None
 
 
-def weights_of(model: AcousticModel) -> dict[str, Tensor]:
+def cpu_state_dict(model: AcousticModel) -> dict[str, Tensor]:
     """The weights by name, as safetensors wants them."""
     return {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
 

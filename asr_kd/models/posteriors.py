@@ -14,7 +14,7 @@ from asr_kd.models.windows import context_windows
 
 
 @torch.no_grad()
-def scores(model: AcousticModel, windows: Tensor, dtype: torch.dtype) -> Tensor:
+def compute_logits(model: AcousticModel, windows: Tensor, dtype: torch.dtype) -> Tensor:
     """Logits (N, num_pdfs) float32 of ``windows``, with matrix products in ``dtype``."""
     with torch.autocast(windows.device.type, dtype, enabled=dtype != torch.float32):
         return model(windows).float()

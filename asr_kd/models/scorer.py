@@ -47,11 +47,11 @@ def ensemble_posteriors(folders: Sequence[Path], num_pdfs: int, mean: Mean) -> P
     """
     models = [load_model(folder) for folder in folders]
     for folder, model in zip(folders, models, strict=True):
-        check_fit(folder, model, num_pdfs)
+        check_senones(folder, model, num_pdfs)
     return partial(posteriors, models, mean=mean)
 
 
-def check_fit(folder: Path, model: AcousticModel, num_pdfs: int) -> None:
+def check_senones(folder: Path, model: AcousticModel, num_pdfs: int) -> None:
     """Raises UserError when a network has other senones than the graph."""
     if model.shape.num_pdfs != num_pdfs:
         raise UserError(

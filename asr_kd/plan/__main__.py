@@ -95,9 +95,9 @@ def _gpu_speed(config: Config, teacher: Shape) -> float:
 
 
 def _parameters(shape: Shape) -> str:
-    from asr_kd.models.dnn import parameters_of
+    from asr_kd.models.dnn import count_parameters
 
-    return f"{parameters_of(shape) / 1e6:.2f} M"
+    return f"{count_parameters(shape) / 1e6:.2f} M"
 
 
 def _bytes(count: float) -> str:

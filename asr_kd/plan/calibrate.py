@@ -38,9 +38,9 @@ from asr_kd.hmm.store import align_splits
 from asr_kd.lang.__main__ import main as make_lang
 from asr_kd.lang.config import Config as LangConfig
 from asr_kd.losses import average_distributions
-from asr_kd.models.dnn import AcousticModel, Shape, parameters_of
+from asr_kd.models.device import device_and_dtype
+from asr_kd.models.dnn import AcousticModel, Shape, count_parameters
 from asr_kd.models.posteriors import ensemble_logits, posteriors
-from asr_kd.models.precision import device_and_dtype
 from asr_kd.soft_targets.rows import TargetRows
 from asr_kd.soft_targets.store import write_shard
 from asr_kd.train.batches import Batch, FrameLoader
@@ -147,7 +147,7 @@ def _silence() -> Iterator[None]:
 
 def operations(shape: Shape) -> float:
     """Floating-point operations of an update per frame: two per weight forward, four backward."""
-    return 6.0 * parameters_of(shape)
+    return 6.0 * count_parameters(shape)
 
 
 def _seconds(function: Callable[[], object], device: str = "cpu") -> float:
@@ -201,7 +201,7 @@ def update_seconds(shape: Shape, device: str, batch: int, soft: bool) -> float:
 def _targets(shape: Shape) -> dict[str, float]:
     """Seconds per frame of a forward pass, of a soft target apart from its forward passes, and of posteriors."""
     _, dtype = device_and_dtype("cpu", "auto")
-    models = [AcousticModel(shape).products_in(dtype).eval() for _ in range(2)]
+    models = [AcousticModel(shape).convert_weights(dtype).eval() for _ in range(2)]
     precise = [AcousticModel(shape).eval()]
     draw = np.random.default_rng(0)
     utterances = [draw.normal(size=(frames, shape.feature_dim)) for frames in UTTERANCES]

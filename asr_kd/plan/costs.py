@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-from asr_kd.models.dnn import Shape, parameters_of
+from asr_kd.models.dnn import Shape, count_parameters
 from asr_kd.plan.calibrate import Rates
 
 FRAMES_PER_HOUR = 360_000
@@ -131,12 +131,12 @@ def _stages(job: Job, machines: Machines, rates: Rates) -> Iterator[Cost]:
     )  # fmt: skip
     yield _training("teachers", job, machines, job.teacher, job.teachers, job.teacher_epochs, rates.update, rates, 0)
     kept = frames * (TARGET_BYTES + CLASS_BYTES * KEPT_CLASSES)
-    forward = 2 * parameters_of(job.teacher) * job.teachers * frames
+    forward = 2 * count_parameters(job.teacher) * job.teachers * frames
     compute = frames * (rates.loading + rates.forward * job.teachers + rates.targets) / machines.cores
     if machines.gpus:
         compute = forward / (machines.gpus * machines.gpu_speed)
     yield Cost(
-        "soft targets", kept, PROCESS_BYTES + job.teachers * 4 * parameters_of(job.teacher), forward,
+        "soft targets", kept, PROCESS_BYTES + job.teachers * 4 * count_parameters(job.teacher), forward,
         {"compute": compute, "disk": (features + kept) / disk},
     )  # fmt: skip
     yield _training(
@@ -152,7 +152,7 @@ def _training(
     targets: float,
 ) -> Cost:  # fmt: skip
     """Costs of training: each network on one core, or on its share of the GPUs with one process per GPU."""
-    size = parameters_of(shape)
+    size = count_parameters(shape)
     work = 6 * size * job.frames * epochs * networks
     at_once = min(networks, machines.gpus or machines.cores)
     rounds = -(-networks // at_once)

@@ -14,8 +14,8 @@ from lhotse import MonoCut
 from asr_kd.features.normalise import Normaliser
 from asr_kd.losses import Mean, Tail, average_distributions
 from asr_kd.models.checkpoints import load_model
+from asr_kd.models.device import device_and_dtype
 from asr_kd.models.posteriors import ensemble_logits
-from asr_kd.models.precision import device_and_dtype
 from asr_kd.soft_targets.rows import PROBABILITY, TargetRows
 from asr_kd.soft_targets.store import write_shard
 

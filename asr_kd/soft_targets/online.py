@@ -12,7 +12,7 @@ from asr_kd.common.errors import UserError
 from asr_kd.common.storage import read_json, stage_fingerprint
 from asr_kd.losses import Mean, average_distributions
 from asr_kd.models.checkpoints import load_model
-from asr_kd.models.posteriors import scores
+from asr_kd.models.posteriors import compute_logits
 from asr_kd.soft_targets.rows import TargetRows
 
 
@@ -54,5 +54,5 @@ class OnlineTargets:
 
     def batch(self, rows: TargetRows | None, index: np.ndarray, windows: Tensor) -> Tensor:
         """(B, C) float32 soft targets of ``windows`` (B, window × D)."""
-        logits = [scores(model, windows, windows.dtype) for model in self.models]
+        logits = [compute_logits(model, windows, windows.dtype) for model in self.models]
         return average_distributions(logits, self.temperature, self.mean)

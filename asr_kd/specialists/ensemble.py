@@ -14,7 +14,7 @@ from asr_kd.common.errors import UserError
 from asr_kd.common.storage import read_json
 from asr_kd.models.checkpoints import load_model
 from asr_kd.models.dnn import AcousticModel
-from asr_kd.models.posteriors import scores
+from asr_kd.models.posteriors import compute_logits
 from asr_kd.specialists.combine import SpecialistPosteriors, active_specialists, combine, membership
 from asr_kd.specialists.files import CLASSES
 from asr_kd.specialists.specialist import corrected_posteriors
@@ -69,14 +69,14 @@ class Ensemble:
 
     def specialist(self, number: int, inputs: Tensor) -> SpecialistPosteriors:
         """Return one specialist's posteriors for inputs (K, D)."""
-        logits = scores(self.specialists[number], inputs, self.dtype)
+        logits = compute_logits(self.specialists[number], inputs, self.dtype)
         classes, metadata = self.classes[number], self.metadata[number]
         probabilities = corrected_posteriors(logits, metadata["correction"], classes if metadata["full"] else None)
         return SpecialistPosteriors(classes, probabilities)
 
     def __call__(self, inputs: Tensor) -> EnsembleOutput:
         """Return the posteriors for inputs (N, D)."""
-        generalist = scores(self.generalist, inputs, self.dtype).softmax(1)
+        generalist = compute_logits(self.generalist, inputs, self.dtype).softmax(1)
         active = active_specialists(generalist, self.members, self.top_k)
         specialists = [self.specialist(m, inputs[active[:, m]]) for m in range(len(self.specialists))]
         combined = combine(generalist, specialists, active)

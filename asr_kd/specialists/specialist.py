@@ -12,7 +12,7 @@ from torch import Tensor
 
 from asr_kd.common.errors import UserError
 from asr_kd.models.dnn import AcousticModel
-from asr_kd.models.posteriors import scores
+from asr_kd.models.posteriors import compute_logits
 from asr_kd.train.batches import Batch
 from asr_kd.train.fit import Loader
 
@@ -114,7 +114,7 @@ class SpecialistLoader:
             yield dataclasses.replace(batch, labels=self.special.local_labels(batch.labels), soft=soft)
 
     def _soft(self, generalist: AcousticModel, windows: Tensor) -> Tensor:
-        logits = scores(generalist, windows, windows.dtype)
+        logits = compute_logits(generalist, windows, windows.dtype)
         return self.special.collapse((logits / self.temperature).softmax(1))
 
 

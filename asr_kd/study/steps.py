@@ -13,7 +13,7 @@ from typing import Any
 from asr_kd.common.cli import build_config, read_yaml
 from asr_kd.common.parallel import cpu_count
 from asr_kd.common.storage import is_finished, read_json
-from asr_kd.models.dnn import Shape, parameters_of
+from asr_kd.models.dnn import Shape, count_parameters
 from asr_kd.score.systems import Names
 from asr_kd.soft_targets.config import Config as SoftTargetsConfig
 from asr_kd.study.format import STAGES, Step, Study
@@ -73,7 +73,7 @@ def _train_seconds(configs: list[TrainConfig]) -> float:
     for config in configs:
         left = sum(not is_finished(config.out / f"seed-{seed}") for seed in config.seeds)
         senones, frames = _senones_and_frames(config.cuts)
-        per_frame = FRAME_SECONDS + PARAMETER_SECONDS * parameters_of(shape_of(config, senones))
+        per_frame = FRAME_SECONDS + PARAMETER_SECONDS * count_parameters(shape_of(config, senones))
         total += left * config.epochs * frames * max(1, len(config.train_cuts)) * per_frame
     return total / cpu_count()
 
@@ -82,7 +82,7 @@ def targets_seconds(config: SoftTargetsConfig) -> float:
     """Seconds for a store: a third of an update per frame and teacher, and a frame's share of one."""
     _, frames = _senones_and_frames(config.cuts.parent)
     described = [folder / "model.json" for folder in config.models]
-    sizes = [parameters_of(Shape(**read_json(path)["shape"])) if path.is_file() else 1.5e6 for path in described]
+    sizes = [count_parameters(Shape(**read_json(path)["shape"])) if path.is_file() else 1.5e6 for path in described]
     per_frame = FRAME_SECONDS + sum(FRAME_SECONDS + PARAMETER_SECONDS * size / 3 for size in sizes)
     return frames * per_frame / cpu_count()
 

@@ -50,7 +50,7 @@ def fit(
     updates, examples, loss = 0, 0, 0.0
     for epoch in progress(range(epochs), title, unit="epoch"):
         step.model.train()
-        step.model.masks.reseed(1000 * seed + epoch)
+        step.masks.reseed(1000 * seed + epoch)
         total: Tensor | float = 0.0
         examples = 0
         for batch in loader.epoch(1000 * seed + epoch):

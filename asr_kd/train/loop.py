@@ -24,10 +24,10 @@ from asr_kd.common.progress import progress
 from asr_kd.common.storage import atomic_open, read_json, save_array, stage_fingerprint, write_json
 from asr_kd.corpora.shar.shards import Shards
 from asr_kd.features.normalise import Normaliser
-from asr_kd.models.checkpoints import continued, load_tensors, save_tensors
+from asr_kd.models.checkpoints import load_tensors, save_tensors, warm_start
+from asr_kd.models.device import device_and_dtype
 from asr_kd.models.dnn import PRESETS, AcousticModel, Shape
-from asr_kd.models.posteriors import scores
-from asr_kd.models.precision import device_and_dtype
+from asr_kd.models.posteriors import compute_logits
 from asr_kd.soft_targets.online import OnlineTargets
 from asr_kd.soft_targets.store import SoftTargets
 from asr_kd.train.batches import FrameLoader, Streams
@@ -52,7 +52,7 @@ def train_network(job: tuple[Config, int]) -> dict[str, Any]:
         trainer.train_epoch()
     best = max(trainer.log, key=lambda entry: entry["dev_accuracy"])
     return {
-        "parameters": trainer.model.parameters_count(),
+        "parameters": trainer.model.num_parameters(),
         "updates": trainer.updates,
         "best_epoch": best["epoch"],
         "dev_accuracy": best["dev_accuracy"],
@@ -85,7 +85,7 @@ class Trainer:
         torch.manual_seed(seed)
         num_pdfs = int(read_json(config.cuts / "hmm.json")["num_pdfs"])
         shape = shape_of(config, num_pdfs)
-        self.model = AcousticModel(shape) if config.start_from is None else continued(config.start_from, shape)
+        self.model = AcousticModel(shape) if config.start_from is None else warm_start(config.start_from, shape)
         self.epoch, self.updates, self.log = 0, 0, []  # type: ignore[var-annotated]
         saved = self._saved()
         if saved:
@@ -114,8 +114,8 @@ class Trainer:
         temperature = self.soft_targets.temperature if self.soft_targets is not None else 1.0
         settings = (temperature, config.hard_weight, self.dtype, config.weight_decay)
         if self.tensor_parallel:
-            first = parallelize(self.model, distributed.device_mesh(self.device))
-            return TensorParallelStep(self.model.to(self.device), first, *settings)
+            shard = parallelize(self.model, distributed.device_mesh(self.device))
+            return TensorParallelStep(self.model.to(self.device), shard, *settings)
         return Step(self.model.to(self.device), *settings)
 
     def _loader(
@@ -138,7 +138,7 @@ class Trainer:
     def train_epoch(self) -> None:
         """One pass over the training frames, dev accuracy, checkpoints, one line in log.jsonl."""
         self.model.train()
-        self.model.masks.reseed(self.seed * 1000 + self.epoch)
+        self.step.masks.reseed(self.seed * 1000 + self.epoch)
         sums: dict[str, Tensor] = {}
         frames = 0
         started = time.time()
@@ -183,7 +183,7 @@ class Trainer:
         self.model.eval()
         loss = correct = frames = 0.0
         for batch in self.dev_frames.epoch(0):
-            logits = scores(self.model, batch.windows, self.dtype)
+            logits = compute_logits(self.model, batch.windows, self.dtype)
             loss += self.step.cross_entropy(logits, batch.labels).item() * len(batch.labels)
             correct += (self.step.best(logits) == batch.labels).sum().item()
             frames += len(batch.labels)

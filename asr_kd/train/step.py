@@ -17,6 +17,7 @@ from asr_kd.losses import CompactTargets, KDLoss, frame_kd_loss
 from asr_kd.losses.frames import UNLABELLED
 from asr_kd.models.dnn import AcousticModel
 from asr_kd.train.batches import Batch
+from asr_kd.train.layers import BatchNorm, StreamMasks, convert_layers
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 
@@ -36,6 +37,9 @@ class Step:
         self, model: AcousticModel, temperature: float, hard_weight: float, dtype: torch.dtype, weight_decay: float
     ) -> None:
         self.model, self.temperature, self.hard_weight, self.dtype = model, temperature, hard_weight, dtype
+        self.masks = self.dropout_masks()
+        convert_layers(model, self.masks)
+        self.norms = [layer for layer in model.modules() if isinstance(layer, BatchNorm)]
         self.optimizer = torch.optim.AdamW(model.parameters(), weight_decay=weight_decay, fused=True)
         self.network: Callable[[Tensor], Tensor] = self.together(model)
         if next(model.parameters()).device.type == "cpu":
@@ -48,7 +52,9 @@ class Step:
             loss; correct and labelled, shares of frames; with soft targets soft, hard and kl, means over this process's
             part of the batch.
         """
-        self.model.expect(batch.streams, batch.of_all)
+        self.masks.streams = batch.streams
+        for norm in self.norms:
+            norm.batch_size = batch.of_all
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         with torch.autocast(batch.windows.device.type, self.dtype, enabled=self.dtype != torch.float32):
@@ -70,6 +76,10 @@ class Step:
             return {"loss": self.cross_entropy(logits, batch.labels)}
         kd = self.kd(logits, batch.soft, batch.labels, temperature=self.temperature, hard_weight=self.hard_weight)
         return {"loss": kd.total, "soft": kd.soft, "hard": kd.hard, "kl": kd.kl}
+
+    def dropout_masks(self) -> StreamMasks:
+        """Return the dropout masks of all layers."""
+        return StreamMasks(self.model.shape.dropout)
 
     def together(self, model: AcousticModel) -> Callable[[Tensor], Tensor]:
         """What makes logits of windows: of several processes each has the whole network and its share of the frames."""

@@ -7,6 +7,7 @@ the devices; the output layer is split by senone, and its loss is ``sharded_kd_l
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,37 +18,53 @@ from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, Ro
 from asr_kd.losses import CompactTargets, KDLoss
 from asr_kd.losses.frames import UNLABELLED
 from asr_kd.losses.tensor_parallel import sharded_argmax, sharded_cross_entropy, sharded_kd_loss
-from asr_kd.models.dnn import AcousticModel, Masks
+from asr_kd.models.dnn import AcousticModel
+from asr_kd.train.layers import StreamMasks
 from asr_kd.train.step import Step
 
 
-class _ShardedMasks(Masks):
-    """Of a layer whose units are split, each device's columns of what the whole layer would have."""
+@dataclass(frozen=True)
+class Shard:
+    """One device's share of a split network.
 
-    def __init__(self, masks: Masks, width: int, part: slice) -> None:
-        super().__init__(masks.dropout)
-        self.width, self.part = width, part
+    Attributes:
+        first: its first senone.
+        units: its columns of a split hidden layer.
+    """
+
+    first: int
+    units: slice
+
+
+class ShardedMasks(StreamMasks):
+    """Dropout masks of a layer whose units are split: each device's columns of the whole layer's mask.
+
+    Args:
+        width: units of a whole layer.
+        units: this device's columns.
+    """
+
+    def __init__(self, dropout: float, width: int, units: slice) -> None:
+        super().__init__(dropout)
+        self.width, self.units = width, units
 
     def mask(self, like: Tensor) -> Tensor:
         if like.shape[1] == self.width:
             return super().mask(like)
-        return super().mask(like.new_empty(len(like), self.width))[:, self.part]
+        return super().mask(like.new_empty(len(like), self.width))[:, self.units]
 
 
 class _Copy(nn.Module):
-    """What a split layer returns is a view, which the network may not rectify in place."""
+    """Copies the output of a split layer: it is a view, which ``ReluDropout`` may not overwrite."""
 
     def forward(self, values: Tensor) -> Tensor:
         return values.clone()
 
 
-def parallelize(model: AcousticModel, mesh: DeviceMesh) -> int:
+def parallelize(model: AcousticModel, mesh: DeviceMesh) -> Shard:
     """Split a network, the same in every process, over the devices of a one-dimensional mesh, in place.
 
     Its logits are those of the device's own senones from then on.
-
-    Returns:
-        The first of these.
 
     Raises:
         ValueError: a width that the devices cannot share evenly, fewer senones than devices, or batch norm.
@@ -68,8 +85,8 @@ def parallelize(model: AcousticModel, mesh: DeviceMesh) -> int:
     parallelize_module(model, mesh, styles)
     model.norms = nn.ModuleList(_Copy() for _ in model.norms)
     units = shape.width // devices
-    model.masks = _ShardedMasks(model.masks, shape.width, slice(me * units, (me + 1) * units))
-    return min(shape.num_pdfs, me * -(-shape.num_pdfs // devices))  # as torch deals what does not divide
+    first = min(shape.num_pdfs, me * -(-shape.num_pdfs // devices))  # torch gives the last devices what is left
+    return Shard(first, slice(me * units, (me + 1) * units))
 
 
 class TensorParallelStep(Step):
@@ -77,13 +94,16 @@ class TensorParallelStep(Step):
 
     Args:
         model: split already.
-        first: this process's first senone.
+        shard: this process's share.
         others: see ``Step``.
     """
 
-    def __init__(self, model: AcousticModel, first: int, *others: Any) -> None:
-        self.first = first
+    def __init__(self, model: AcousticModel, shard: Shard, *others: Any) -> None:
+        self.shard = shard
         super().__init__(model, *others)
+
+    def dropout_masks(self) -> StreamMasks:
+        return ShardedMasks(self.model.shape.dropout, self.model.shape.width, self.shard.units)
 
     def together(self, model: AcousticModel) -> Callable[[Tensor], Tensor]:
         self.sharers = 1
@@ -92,14 +112,14 @@ class TensorParallelStep(Step):
     def kd(
         self, logits: Tensor, soft: Tensor | CompactTargets, labels: Tensor | None = None, **settings: Any
     ) -> KDLoss:
-        return sharded_kd_loss(logits, self.first, self.model.shape.num_pdfs, soft, labels, **settings)
+        return sharded_kd_loss(logits, self.shard.first, self.model.shape.num_pdfs, soft, labels, **settings)
 
     def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
         known = labels != UNLABELLED
-        return sharded_cross_entropy(logits, self.first, labels).sum() / known.sum()
+        return sharded_cross_entropy(logits, self.shard.first, labels).sum() / known.sum()
 
     def best(self, logits: Tensor) -> Tensor:
-        return sharded_argmax(logits, self.first)
+        return sharded_argmax(logits, self.shard.first)
 
     def whole(self, tensor: Tensor) -> Tensor:
         return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

@@ -37,7 +37,7 @@ def test_systems_are_measured_side_by_side(prepared, teachers, tmp_path, capsys,
         assert (found["frames"], found["correct"]) == (frames, count)
         assert found["speech_frames"] < frames
     parameters = [stage_figures(tmp_path / name)["parameters"] for name in ("one", "both")]
-    assert parameters[1] == 2 * parameters[0] == 2 * models[0].parameters_count()
+    assert parameters[1] == 2 * parameters[0] == 2 * models[0].num_parameters()
     accuracy.main(settings)
     assert capsys.readouterr().out.count("up to date") == 2
 

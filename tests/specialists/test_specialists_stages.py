@@ -18,7 +18,7 @@ from asr_kd.decode.acoustics import load_scorer
 from asr_kd.mnist.digits.__main__ import main as write_digits
 from asr_kd.mnist.digits.config import Config as DigitsConfig
 from asr_kd.mnist.digits.dataset import load_digits
-from asr_kd.models.checkpoints import continued, load_log_prior, load_model
+from asr_kd.models.checkpoints import load_log_prior, load_model, warm_start
 from asr_kd.models.dnn import AcousticModel
 from asr_kd.specialists.assign import __main__ as assign
 from asr_kd.specialists.classify import __main__ as classify
@@ -161,10 +161,10 @@ def test_networks_can_start_from_another(study: Path, tmp_path: Path) -> None:
     before, after = load_model(other), load_model(study / "longer" / "seed-0")
     assert all((a - b).abs().max() < 1e-5 for a, b in zip(before.parameters(), after.parameters(), strict=True))
     wider = AcousticModel(dataclasses.replace(after.shape, width=33, layers=2))
-    assert continued(other, dataclasses.replace(wider.shape, dropout=0.4)).masks.dropout == 0.4
-    assert continued(other, wider.shape).shape.width == 32
+    assert warm_start(other, dataclasses.replace(wider.shape, dropout=0.4)).shape.dropout == 0.4
+    assert warm_start(other, wider.shape).shape.width == 32
     with pytest.raises(UserError, match="other inputs or classes"):
-        continued(other, dataclasses.replace(wider.shape, num_pdfs=7))
+        warm_start(other, dataclasses.replace(wider.shape, num_pdfs=7))
 
 
 def test_invalid_flags_and_files_are_refused(study: Path, tmp_path: Path) -> None:

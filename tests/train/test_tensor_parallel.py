@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from asr_kd.losses import CompactTargets, frame_kd_loss
 from asr_kd.losses.tensor_parallel import sharded_argmax, sharded_cross_entropy, sharded_kd_loss
 from asr_kd.models.dnn import AcousticModel, Shape
-from asr_kd.train.tensor_parallel import parallelize
+from asr_kd.train.layers import StreamMasks, convert_layers
+from asr_kd.train.tensor_parallel import ShardedMasks, parallelize
 
 FRAMES, CLASSES = 24, 13  # an odd number: the processes' shares differ
 
@@ -38,10 +39,11 @@ def network(layers: int) -> AcousticModel:
     return model.double().train()
 
 
-def train(model: AcousticModel, loss_of, updates: int = 3) -> list[float]:
-    """Losses of a few updates."""
+def train(model: AcousticModel, masks: StreamMasks, loss_of, updates: int = 3) -> list[float]:
+    """Return the losses of a few updates."""
+    convert_layers(model, masks)
     adam = torch.optim.AdamW(model.parameters())
-    model.masks.reseed(2)
+    masks.reseed(2)
     losses = []
     for update in range(updates):
         generator = torch.Generator().manual_seed(10 + update)
@@ -80,12 +82,12 @@ def process(rank: int, folder: str, layers: int) -> None:
     dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
     for name, soft in forms(0).items():
         model = network(layers)
-        first = parallelize(model, init_device_mesh("cpu", (2,)))
+        shard = parallelize(model, init_device_mesh("cpu", (2,)))
 
-        def loss_of(logits, labels, soft=soft, first=first):
+        def loss_of(logits, labels, soft=soft, first=shard.first):
             return sharded_kd_loss(logits, first, CLASSES, soft, labels, temperature=2.0, hard_weight=0.3)
 
-        losses = train(model, loss_of)
+        losses = train(model, ShardedMasks(0.25, 8, shard.units), loss_of)
         weights = {name: value.full_tensor() for name, value in model.state_dict().items()}
         if rank == 0:
             torch.save((losses, weights), f"{folder}/{name}.pt")
@@ -109,7 +111,7 @@ def test_split_is_whole(layers: int, tmp_path: Path) -> None:
         def loss_of(logits, labels, soft=soft):
             return frame_kd_loss(logits, soft, labels, temperature=2.0, hard_weight=0.3)
 
-        losses = train(model, loss_of)
+        losses = train(model, StreamMasks(0.25), loss_of)
         found, weights = torch.load(tmp_path / f"{name}.pt", weights_only=True)
         assert found == pytest.approx(losses, rel=1e-9, abs=1e-9), name
         for key, value in model.state_dict().items():

@@ -10,7 +10,7 @@ from training import config, store_config
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import read_json, stage_figures, write_json
 from asr_kd.models.checkpoints import load_model
-from asr_kd.models.dnn import AcousticModel, MaskPool, Shape
+from asr_kd.models.dnn import AcousticModel, Shape
 from asr_kd.models.posteriors import ensemble_logits
 from asr_kd.models.windows import context_windows
 from asr_kd.soft_targets import __main__ as soft_targets_stage
@@ -101,39 +101,3 @@ def test_damaged_checkpoint_is_refused(teachers, tmp_path):
     weights.unlink()
     with pytest.raises(UserError, match="missing"):
         load_model(tmp_path / "model")
-
-
-def test_dropout_keeps_the_mean_and_its_gradient():
-    masks = MaskPool(0.25)
-    masks.reseed(1)
-    mask = masks.mask(torch.zeros(500, 400))
-    assert mask.mean().item() == pytest.approx(1, abs=0.02)
-    assert mask.unique().tolist() == pytest.approx([0, 4 / 3])
-    model = AcousticModel(Shape(2, 32, 5, dropout=0.25)).double()
-    torch.nn.init.normal_(model.output.weight)
-    windows = torch.randn(8, 26 * 40, dtype=torch.float64)
-
-    def run(weight):
-        model.masks.reseed(3)
-        return torch.func.functional_call(model, {"hidden.0.weight": weight}, windows).pow(2).sum()
-
-    weight = model.hidden[0].weight.detach().clone().requires_grad_()
-    run(weight).backward()
-    step = torch.zeros_like(weight)
-    step[3, 7] = 1e-6
-    slope = (run(weight + step) - run(weight - step)) / 2e-6
-    assert weight.grad[3, 7].item() == pytest.approx(slope.item(), rel=1e-4)
-
-
-def test_batch_norm_learns_statistics_and_leaves_small_batches_to_them():
-    model = AcousticModel(Shape(1, 16, 5, dropout=0.0, batch_norm=True)).train()
-    windows = 3 + 2 * torch.randn(4000, 26 * 40)
-    for batch in windows.split(100):
-        model(batch)
-    running = model.norms[0].running_mean.clone()
-    few = model(windows[:8])
-    assert torch.equal(model.norms[0].running_mean, running)
-    torch.testing.assert_close(few, model.eval()(windows[:8]))
-    values = model.norms[0](model.hidden[0](windows))
-    torch.testing.assert_close(values.mean(0), torch.zeros(16), atol=0.1, rtol=0)
-    torch.testing.assert_close(values.std(0), torch.ones(16), atol=0.1, rtol=0)

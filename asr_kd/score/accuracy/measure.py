@@ -41,4 +41,4 @@ def measure(job: Job) -> dict[str, Any]:
             accuracy.update(cut.load_custom("senones"), predictions)
         results[split] = accuracy.result()
     write_json(job.out / "accuracy.json", results)
-    return {"parameters": sum(model.parameters_count() for model in models)}
+    return {"parameters": sum(model.num_parameters() for model in models)}

@@ -12,8 +12,8 @@ from torch import Tensor
 from asr_kd.common.errors import UserError
 from asr_kd.common.progress import progress
 from asr_kd.models.checkpoints import load_model
-from asr_kd.models.posteriors import scores
-from asr_kd.models.precision import device_and_dtype
+from asr_kd.models.device import device_and_dtype
+from asr_kd.models.posteriors import compute_logits
 from asr_kd.specialists.examples import Examples
 
 
@@ -27,7 +27,7 @@ def class_similarity(examples: Examples, generalist: Path, by: str) -> np.ndarra
     model = load_model(generalist)
     statistics = Covariance(len(examples.names)) if by == "covariance" else Confusions(len(examples.names))
     for block in progress(examples.blocks("train"), "predictions", examples.num_blocks("train"), "block"):
-        statistics.add(scores(model, block.inputs, dtype).softmax(1), block.labels)
+        statistics.add(compute_logits(model, block.inputs, dtype).softmax(1), block.labels)
     return statistics.matrix()
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from asr_kd.common.storage import write_json
-from asr_kd.models.checkpoints import continued, save_tensors, weights_of
+from asr_kd.models.checkpoints import cpu_state_dict, save_tensors, warm_start
+from asr_kd.models.device import device_and_dtype
 from asr_kd.models.dnn import AcousticModel
-from asr_kd.models.precision import device_and_dtype
 from asr_kd.specialists.classify.config import Config
 from asr_kd.specialists.examples import ImageExamples
 from asr_kd.specialists.targets.compute import ImageTargets
@@ -26,7 +26,7 @@ def train_network(job: tuple[Config, int]) -> dict[str, Any]:
     images = ImageExamples(config.images)
     shape = images.shape(config.layers, config.width)
     shape = dataclasses.replace(shape, dropout=config.dropout, batch_norm=config.batch_norm)
-    model = AcousticModel(shape) if config.start_from is None else continued(config.start_from, shape)
+    model = AcousticModel(shape) if config.start_from is None else warm_start(config.start_from, shape)
     model.to(device)
     soft, temperature = None, 1.0
     if config.soft_targets is not None:
@@ -37,5 +37,5 @@ def train_network(job: tuple[Config, int]) -> dict[str, Any]:
     out = config.out / f"seed-{seed}"
     figures = fit(step, batches, config.epochs, config.learning_rate, seed, f"{config.out.name} seed {seed}")
     write_json(out / "model.json", {"shape": vars(model.shape)})
-    save_tensors(out / "model.safetensors", weights_of(model))
-    return {**figures, "parameters": model.parameters_count()}
+    save_tensors(out / "model.safetensors", cpu_state_dict(model))
+    return {**figures, "parameters": model.num_parameters()}

@@ -11,8 +11,8 @@ import numpy as np
 from asr_kd.common.progress import progress
 from asr_kd.losses import average_distributions
 from asr_kd.models.checkpoints import load_model
-from asr_kd.models.posteriors import scores
-from asr_kd.models.precision import device_and_dtype
+from asr_kd.models.device import device_and_dtype
+from asr_kd.models.posteriors import compute_logits
 from asr_kd.specialists.ensemble import Ensemble
 from asr_kd.specialists.evaluate.config import Config
 from asr_kd.specialists.examples import Block, open_examples
@@ -80,7 +80,9 @@ class Counts:
         self.gap = max(self.gap, output.gap)
         systems = [output.generalist, output.combined]
         for models in self.others:
-            systems.append(average_distributions([scores(m, block.inputs, self.ensemble.dtype) for m in models]))
+            systems.append(
+                average_distributions([compute_logits(m, block.inputs, self.ensemble.dtype) for m in models])
+            )
         self.correct.append(np.stack([(p.argmax(1) == block.labels).numpy() for p in systems]))
         self.labels.append(block.labels.numpy())
         firsts = [output.combine_first(number) for number in self.numbers]

@@ -15,8 +15,8 @@ import torch
 from asr_kd.common.parallel import run_all
 from asr_kd.losses import CompactTargets
 from asr_kd.models.checkpoints import load_model
-from asr_kd.models.posteriors import scores
-from asr_kd.models.precision import device_and_dtype
+from asr_kd.models.device import device_and_dtype
+from asr_kd.models.posteriors import compute_logits
 from asr_kd.soft_targets.rows import TargetRows
 from asr_kd.soft_targets.store import INDEX, SoftTargets, shard_folder, write_shard, write_store
 from asr_kd.specialists.ensemble import Ensemble
@@ -52,7 +52,7 @@ def _write_shard(job: tuple[Config, Sequence[Path], int]) -> None:
     def rows(block: Block) -> TargetRows:
         q = ensemble(block.inputs).combined
         if others:
-            q = torch.stack([q, *(scores(other, block.inputs, dtype).softmax(1) for other in others)]).mean(0)
+            q = torch.stack([q, *(compute_logits(other, block.inputs, dtype).softmax(1) for other in others)]).mean(0)
         if config.temperature != 1:
             q = q.pow(1 / config.temperature)
             q /= q.sum(1, keepdim=True)

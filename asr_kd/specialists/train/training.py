@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from asr_kd.common.storage import save_array, write_json
-from asr_kd.models.checkpoints import load_model, save_tensors, weights_of
-from asr_kd.models.precision import device_and_dtype
+from asr_kd.models.checkpoints import cpu_state_dict, load_model, save_tensors
+from asr_kd.models.device import device_and_dtype
 from asr_kd.specialists.examples import open_examples
 from asr_kd.specialists.files import CLASSES, specialist_folder
 from asr_kd.specialists.specialist import SpecialClasses, SpecialistLoader, initial_specialist
@@ -41,6 +41,6 @@ def train_specialist(job: tuple[Config, int, list[int]]) -> dict[str, Any]:
     out = specialist_folder(config.out, number)
     save_array(out / CLASSES, special.classes)
     write_json(out / "model.json", {"shape": vars(model.shape), "correction": special.correction, "full": special.full})
-    save_tensors(out / "model.safetensors", weights_of(model))
+    save_tensors(out / "model.safetensors", cpu_state_dict(model))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {**figures, "classes": len(special.classes), "peak_mb": round(peak)}

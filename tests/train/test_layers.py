@@ -1,0 +1,86 @@
+"""The layers that training puts into a network: dropout by streams, batch normalisation, and their conversion."""
+
+import pytest
+import torch
+from torch import nn
+
+from asr_kd.models.dnn import AcousticModel, Shape
+from asr_kd.train.layers import BatchNorm, MaskPool, ReluDropout, StreamMasks, convert_layers
+
+
+def network(
+    layers: int, width: int, dropout: float = 0.0, batch_norm: bool = False
+) -> tuple[AcousticModel, StreamMasks]:
+    """A network of 5 senones, converted, and its dropout masks."""
+    model, masks = AcousticModel(Shape(layers, width, 5, dropout=dropout, batch_norm=batch_norm)), StreamMasks(dropout)
+    nn.init.normal_(model.output.weight)
+    assert convert_layers(model, masks) is model
+    return model.train(), masks
+
+
+def test_conversion_keeps_parameters_and_buffers():
+    shape = Shape(3, 16, 5, dropout=0.5, batch_norm=True)
+    plain = AcousticModel(shape).eval()
+    model = AcousticModel(shape).eval()
+    model.load_state_dict(plain.state_dict())
+    before = dict(model.named_parameters()), dict(model.named_buffers())
+    masks = StreamMasks(0.5)
+    for _ in range(2):  # a second conversion changes the masks alone
+        convert_layers(model, masks)
+        for tensors, kept in zip((model.named_parameters(), model.named_buffers()), before, strict=True):
+            found = dict(tensors)
+            assert list(found) == list(kept) and all(found[name] is kept[name] for name in kept)
+    assert all(isinstance(norm, BatchNorm) and not norm.training for norm in model.norms)
+    assert all(isinstance(layer, ReluDropout) and layer.masks is masks for layer in model.activations)
+    windows = torch.randn(4, 26 * 40)
+    assert torch.equal(model(windows), plain(windows))
+
+
+def test_dropout_keeps_the_mean_and_its_gradient():
+    pool = MaskPool(0.25)
+    pool.reseed(1)
+    mask = pool.mask(torch.zeros(500, 400))
+    assert mask.mean().item() == pytest.approx(1, abs=0.02)
+    assert mask.unique().tolist() == pytest.approx([0, 4 / 3])
+    model, masks = network(2, 32, dropout=0.25)
+    model.double()
+    windows = torch.randn(8, 26 * 40, dtype=torch.float64)
+
+    def run(weight):
+        masks.reseed(3)
+        return torch.func.functional_call(model, {"hidden.0.weight": weight}, windows).pow(2).sum()
+
+    weight = model.hidden[0].weight.detach().clone().requires_grad_()
+    run(weight).backward()
+    step = torch.zeros_like(weight)
+    step[3, 7] = 1e-6
+    slope = (run(weight + step) - run(weight - step)) / 2e-6
+    assert weight.grad[3, 7].item() == pytest.approx(slope.item(), rel=1e-4)
+
+
+def test_masks_of_a_stream_do_not_depend_on_the_others():
+    def rows(streams):
+        masks = StreamMasks(0.5)
+        masks.reseed(7)
+        masks.streams = streams
+        drawn = torch.cat([masks.mask(torch.zeros(sum(streams.values()), 64)) for _ in range(3)], 1)
+        return dict(zip(streams, drawn.split(list(streams.values())), strict=True))
+
+    together = rows({0: 5, 1: 8, 2: 3})
+    for stream, count in ((0, 5), (1, 8), (2, 3)):
+        assert torch.equal(rows({stream: count})[stream], together[stream])
+    assert not torch.equal(together[0][:3], together[2])
+
+
+def test_batch_norm_learns_statistics_and_leaves_small_batches_to_them():
+    model, _ = network(1, 16, batch_norm=True)
+    windows = 3 + 2 * torch.randn(4000, 26 * 40)
+    for batch in windows.split(100):
+        model(batch)
+    running = model.norms[0].running_mean.clone()
+    few = model(windows[:8])
+    assert torch.equal(model.norms[0].running_mean, running)
+    torch.testing.assert_close(few, model.eval()(windows[:8]))
+    values = model.norms[0](model.hidden[0](windows))
+    torch.testing.assert_close(values.mean(0), torch.zeros(16), atol=0.1, rtol=0)
+    torch.testing.assert_close(values.std(0), torch.ones(16), atol=0.1, rtol=0)
