@@ -84,7 +84,7 @@ def parse(config_class: type[Config], argv: Sequence[str] | None = None, prog: s
             if required and field.name not in values:
                 values[field.name] = tyro.MISSING
         default = build_config(config_class, values)
-    footer = "--config FILE.yaml[:SECTION] takes defaults from a file; flags override it."
+    footer = "--config FILE.yaml[:SECTION] takes defaults from a file; flags override them."
     description = f"{(config_class.__doc__ or '').strip()}\n\n{footer}"
     return tyro.cli(config_class, args=arguments, default=default, prog=prog, description=description)
 

@@ -41,8 +41,7 @@ class Workers:
     jobs: int = dataclasses.field(default=0, metadata=RUN_ONLY)
     """Number of processes (0: one per core)."""
     scheduler: str = dataclasses.field(default="", metadata=RUN_ONLY)
-    """Address of a Dask scheduler, such as tcp://HOST:8786, whose workers run the jobs instead; they must see the
-    same folders."""
+    """Address of a Dask scheduler (tcp://HOST:8786) whose workers run the jobs; they must see the same folders."""
 
     def executor(self, tasks: int | None = None, resources: str = "") -> Executor:
         """Local processes (see ``make_executor``), or a Dask cluster (see ``connect``)."""

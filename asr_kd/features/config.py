@@ -17,6 +17,7 @@ class Config(Workers):
     """Compute log-mel features of a prepared corpus: 25 ms windows every 10 ms, 40 filters, no dither.
 
     Recordings that are damaged, silent or too short are skipped and listed in skipped_SPLIT.tsv.
+    With --normalise-over speech, the length of pauses does not shift the features.
     """
 
     data: Path
@@ -26,10 +27,8 @@ class Config(Workers):
     normalise: Literal["speaker", "utterance"] = "speaker"
     """Compute mean and variance per speaker or per utterance."""
     normalise_over: Over = "all"
-    """Compute them from all frames, or only from those with speech (louder than halfway between the utterance's
-    quietest and loudest frames), so that the length of pauses does not shift the features."""
+    """Compute them from all frames, or from speech: frames louder than halfway between the quietest and loudest."""
     speed_perturb: tuple[float, ...] = ()
     """Add copies of the training split at these speeds, such as 0.9 1.1."""
     babble: tuple[float, ...] = ()
-    """Add splits with other speakers in the background, at these signal-to-noise ratios in dB: train_noisy and
-    dev_noisy, where each cut has one of the ratios, and a test_snrN for each ratio."""
+    """Add splits with background speakers at these SNRs in dB: train_noisy, dev_noisy (one per cut) and test_snrN."""
