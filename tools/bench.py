@@ -1,8 +1,9 @@
-"""What the benchmarks share: timing, memory, tables."""
+"""Helpers that the benchmarks share: timing, memory, tables."""
 
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import gc
 import time
 from collections.abc import Callable, Sequence
@@ -12,27 +13,30 @@ from typing import Any
 import torch
 
 from asr_kd.common.storage import write_json
-from asr_kd.report.facts import processor
+from asr_kd.report import facts
 
 
-def seconds(function: Callable[[], object], device: str, repeats: int = 5, least: float = 0.3) -> float:
-    """Median wall time of one call, after one to warm up; short calls are repeated within a measurement."""
+def seconds(function: Callable[[], object], device: str, repeats: int = 5, min_seconds: float = 0.3) -> float:
+    """The median wall time of one call, after a warm-up call.
 
-    def once(calls: int) -> float:
-        wait(device)
-        begun = time.perf_counter()
+    Short calls are repeated within each measurement until it takes ``min_seconds``.
+    """
+
+    def measure(calls: int) -> float:
+        synchronise(device)
+        started = time.perf_counter()
         for _ in range(calls):
             function()
-        wait(device)
-        return (time.perf_counter() - begun) / calls
+        synchronise(device)
+        return (time.perf_counter() - started) / calls
 
     function()
-    calls = max(1, round(least / max(once(1), 1e-9)))
-    return sorted(once(calls) for _ in range(repeats))[repeats // 2]
+    calls = max(1, round(min_seconds / max(measure(1), 1e-9)))
+    return sorted(measure(calls) for _ in range(repeats))[repeats // 2]
 
 
 def extra_bytes(function: Callable[[], object], device: str) -> int:
-    """Memory that one call needs beyond what was held before it, at its worst moment; what it returns counts."""
+    """The peak memory of one call beyond what was allocated before it, including what the call returns."""
     function()
     gc.collect()
     if device == "cuda":
@@ -40,31 +44,50 @@ def extra_bytes(function: Callable[[], object], device: str) -> int:
         before = torch.cuda.memory_allocated()
         function()
         return torch.cuda.max_memory_allocated() - before
-    ctypes.CDLL(None).malloc_trim(0)  # else what earlier calls freed is used again, and does not show
-    Path("/proc/self/clear_refs").write_text("5")  # resets the peak below
-    before = _status("VmRSS")
+    ctypes.CDLL(None).malloc_trim(0)  # otherwise the call reuses memory that earlier calls freed, and nothing shows
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak that is read below
+    before = _process_memory("VmRSS")
     function()
-    return _status("VmHWM") - before
+    return _process_memory("VmHWM") - before
+
+
+def synchronise(device: str) -> None:
+    """Wait for the GPU, if the device is one."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def report(config: Any, rows: Sequence[dict[str, Any]], note: str = "") -> None:
+    """Print the machine and a table of ``rows``; also write them as JSON if ``config.out`` is set.
+
+    Args:
+        config: dataclass of the benchmark's flags; it has ``out`` and, unless it runs on the CPU only, ``device``.
+        rows: have the same keys.
+        note: what else the reader should know about the run.
+    """
+    described = machine(getattr(config, "device", "cpu"))
+    print(f"{described}{'; ' if note else ''}{note}\n\n{table(rows)}")
+    if config.out is not None:
+        settings = {name: value for name, value in dataclasses.asdict(config).items() if name != "out"}
+        write_json(config.out, {"machine": described, "settings": settings, "rows": rows})
 
 
 def machine(device: str) -> str:
-    """The machine in words."""
-    cores = torch.get_num_threads()
-    if device == "cuda":
-        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
-    return f"{cores} cores of {processor()}, torch {torch.__version__}"
+    """A description of the machine."""
+    name = torch.cuda.get_device_name() if device == "cuda" else facts.machine()
+    threads = "" if device == "cuda" else f", {torch.get_num_threads()} threads"
+    return f"{name}{threads}, torch {torch.__version__}"
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Markdown of rows that have the same keys."""
+    """A Markdown table."""
     lines = ["| " + " | ".join(rows[0]) + " |", "|" + "|".join(" --- " for _ in rows[0]) + "|"]
     return "\n".join(lines + ["| " + " | ".join(_cell(value) for value in row.values()) + " |" for row in rows])
 
 
-def write(path: Path | None, result: dict[str, Any]) -> None:
-    """Write the JSON, if asked for."""
-    if path is not None:
-        write_json(path, result)
+def flags(**values: object) -> list[str]:
+    """Command-line flags: ``batch_size=8`` becomes ["--batch-size", "8"]."""
+    return [text for name, value in values.items() for text in (f"--{name.replace('_', '-')}", str(value))]
 
 
 def _cell(value: Any) -> str:
@@ -73,13 +96,7 @@ def _cell(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def wait(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
-def _status(name: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(name + ":"):
-            return int(line.split()[1]) * 1024
-    raise KeyError(name)
+def _process_memory(field: str) -> int:
+    """Bytes of a field of /proc/self/status."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))

@@ -1,8 +1,9 @@
-"""Speed of combining a generalist with specialists (section 5.4 of the paper), beside a copy of the probabilities.
+"""Speed of combining a generalist with specialists (section 5.4 of the paper), compared with a copy of the posteriors.
 
     python tools/bench_combine.py --out combine.json
 
-The probabilities are random; the gap is the proved bound on how far the sum of divergences is above its minimum.
+The posteriors are random.  The gap is a proved upper bound on the distance between the sum of divergences and its
+minimum.
 """
 
 from __future__ import annotations
@@ -21,32 +22,30 @@ from asr_kd.specialists.combine import SpecialistPosteriors, active_specialists,
 
 @dataclasses.dataclass
 class Config:
-    """Benchmark the combined distribution q."""
+    """Measure how fast the combined distribution q is computed."""
 
     classes: int = 1000
-    """Classes of the generalist."""
+    """Number of classes of the generalist."""
     specialists: int = 10
-    """Specialists."""
+    """Number of specialists."""
     special: int = 50
-    """Classes of each."""
+    """Number of classes per specialist."""
     examples: int = 8192
-    """Examples at once."""
+    """Number of examples per call."""
     peak: float = 3.0
-    """Standard deviation of the random logits: the larger, the more peaked the probabilities."""
+    """Standard deviation of the random logits: a larger one gives more peaked posteriors."""
     out: Path | None = None
-    """Also write the figures as JSON."""
+    """JSON file for the results."""
 
 
 def main(config: Config) -> None:
     torch.manual_seed(0)
     rows = [measure(config, overlap, top_k) for overlap in (False, True) for top_k in (1, 5, config.classes)]
-    print(f"{bench.machine('cpu')}; {config.classes} classes, {config.specialists} specialists of {config.special}\n")
-    print(bench.table(rows))
-    bench.write(config.out, {"machine": bench.machine("cpu"), "settings": vars(config) | {"out": None}, "rows": rows})
+    bench.report(config, rows, f"{config.classes} classes, {config.specialists} specialists of {config.special}")
 
 
 def measure(config: Config, overlap: bool, top_k: int) -> dict[str, Any]:
-    """Examples a second, with specialists that share classes or do not."""
+    """The speed with specialists that share classes (``overlap``) or do not."""
     if overlap:
         groups = [torch.randperm(config.classes)[: config.special] for _ in range(config.specialists)]
     else:
@@ -55,23 +54,23 @@ def measure(config: Config, overlap: bool, top_k: int) -> dict[str, Any]:
     general = logits.softmax(1)
     active = active_specialists(general, membership(groups, config.classes), top_k)
     specialists = [
-        SpecialistPosteriors(group, posteriors(logits[rows], group))
+        SpecialistPosteriors(group, random_posteriors(logits[rows], group))
         for group, rows in zip(groups, active.T, strict=True)
     ]
-    found = combine(general, specialists, active)
+    combined = combine(general, specialists, active)
     seconds = bench.seconds(lambda: combine(general, specialists, active), "cpu")
     return {
         "specialists share classes": "yes" if overlap else "no",
         "active specialists": active.sum(1).float().mean().item(),
         "examples/s": round(config.examples / seconds),
-        "times a copy": seconds / bench.seconds(general.clone, "cpu"),
-        "steps": found.steps,
-        "largest gap, nats": found.gap.max().item(),
+        "time / copy": seconds / bench.seconds(general.clone, "cpu"),
+        "steps": combined.steps,
+        "largest gap, nats": combined.gap.max().item(),
     }
 
 
-def posteriors(logits: Tensor, group: Tensor) -> Tensor:
-    """Return posteriors of a specialist: from the generalist's logits with noise, with all other classes in one."""
+def random_posteriors(logits: Tensor, group: Tensor) -> Tensor:
+    """Posteriors of a specialist: the generalist's logits plus noise, with all other classes in the last one."""
     noisy = logits + torch.randn_like(logits)
     special = noisy[:, group]
     noisy[:, group] = -torch.inf

@@ -1,9 +1,9 @@
-"""Memory of training against the size of the corpus: cuts listed by a manifest, and in shards.
+"""Peak memory of training against the size of the corpus, with cuts listed in a manifest and with shards.
 
     python tools/bench_memory.py --features EXP/features --cuts EXP/gmm --hours 1 10 100 --out memory.json
 
-The experiment's training cuts are repeated under new ids until there is as much speech as asked for, and one small
-network is trained on them for an epoch.
+The training cuts of the experiment are repeated under new ids until they have the given number of hours, and one small
+network is trained on them for one epoch.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from asr_kd.corpora.manifests import jsonl_writer, read_jsonl
 from asr_kd.corpora.shar.__main__ import main as write_shards
 from asr_kd.corpora.shar.config import Config as SharConfig
 
-FRAMES_AN_HOUR = 360_000
+FRAMES_PER_HOUR = 360_000
 
 
 @dataclasses.dataclass
 class Config:
-    """Benchmark memory."""
+    """Measure the memory that training needs."""
 
     features: Path
     """Features folder."""
     cuts: Path
-    """Folder with cuts that carry senones."""
+    """Folder of cuts with senones."""
     hours: tuple[float, ...] = (1, 10, 100)
-    """Sizes of the corpus."""
+    """Sizes of the corpus in hours of speech."""
     pool_frames: int = 500_000
-    """Frames held in memory for shuffling."""
+    """Number of frames that are held in memory for shuffling."""
     out: Path | None = None
-    """Also write the figures as JSON."""
+    """JSON file for the results."""
 
 
 def main(config: Config) -> None:
@@ -50,19 +50,17 @@ def main(config: Config) -> None:
     for hours in config.hours:
         with tempfile.TemporaryDirectory() as name:
             root = Path(name)
-            count = repeat(config.cuts, root / "cuts", hours)
-            write_shards(SharConfig(cuts=root / "cuts", out=root / "shar"))
+            count = repeat_cuts(config.cuts, root / "cuts", hours)
+            write_shards(SharConfig(cuts=root / "cuts", out=root / "shards"))
             row: dict[str, Any] = {"hours": hours, "cuts": count}
-            for title, cuts in (("listed in a manifest, MB", root / "cuts"), ("in shards, MB", root / "shar")):
-                row[title] = round(peak(config, cuts, root / title[:2]) / 1e6)
+            for title, cuts in (("manifest", root / "cuts"), ("shards", root / "shards")):
+                row[f"{title}, MB"] = round(peak_memory(config, cuts, root / f"trained-{title}") / 1e6)
             rows.append(row)
-    print(f"{bench.machine('cpu')}; pool of {config.pool_frames:,} frames\n")
-    print(bench.table(rows))
-    bench.write(config.out, {"machine": bench.machine("cpu"), "rows": rows})
+    bench.report(config, rows, f"pool of {config.pool_frames:,} frames")
 
 
-def repeat(cuts: Path, out: Path, hours: float) -> int:
-    """A folder as ``cuts`` with so much training speech; returns its utterances."""
+def repeat_cuts(cuts: Path, out: Path, hours: float) -> int:
+    """Copy the folder ``cuts`` with ``hours`` of training speech; return the number of training utterances."""
     stage = Stage("repeat", out, {"hours": hours}, [cuts])
     stage.begin()
     for path in cuts.iterdir():
@@ -70,35 +68,36 @@ def repeat(cuts: Path, out: Path, hours: float) -> int:
             copy_file(path, out / path.name)
     frames = count = 0
     with jsonl_writer(out / "cuts_train.jsonl.gz") as add:
-        for cut in _again(cuts / "cuts_train.jsonl.gz"):
+        for cut in _repeat(cuts / "cuts_train.jsonl.gz"):
             add(cut)
             count, frames = count + 1, frames + cut["features"]["num_frames"]
-            if frames >= hours * FRAMES_AN_HOUR:
+            if frames >= hours * FRAMES_PER_HOUR:
                 break
-    about = read_json(cuts / "hmm.json")
-    about["splits"]["train"]["frames"] = frames  # decides how large shards are
-    write_json(out / "hmm.json", about)
+    description = read_json(cuts / "hmm.json")
+    description["splits"]["train"]["frames"] = frames  # determines the size of the shards
+    write_json(out / "hmm.json", description)
     stage.finish()
     return count
 
 
-def _again(manifest: Path) -> Iterator[dict[str, Any]]:
+def _repeat(manifest: Path) -> Iterator[dict[str, Any]]:
     for turn in itertools.count():
         for cut in read_jsonl(manifest):
             yield {**cut, "id": f"{cut['id']}-{turn}"}
 
 
-def peak(config: Config, cuts: Path, out: Path) -> int:
-    """Bytes that a process needed at most to train on ``cuts``."""
-    flags = {"features": config.features, "cuts": cuts, "out": out, "preset": "tiny", "epochs": 1, "batch-size": 4096}
-    flags |= {"pool-frames": config.pool_frames, "jobs": 1}
-    command = [sys.executable, "-c", MEASURE, *(text for n, v in flags.items() for text in (f"--{n}", str(v)))]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+def peak_memory(config: Config, cuts: Path, out: Path) -> int:
+    """Peak memory in bytes of a process that trains on ``cuts``."""
+    flags = bench.flags(
+        features=config.features, cuts=cuts, out=out, preset="tiny", epochs=1, batch_size=4096,
+        pool_frames=config.pool_frames, jobs=1,
+    )  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", TRAIN, *flags], check=True, stdout=subprocess.PIPE, text=True)
     return int(json.loads(done.stdout.splitlines()[-1]))
 
 
-#: Trains in the process that is measured.
-MEASURE = """
+#: Trains in the process whose memory is measured.
+TRAIN = """
 import resource, sys
 from asr_kd.common.cli import parse
 from asr_kd.train.config import Config; from asr_kd.train.__main__ import main

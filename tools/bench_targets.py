@@ -1,10 +1,10 @@
-"""Size and speed of the store of soft targets, beside dense float16 and what training consumes.
+"""Size and speed of the store of soft targets, compared with dense float16 and with the speed of training.
 
     python tools/bench_targets.py --out targets.json
     python tools/bench_targets.py --store recipes/librispeech/exp/embedded/soft_targets \
         --features recipes/librispeech/exp/embedded/features
 
-Posteriors are random, as peaked as asked for (--entropy), or those of a recipe's store.
+The posteriors are random with a given entropy, or those of a recipe's store.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ from torch import Tensor
 from asr_kd.common.storage import Stage
 from asr_kd.features.filterbanks import NUM_MELS
 from asr_kd.losses import CompactTargets
+from asr_kd.models.device import device_and_dtype
 from asr_kd.models.dnn import PRESETS, AcousticModel, Shape
-from asr_kd.models.precision import device_and_dtype
 from asr_kd.soft_targets.rows import TargetRows
 from asr_kd.soft_targets.store import SoftTargets, write_shard, write_store
 from asr_kd.train.batches import Batch
 from asr_kd.train.step import Step
 
-BATCH, CUT = 1024, 500  # frames
+BATCH_FRAMES, CUT_FRAMES = 1024, 500
 
 
 @dataclasses.dataclass
 class Config:
-    """Benchmark the store."""
+    """Measure the size and speed of the store."""
 
     sizes: tuple[str, ...] = ("medium:600", "paper:14000")
-    """Preset and senones of the networks whose training reads it."""
+    """Networks whose training reads the store, PRESET:SENONES each."""
     frames: int = 20_000
-    """Frames written and read."""
+    """Number of frames to write and read."""
     entropy: float = 1.7
-    """Mean entropy of the random posteriors, nats; ensembles of the recipes have 1.5 to 1.9 at T = 1."""
+    """Mean entropy of the random posteriors in nats; the recipes' ensembles have 1.5 to 1.9 at T = 1."""
     floor: float = 0.02
-    """Least probability that is kept for certain."""
+    """Floor of the probabilities, see asr_kd.soft_targets."""
     store: Path | None = None
-    """A recipe's store: its size and the speed of reading it instead."""
+    """Folder of a recipe's store to measure instead (size and speed of reading)."""
     features: Path | None = None
     """Features folder of that store."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
-    """Where the training runs that reading is compared with."""
+    """Device of the training that reading is compared with: cpu or cuda."""
     out: Path | None = None
-    """Also write the figures as JSON."""
+    """JSON file for the results."""
 
 
 def main(config: Config) -> None:
@@ -63,17 +63,15 @@ def main(config: Config) -> None:
         rows = [{"store": str(config.store), **reading(config, config.store, config.features, "medium")}]
     else:
         rows = [measure(config, *size.split(":")) for size in config.sizes]
-    print(f"{bench.machine(config.device)}\n")
-    print(bench.table(rows))
-    bench.write(config.out, {"machine": bench.machine(config.device), "rows": rows})
+    bench.report(config, rows)
 
 
 def measure(config: Config, preset: str, senones: str) -> dict[str, Any]:
-    """Write random posteriors, then read them."""
+    """Size and speed of a store of random posteriors."""
     classes = int(senones)
-    cuts = [f"cut-{number:06d}" for number in range(config.frames // CUT)]
-    logits = torch.randn(CUT, classes)
-    posteriors = (sharpness(logits, config.entropy) * logits).softmax(1)
+    cuts = [f"cut-{number:06d}" for number in range(config.frames // CUT_FRAMES)]
+    logits = torch.randn(CUT_FRAMES, classes)
+    posteriors = (scale_for_entropy(logits, config.entropy) * logits).softmax(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "store"
 
@@ -88,25 +86,25 @@ def measure(config: Config, preset: str, senones: str) -> dict[str, Any]:
         stage = Stage("soft_targets", folder, {}, [features.out])
         stage.begin()
         writing = config.frames / bench.seconds(write, "cpu", repeats=3)
-        about = {"num_pdfs": classes, "temperatures": [1.0], "mean": "arithmetic", "tail": "none", "prior": None}
-        write_store(folder, 1, features.out, [], **about)
+        metadata = {"num_pdfs": classes, "temperatures": [1.0], "mean": "arithmetic", "tail": "none", "prior": None}
+        write_store(folder, 1, features.out, [], **metadata)
         stage.finish()
         read = reading(config, folder, features.out, preset)
-        return {"entropy, nats": config.entropy, "written, frames/s": round(writing), **read}
+        return {"entropy, nats": config.entropy, "writing, frames/s": round(writing), **read}
 
 
-def sharpness(logits: Tensor, entropy: float) -> float:
-    """The factor of ``logits`` that gives their softmax this mean entropy in nats, by bisection."""
+def scale_for_entropy(logits: Tensor, entropy: float) -> float:
+    """The factor of ``logits`` for which their softmax has a mean entropy of ``entropy`` nats, found by bisection."""
     low, high = 0.0, 100.0
     for _ in range(40):
         middle = (low + high) / 2
-        found = torch.special.entr((middle * logits).softmax(1)).sum(1).mean().item()
-        low, high = (middle, high) if found > entropy else (low, middle)
+        mean = torch.special.entr((middle * logits).softmax(1)).sum(1).mean().item()
+        low, high = (middle, high) if mean > entropy else (low, middle)
     return low
 
 
 def reading(config: Config, folder: Path, features: Path, preset: str) -> dict[str, Any]:
-    """Size of a store, and speed of opening it (with its checksums) and of batches of random frames from it."""
+    """Size of a store, and the speed of opening it (with its checksums) and of reading batches of random frames."""
 
     def join() -> TargetRows:
         store = SoftTargets(folder, features)
@@ -116,33 +114,33 @@ def reading(config: Config, folder: Path, features: Path, preset: str) -> dict[s
     order = np.random.default_rng(0).permutation(len(rows))
 
     def batches() -> Iterator[object]:
-        for at in range(0, len(order), BATCH):
-            yield rows.batch(order[at : at + BATCH])
+        for start in range(0, len(order), BATCH_FRAMES):
+            yield rows.batch(order[start : start + BATCH_FRAMES])
 
     seconds = bench.seconds(join, "cpu", repeats=3) + bench.seconds(lambda: sum(1 for _ in batches()), "cpu", repeats=3)
-    training = consumption(config, preset, senones, rows.batch(order[:BATCH]))
+    training = training_speed(config, preset, senones, rows.batch(order[:BATCH_FRAMES]))
     size, dense = rows.nbytes / len(rows), 2 * senones
     return {
         "senones": senones,
-        "bytes a frame": size,
-        "dense float16": dense,
-        "times smaller": dense / size,
-        "read, frames/s": round(len(rows) / seconds),
+        "bytes per frame": size,
+        "dense float16, bytes per frame": dense,
+        "dense / store": dense / size,
+        "reading, frames/s": round(len(rows) / seconds),
         f"training {preset}, frames/s": round(training),
-        "times as fast as training": len(rows) / seconds / training,
+        "reading / training speed": len(rows) / seconds / training,
     }
 
 
-def consumption(config: Config, preset: str, senones: int, soft: CompactTargets) -> float:
-    """Frames a second of training updates on one batch, so without any loading."""
+def training_speed(config: Config, preset: str, senones: int, soft: CompactTargets) -> float:
+    """Frames per second of training updates on one batch, without loading."""
     layers, width = PRESETS[preset]
     model = AcousticModel(Shape(layers, width, senones)).to(config.device)
     _, dtype = device_and_dtype(config.device, "auto")
     step = Step(model, 1.0, 0.5, dtype, 0.01)
-    windows = torch.randn(BATCH, model.shape.window * NUM_MELS, device=config.device).to(dtype)
-    labels = torch.randint(senones, (BATCH,), device=config.device)
+    windows = torch.randn(BATCH_FRAMES, model.shape.window * NUM_MELS, device=config.device).to(dtype)
+    labels = torch.randint(senones, (BATCH_FRAMES,), device=config.device)
     batch = Batch(windows, labels, soft.to(config.device))
-    return BATCH / bench.seconds(lambda: step(batch, 1e-3), config.device, repeats=3)
+    return BATCH_FRAMES / bench.seconds(lambda: step(batch, 1e-3), config.device, repeats=3)
 
 
 if __name__ == "__main__":

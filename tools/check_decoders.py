@@ -1,4 +1,4 @@
-"""Do k2 and Kaldi's FasterDecoder find the same words on the same graph and scores?
+"""Checks that k2 and Kaldi's FasterDecoder find the same words with the same graph and scores.
 
     python tools/check_decoders.py --graph exp/graph --model exp/teachers/seed-0 --features exp/features \
         --cuts exp/features/cuts_dev.jsonl.gz
@@ -14,6 +14,7 @@ from pathlib import Path
 import kaldi_decoder
 import kaldifst
 import numpy as np
+from lhotse import CutSet
 
 from asr_kd.common.cli import run
 from asr_kd.common.errors import UserError
@@ -28,36 +29,45 @@ from asr_kd.models.scorer import Scorer
 
 @dataclasses.dataclass
 class Config:
-    """Search with k2 and with kaldi_decoder.FasterDecoder; exits with 1 unless they agree."""
+    """Search with k2 and with kaldi_decoder.FasterDecoder; exit with 1 unless they agree."""
 
     graph: Path
     """Folder of the graph."""
     model: tuple[Path, ...]
-    """Folder of a network, several for an ensemble, or the GMM's."""
+    """Folder of a network, folders of several networks (an ensemble), or folder of the GMM."""
     features: Path
     """Folder of the features."""
     cuts: Path
-    """cuts_SPLIT.jsonl.gz to take utterances from."""
+    """File cuts_SPLIT.jsonl.gz with the utterances."""
     utterances: int = 200
-    """How many of them, from the first."""
+    """Number of utterances, from the start of that file."""
     beam: float = 13.0
-    """Beam of both."""
+    """Beam of both decoders."""
     max_active: int = 20000
-    """States a frame of both; pruning by number differs between them, so large."""
+    """Active states per frame of both decoders; large, because they prune by this number in different ways."""
     acoustic_scale: float = 0.1
     """Factor of the acoustic scores."""
     tolerance: float = 1e-2
-    """Largest difference of a path's scores that counts as agreement."""
+    """Largest difference between the path scores that counts as agreement."""
     k2_python: Path | None = None
-    """Interpreter with k2."""
+    """Interpreter that has k2; default: see asr_kd.decode."""
 
 
 @dataclasses.dataclass
 class Comparison:
+    """Counts of utterances.
+
+    Attributes:
+        utterances: all utterances.
+        same_words: both decoders found the same words.
+        largest_difference: between the total scores of the best paths.
+        kaldi_better, k2_better: the words differ, and the path of this decoder has the higher score.
+    """
+
     utterances: int = 0
     same_words: int = 0
-    largest_difference: float = 0.0  # of the best paths' total scores
-    kaldi_better: int = 0  # among different words: paths that k2's beam lost
+    largest_difference: float = 0.0
+    kaldi_better: int = 0
     k2_better: int = 0
 
 
@@ -65,9 +75,9 @@ def compare(graph: Path, search: Search, scores: Iterator[np.ndarray], options: 
     """Search each matrix of ``scores`` with both decoders.
 
     Args:
-        graph: HCLG.fst, which ``search`` has in prepared form.
+        graph: HCLG.fst, from which the graph of ``search`` was prepared.
         scores: log-likelihoods (T, C) float32.
-        options: beam, max_active and acoustic_scale hold for both.
+        options: beam, max_active and acoustic_scale apply to both.
     """
     settings = kaldi_decoder.FasterDecoderOptions()
     settings.beam, settings.max_active, settings.min_active = options.beam, options.max_active, options.min_active
@@ -77,7 +87,7 @@ def compare(graph: Path, search: Search, scores: Iterator[np.ndarray], options: 
     while batch := list(itertools.islice(scores, 8)):
         for matrix, outcome in zip(batch, search(batch, options), strict=True):
             if outcome.hypothesis is None:
-                raise UserError(f"k2 found nothing: {outcome.reason}")
+                raise UserError(f"k2 found no words: {outcome.reason}")
             words, score = _kaldi(decoder, matrix * np.float32(options.acoustic_scale))
             difference = score - (outcome.hypothesis.acoustic + outcome.hypothesis.graph)
             same = words == outcome.hypothesis.words
@@ -90,7 +100,7 @@ def compare(graph: Path, search: Search, scores: Iterator[np.ndarray], options: 
 
 
 def _kaldi(decoder: kaldi_decoder.FasterDecoder, scores: np.ndarray) -> tuple[list[int], float]:
-    """Word ids and score of the best path for scores (T, C) with their scale applied."""
+    """Word ids and score of the best path, for scores (T, C) that include the acoustic scale."""
     decodable = kaldi_decoder.DecodableCtc(np.ascontiguousarray(scores))
     decoder.decode(decodable)
     reached, lattice = decoder.get_best_path()
@@ -101,8 +111,6 @@ def _kaldi(decoder: kaldi_decoder.FasterDecoder, scores: np.ndarray) -> tuple[li
 
 
 def _scores(scorer: Scorer, cuts: Path, count: int) -> Iterator[np.ndarray]:
-    from lhotse import CutSet
-
     for cut in progress(itertools.islice(CutSet.from_file(cuts), count), "compare", count, "utterance"):
         yield scorer(cut)
 
@@ -122,7 +130,7 @@ def main(config: Config) -> None:
         f"k2's {result.k2_better}"
     )
     if result.same_words < result.utterances or result.largest_difference > config.tolerance:
-        raise UserError("the decoders disagree: try again with a wider --beam, then look at the graph")
+        raise UserError("the decoders disagree: try a wider --beam, then check the graph")
 
 
 if __name__ == "__main__":

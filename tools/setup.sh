@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Make the two Python environments: .venv (training, Lhotse, Kaldi's GMM-HMM) and .venv-k2 (the search).
-# Why two: the only k2 wheel on the package registry for Linux and Python 3.11 is built for torch 1.13.1.
+# Create the two Python environments: .venv (training, Lhotse, Kaldi's GMM-HMM) and .venv-k2 (the search).
+# There are two because the only k2 wheel on the package registry for Linux and Python 3.11 is built for torch 1.13.1.
 #
-# Idempotent: when the pinned requirements are installed already, it returns at once.
-# To use your own Python instead (torch, the packages of pyproject.toml and a k2 built for that torch):
+# Returns at once when the pinned requirements are installed.
+# To use your own Python instead (with torch, the packages of pyproject.toml and a k2 built for that torch):
 #   export ASR_KD_PYTHON=/path/to/python ASR_KD_K2_PYTHON=/path/to/python
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -30,8 +30,8 @@ base=$(command -v python3.11 || true)
 free_gb=$(df -Pk "$root" | awk 'NR == 2 {print int($4 / 1048576)}')
 [ "$free_gb" -ge 10 ] || die "only $free_gb GB are free on the disk of $root, and set-up needs 10: free some space"
 
-# install NAME REQUIREMENTS: a virtual environment, filled by uv, marked as ready at the very end.  Compiled now: where
-# PYTHONDONTWRITEBYTECODE is set, as in many containers, every process would compile torch and Lhotse anew.
+# install NAME REQUIREMENTS: create a virtual environment and install the packages with uv.  They are compiled now,
+# since where PYTHONDONTWRITEBYTECODE is set, as in many containers, every process would compile torch and Lhotse again.
 install() {
   local folder=$root/$1 log
   log=$(mktemp)
@@ -44,7 +44,7 @@ install() {
     rm -f "$log"
     grep -qi 'no space left' <(df -Pk "$root" | awk 'NR == 2 && $4 < 1048576 {print "no space left"}') &&
       die "the disk of $root is full: free 10 GB and run again"
-    die "the packages of $1 could not be installed (above): check the network and run again"
+    die "the packages of $1 could not be installed (see above): check the network and run again"
   fi
   rm -f "$log"
 }

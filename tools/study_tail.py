@@ -1,10 +1,10 @@
-"""What should become of the classes that a soft target leaves out?  Students of each answer, at equal bytes.
+"""Compares ways to treat the classes that a compact soft target leaves out, by students of stores of equal size.
 
     python tools/study_tail.py --exp recipes/librispeech/exp/embedded --out /tmp/tail
 
-Each form of the store is made from the experiment's teachers and trains students of several seeds, with the flags of
-the recipe's student; "dense" students have the teachers beside them.  Then: frame accuracy, and KL(ensemble ‖ student)
-at the store's temperature, both on dev and test.
+For each form, the experiment's teachers write a store, and students of several seeds are trained on it with the flags
+of the recipe's student.  The "dense" students get their soft targets from the teachers during training.  The results
+are the frame accuracy, and KL(ensemble ‖ student) at the temperature of the store, on dev and test.
 """
 
 from __future__ import annotations
@@ -41,30 +41,30 @@ TAILS = ("even", "prior", "none", "bucket", "drawn", "sampled")
 
 @dataclasses.dataclass
 class Config:
-    """Compare forms of compact soft targets by the students that they train."""
+    """Compare forms of compact soft targets by the students that are trained on them."""
 
     exp: Path
-    """Experiment of recipes/librispeech/run.sh, up to its teachers."""
+    """Experiment folder of recipes/librispeech/run.sh with the teachers."""
     out: Path
     """Folder for the stores, the students and tail.json."""
     conf: Path = ROOT / "recipes/librispeech/conf/embedded.yaml"
-    """Configuration whose section "student" the students take."""
+    """Configuration whose section "student" has the flags of the students."""
     temperatures: tuple[float, ...] = (1.0, 2.0)
-    """Temperatures T, a comparison each."""
+    """Temperatures T; each is a comparison of its own."""
     budgets: tuple[str, ...] = ("8:0", "64:0.004")
-    """Sizes of the stores, TOP:FLOOR each: at most so many classes, none less likely than that."""
+    """Sizes of the stores, TOP:FLOOR each: the maximum number of classes and the minimum probability."""
     tails: tuple[str, ...] = TAILS
-    """Forms of the tail; "drawn": importance sampling, and "sampled": threshold sampling, with as many draws and the
-    floor that take the same bytes."""
+    """Forms of the tail.  "drawn" is importance sampling and "sampled" threshold sampling; their number of draws and
+    their floor are chosen so that the store has the size of the others."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Seeds of the students."""
+    """Seeds of the students, at least two."""
     hard_weight: float = 0.0
-    """Weight of the hard targets: 0, so that all there is to learn from is the soft ones."""
+    """Weight of the hard targets; 0: the students learn only from the soft targets."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """One form of soft targets: flags of asr_kd.soft_targets, or none for dense ones."""
+    """One form of the soft targets."""
 
     temperature: float
     budget: str
@@ -84,14 +84,14 @@ def variants(config: Config) -> Iterator[Variant]:
 
 
 def stage(module: str, *flags: object) -> None:
-    """Run one stage of the recipe."""
+    """Run one stage of the recipe in its own process."""
     done = subprocess.run([sys.executable, "-m", f"asr_kd.{module}", *map(str, flags)], check=False)
     if done.returncode:
-        raise UserError(f"python -m asr_kd.{module} failed (above)")
+        raise UserError(f"python -m asr_kd.{module} failed: see the messages above")
 
 
 def train(config: Config, variant: Variant, teachers: list[Path]) -> None:
-    """The variant's store and students."""
+    """Write the store of the variant and train its students."""
     exp, store = config.exp, config.out / variant.name / "store"
     if variant.tail == "dense":
         source: list[object] = ["--teachers", *teachers]
@@ -110,16 +110,16 @@ def train(config: Config, variant: Variant, teachers: list[Path]) -> None:
 
 
 def form_flags(config: Config, variant: Variant, teachers: list[Path]) -> list[object]:
-    """Flags of asr_kd.soft_targets for the variant's tail and budget."""
+    """Flags of asr_kd.soft_targets for the tail and the budget of the variant."""
     top, floor = variant.budget.split(":")
     if variant.tail not in ("drawn", "sampled"):
         return ["--tail", variant.tail, "--top", top, "--floor", floor]
-    dense = some_posteriors(config, variant.temperature, teachers)
-    wanted = TargetRows.pack(dense, int(top), float(floor)).nbytes
+    dense = sample_posteriors(config, variant.temperature, teachers)
+    budget = TargetRows.pack(dense, int(top), float(floor)).nbytes
 
     def equal(sizes: Sequence[float], form: Callable[[Any, torch.Generator], TargetRows]) -> float:
-        """The first of ``sizes`` whose targets take as many bytes as the other tails'."""
-        place = bisect.bisect_left(sizes, wanted, key=lambda size: form(size, torch.Generator().manual_seed(0)).nbytes)
+        """The first of ``sizes`` whose targets have at least the bytes of the other tails."""
+        place = bisect.bisect_left(sizes, budget, key=lambda size: form(size, torch.Generator().manual_seed(0)).nbytes)
         return sizes[min(place, len(sizes) - 1)]
 
     if variant.tail == "drawn":
@@ -128,19 +128,19 @@ def form_flags(config: Config, variant: Variant, teachers: list[Path]) -> list[o
     return ["--tail", "sampled", "--floor", equal(floors, partial(TargetRows.thin, dense))]
 
 
-def some_posteriors(config: Config, temperature: float, teachers: list[Path], utterances: int = 100) -> torch.Tensor:
-    """The ensemble's posteriors (T, C) of some training utterances."""
+def sample_posteriors(config: Config, temperature: float, teachers: list[Path], utterances: int = 100) -> torch.Tensor:
+    """The ensemble's posteriors (T, C) on a sample of the training utterances."""
     models, normaliser = [load_model(folder) for folder in teachers], Normaliser.load(config.exp / "features")
     cuts = list(CutSet.from_file(config.exp / "gmm/cuts_train.jsonl.gz"))
-    chosen = cuts[:: max(1, len(cuts) // utterances)]
-    return torch.cat([average_distributions(ensemble_logits(models, normaliser(cut)), temperature) for cut in chosen])
+    sample = cuts[:: max(1, len(cuts) // utterances)]
+    return torch.cat([average_distributions(ensemble_logits(models, normaliser(cut)), temperature) for cut in sample])
 
 
-def measure(config: Config, todo: list[Variant], teachers: list[Path]) -> list[dict[str, Any]]:
-    """One pass over dev and test with the ensemble and every student."""
+def measure(config: Config, compared: list[Variant], teachers: list[Path]) -> list[dict[str, Any]]:
+    """Frame accuracy and KL divergence of all students on dev and test."""
     models, normaliser = [load_model(folder) for folder in teachers], Normaliser.load(config.exp / "features")
-    students = {v: [load_model(config.out / v.name / "student" / f"seed-{s}") for s in config.seeds] for v in todo}
-    sums = {(v, split): np.zeros((2, len(config.seeds))) for v in todo for split in ("dev", "test")}
+    students = {v: [load_model(config.out / v.name / "student" / f"seed-{s}") for s in config.seeds] for v in compared}
+    sums = {(v, split): np.zeros((2, len(config.seeds))) for v in compared for split in ("dev", "test")}
     frames = {"dev": 0, "test": 0}
     for split in frames:
         cuts = list(CutSet.from_file(config.exp / f"gmm/cuts_{split}.jsonl.gz"))
@@ -155,7 +155,7 @@ def measure(config: Config, todo: list[Variant], teachers: list[Path]) -> list[d
                 for place, z in enumerate(ensemble_logits(networks, features)):
                     kl = F.kl_div(F.log_softmax(z / t, 1), soft[t], reduction="sum")
                     sums[variant, split][:, place] += (z.argmax(1) == labels).sum().item(), kl.item()
-    return [row(config, v, {split: sums[v, split] / n for split, n in frames.items()}) for v in todo]
+    return [row(config, v, {split: sums[v, split] / n for split, n in frames.items()}) for v in compared]
 
 
 def row(config: Config, variant: Variant, figures: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -164,25 +164,25 @@ def row(config: Config, variant: Variant, figures: dict[str, np.ndarray]) -> dic
         size = stage_figures(config.out / variant.name / "store")["temperatures"][f"{variant.temperature:g}"][
             "bytes_a_frame"
         ]
-    out: dict[str, Any] = {"T": variant.temperature, "tail": variant.tail, "bytes a frame": size}
+    out: dict[str, Any] = {"T": variant.temperature, "tail": variant.tail, "bytes per frame": size}
     for split, (correct, kl) in figures.items():
-        out[f"{split} frames right, %"] = f"{100 * correct.mean():.2f} ± {100 * correct.std(ddof=1):.2f}"
+        out[f"{split} frame accuracy, %"] = f"{100 * correct.mean():.2f} ± {100 * correct.std(ddof=1):.2f}"
         out[f"{split} KL, nats"] = f"{kl.mean():.4f}"
     return out
 
 
 def main(config: Config) -> None:
     if len(config.seeds) < 2:
-        raise UserError("--seeds: two or more, for their spread")
+        raise UserError("give at least two --seeds, so that a standard deviation can be computed")
     teachers = sorted((config.exp / "teachers").glob("seed-*"))
     torch.set_num_threads(cpu_count())
-    todo = list(variants(config))
-    for number, variant in enumerate(todo):
-        print(f"\n== {variant.name} ({number + 1} of {len(todo)})", flush=True)
+    compared = list(variants(config))
+    for number, variant in enumerate(compared):
+        print(f"\n== {variant.name} ({number + 1} of {len(compared)})", flush=True)
         train(config, variant, teachers)
-    rows = measure(config, todo, teachers)
-    print("\n" + bench.table(rows))
-    bench.write(config.out / "tail.json", {"machine": bench.machine("cpu"), "rows": rows})
+    print()
+    rows = measure(config, compared, teachers)
+    bench.report(dataclasses.replace(config, out=config.out / "tail.json"), rows)
 
 
 if __name__ == "__main__":
