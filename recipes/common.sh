@@ -15,8 +15,8 @@ configuration() {
 }
 
 # Stages that send their jobs to a Dask cluster when the recipe is given --scheduler.
-clustered=" accuracy corpora decode features hmm soft_targets specialists.classify specialists.targets specialists.train
-  study.measure train "
+clustered=" accuracy corpora decode features hmm soft_targets specialists.classify specialists.targets specialists.train \
+study.measure train "
 scheduler=${scheduler:-}
 
 # run_stage TITLE MODULE SECTION FLAGS…: one Python stage, with its section of the configuration (- for none).
