@@ -20,6 +20,7 @@ from asr_kd.mnist.loader import DigitLoader, Teachers, as_inputs
 from asr_kd.models.checkpoints import cpu_state_dict, load_model, save_tensors
 from asr_kd.models.device import device_and_dtype
 from asr_kd.models.dnn import AcousticModel, Shape
+from asr_kd.models.posteriors import compute_logits
 from asr_kd.train.batches import Batch
 from asr_kd.train.fit import fit
 from asr_kd.train.step import Step
@@ -51,16 +52,16 @@ def train_network(config: Config) -> dict[str, Any]:
     figures: dict[str, Any] = fit(step, loader, config.epochs, config.learning_rate, config.seed, title, after)
     model.eval()
     if config.held_out:
-        figures["held_out_errors"] = count_errors(compute_logits(model, held_out), held_out)
+        figures["held_out_errors"] = count_errors(digit_logits(model, held_out), held_out)
     write_json(config.out / "model.json", {"shape": vars(model.shape)})
     save_tensors(config.out / "model.safetensors", cpu_state_dict(model))
-    test_logits = compute_logits(model, test)
+    test_logits = digit_logits(model, test)
     save_array(config.out / TEST_LOGITS, test_logits)
     return {
         **figures,
         "parameters": model.num_parameters(),
         "test_errors": count_errors(test_logits, test),
-        "train_errors": count_errors(compute_logits(model, train), train),
+        "train_errors": count_errors(digit_logits(model, train), train),
     }
 
 
@@ -72,17 +73,16 @@ def limit_norms(model: AcousticModel, max_norm: float) -> None:
         weight.mul_((max_norm / weight.norm(dim=1, keepdim=True)).clamp_(max=1))
 
 
-@torch.inference_mode()
-def compute_logits(model: AcousticModel, digits: Digits) -> np.ndarray:
+def digit_logits(model: AcousticModel, digits: Digits) -> np.ndarray:
     """Return logits (N, 10) float32, computed in full precision."""
     device = str(next(model.parameters()).device)
     batches = as_inputs(digits, device=device).split(SCORING_BATCH)
-    return torch.cat([model(batch) for batch in batches]).cpu().numpy()
+    return torch.cat([compute_logits(model, batch, torch.float32) for batch in batches]).cpu().numpy()
 
 
 def load_logits(folder: Path, digits: Digits) -> np.ndarray:
     """Return the logits (N, 10) of a trained network."""
-    return compute_logits(load_model(folder), digits)
+    return digit_logits(load_model(folder), digits)
 
 
 def count_errors(logits: np.ndarray, digits: Digits) -> int:

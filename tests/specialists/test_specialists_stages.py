@@ -117,7 +117,8 @@ def test_a_dask_cluster_trains_the_same_specialists(study: Path, tmp_path: Path,
     train.main(train.Config(**where, out=tmp_path / "far", epochs=4, scheduler=scheduler))
     for number in range(4):
         near, far = (
-            folder / f"specialist-{number:02d}/model.safetensors" for folder in (study / "specialists", tmp_path / "far")
+            folder / f"specialist-{number:02d}/model.safetensors"
+            for folder in (study / "specialists", tmp_path / "far")
         )
         assert near.read_bytes() == far.read_bytes()
 

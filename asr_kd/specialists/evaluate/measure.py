@@ -80,9 +80,8 @@ class Counts:
         self.gap = max(self.gap, output.gap)
         systems = [output.generalist, output.combined]
         for models in self.others:
-            systems.append(
-                average_distributions([compute_logits(m, block.inputs, self.ensemble.dtype) for m in models])
-            )
+            logits = [compute_logits(model, block.inputs, self.ensemble.dtype) for model in models]
+            systems.append(average_distributions(logits))
         self.correct.append(np.stack([(p.argmax(1) == block.labels).numpy() for p in systems]))
         self.labels.append(block.labels.numpy())
         firsts = [output.combine_first(number) for number in self.numbers]
