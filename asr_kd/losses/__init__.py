@@ -2,12 +2,12 @@
 
 Depends on torch alone, so it can be imported (or copied) into any training loop:
 
->>> import torch
->>> from asr_kd.losses import average_distributions, frame_kd_loss
->>> logits = torch.randn(4, 7, requires_grad=True)
->>> soft = average_distributions([torch.randn(4, 7), torch.randn(4, 7)], temperature=2.0)
->>> loss = frame_kd_loss(logits, soft, labels=torch.tensor([0, 1, 2, 3]), temperature=2.0)
->>> loss.total.backward()
+    >>> import torch
+    >>> from asr_kd.losses import average_distributions, frame_kd_loss
+    >>> logits = torch.randn(4, 7, requires_grad=True)
+    >>> soft = average_distributions([torch.randn(4, 7), torch.randn(4, 7)], temperature=2.0)
+    >>> loss = frame_kd_loss(logits, soft, labels=torch.tensor([0, 1, 2, 3]), temperature=2.0)
+    >>> loss.total.backward()
 
 ``frame_kd_loss`` is the entry point, ``FrameKDLoss`` the same as a module; ``linear_kd_loss`` takes the output
 layer's inputs and weights instead of logits and never holds all logits; ``logit_matching_loss`` is section 2.1.

@@ -118,8 +118,9 @@ def linear_kd_loss(
         inputs: (N, H) or (B, T, H), what the output layer sees.
         weight: (C, H) of the output layer.
         bias: (C,), or None.
-        chunk_frames: frames a chunk; default a thirty-second of all, 128 to 1024.
-        soft_targets, labels and the rest: see ``frame_kd_loss``.
+        chunk_frames: frames per chunk; default a thirty-second of all, 128 to 1024.
+
+    The other arguments are those of ``frame_kd_loss``.
 
     Returns:
         KDLoss, as ``frame_kd_loss(F.linear(inputs, weight, bias), …)``.

@@ -14,7 +14,7 @@ class Config:
     """Word error rates with 95 % bootstrap intervals, paired comparisons, and frame accuracies by system.
 
     An experiment:    --exp DIR --systems FILE --out DIR
-    Decoded folders:  --hyp DIR [DIR ...] --cuts DIR --out DIR [--splits SPLIT ...] [--pairs A:B ...]
+    Decoded folders:  --hyp DIR [DIR ...] --cuts DIR --out DIR [--splits SPLIT ... --pairs A:B ...]
     """
 
     out: Path
