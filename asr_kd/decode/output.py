@@ -1,4 +1,4 @@
-"""What goes into and comes from files: words of word ids, tables of hypotheses, lattices as text, tuned values."""
+"""Words of word ids, tables of hypotheses, lattices as text, and tuned values."""
 
 from __future__ import annotations
 
