@@ -43,8 +43,9 @@ from asr_kd.models.dnn import AcousticModel, Shape, count_parameters
 from asr_kd.models.posteriors import ensemble_logits, posteriors
 from asr_kd.soft_targets.rows import TargetRows
 from asr_kd.soft_targets.store import write_shard
-from asr_kd.train.batches import Batch, FrameLoader
-from asr_kd.train.pools import read_windows
+from asr_kd.train.batches import Batch, window_reader
+from asr_kd.train.pools import PoolReader
+from asr_kd.train.sources import Manifests
 from asr_kd.train.step import Step
 
 #: Frames of a measured batch on the CPU; larger batches take hardly less time per frame.
@@ -186,7 +187,7 @@ def update_seconds(shape: Shape, device: str, batch: int, soft: bool) -> float:
     model = AcousticModel(shape).to(device).train()
     step = Step(model, 1.0, 0.5, dtype, 0.01)
     pool = torch.randn(100_000 + shape.window, shape.feature_dim).to(device, dtype)
-    windows = read_windows(pool, shape.window)
+    windows = window_reader(pool, shape.window)
     labels = torch.randint(shape.num_pdfs, (frames,)).to(device)
     targets = torch.randn(frames, shape.num_pdfs).softmax(-1).to(device) if soft else None
     draw = np.random.default_rng(0)
@@ -259,11 +260,9 @@ def _speech(corpus: Path, out: Path) -> dict[str, float]:
         align_splits(here, aligner, features, again, pdfs)
         aligning = time.perf_counter() - begun
     spoken = sum(cut.num_frames for cut in load_cuts(features, "train") if not is_perturbed(cut))
-    loader = FrameLoader(
-        again / "cuts_train.jsonl.gz", Normaliser.load(features), pool_frames=POOL_FRAMES, batch_size=MAX_BATCH,
-        dtype=torch.bfloat16,
-    )  # fmt: skip
-    loading = _seconds(lambda: sum(1 for _ in loader.pools(np.random.default_rng(0)))) / loader.frames
+    source = Manifests([again / "cuts_train.jsonl.gz"])
+    pools = PoolReader(source, Normaliser.load(features), pool_frames=POOL_FRAMES, dtype=torch.bfloat16)
+    loading = _seconds(lambda: sum(1 for _ in pools.pools(np.random.default_rng(0)))) / pools.frames
     return {
         "features": extracting, "alignment": aligning / frames, "gmm": (training - aligning) / spoken,
         "loading": loading, "search": _search(settings, out),
@@ -271,7 +270,7 @@ def _speech(corpus: Path, out: Path) -> dict[str, float]:
 
 
 def _search(settings: HmmConfig, out: Path) -> float:
-    """Seconds of search per second of speech, with the GMM (``GRAPH_FACTOR`` in costs.py scales it to larger graphs)."""
+    """Seconds of search per second of speech, with the GMM; ``GRAPH_FACTOR`` in costs.py scales it to larger graphs."""
     make_graph(GraphConfig(settings.lang, settings.out, out / "graph"))
     decode(DecodeConfig((settings.out,), out / "graph", settings.features, out=out / "decode", jobs=1))
     splits = read_json(out / "decode" / "decode.json")["splits"].values()

@@ -21,9 +21,10 @@ from asr_kd.models.dnn import Shape
 from asr_kd.models.windows import context_windows
 from asr_kd.specialists.config import ExamplesConfig
 from asr_kd.specialists.images.dataset import EXTRA, ImageLoader, Images
-from asr_kd.train.batches import FrameLoader
+from asr_kd.train.batches import FrameLoader, Selection
 from asr_kd.train.fit import Loader
-from asr_kd.train.pools import Selection
+from asr_kd.train.pools import PoolReader
+from asr_kd.train.sources import Manifests
 
 BLOCK = 2048  # images per block
 
@@ -129,10 +130,9 @@ class SpeechExamples:
         self.names = [f"senone {pdf}" for pdf in range(len(self.counts))]
 
     def loader(self, batch_size: int, dtype: torch.dtype, device: str, select: Selection | None = None) -> Loader:
-        cuts = self._cuts("train")
-        return FrameLoader(
-            cuts, self.normaliser, self.left, self.right, batch_size, dtype=dtype, device=device, select=select
-        )
+        cuts = Manifests([self._cuts("train")])
+        pools = PoolReader(cuts, self.normaliser, self.left, self.right, dtype=dtype)
+        return FrameLoader(pools, batch_size, device, select)
 
     def _cuts(self, split: str) -> Path:
         return self.folder / f"cuts_{split}.jsonl.gz"

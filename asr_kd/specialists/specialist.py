@@ -28,7 +28,7 @@ class SpecialClasses:
 
     Attributes:
         classes: (n,) ascending.
-        kept: fraction of all training examples that are selected.
+        fraction: of all training examples that are selected.
         correction: to be added to the logit of the dustbin after training: the log of how much less often its examples
             were selected than those of the special classes.
 
@@ -46,7 +46,7 @@ class SpecialClasses:
                 "has nothing to distinguish: choose other classes"
             )
         others = min(inside, outside)
-        self.kept = (inside + others) / (inside + outside)
+        self.fraction = (inside + others) / (inside + outside)
         self.correction = math.log(outside / others)
         self._local = torch.full((len(counts),), len(self.classes))
         self._local[torch.from_numpy(self.classes)] = torch.arange(len(self.classes))

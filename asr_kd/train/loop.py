@@ -30,10 +30,11 @@ from asr_kd.models.dnn import PRESETS, AcousticModel, Shape
 from asr_kd.models.posteriors import compute_logits
 from asr_kd.soft_targets.online import OnlineTargets
 from asr_kd.soft_targets.store import SoftTargets
-from asr_kd.train.batches import FrameLoader, Streams
+from asr_kd.train.batches import FrameLoader
 from asr_kd.train.config import Config, cuts_of, training_cuts
 from asr_kd.train.fit import one_cycle
-from asr_kd.train.pools import Manifests, Source
+from asr_kd.train.pools import PoolReader, Streams
+from asr_kd.train.sources import Manifests, Source
 from asr_kd.train.step import Step
 from asr_kd.train.tensor_parallel import TensorParallelStep, parallelize
 
@@ -78,9 +79,9 @@ class Trainer:
         self.device, self.dtype = device_and_dtype(config.device, config.precision)
         self.soft_targets = self._soft_targets()
         draw = seed if config.bootstrap else None
-        self.train_frames = self._loader(training_cuts(config), self.soft_targets, draw)
-        self.dev_frames = self._loader([cuts_of(config, "dev")], None)
-        self.updates_planned = config.epochs * len(self.train_frames)
+        self.train_loader = self._loader(training_cuts(config), self.soft_targets, draw)
+        self.dev_loader = self._loader([cuts_of(config, "dev")], None)
+        self.updates_planned = config.epochs * len(self.train_loader)
 
         torch.manual_seed(seed)
         num_pdfs = int(read_json(config.cuts / "hmm.json")["num_pdfs"])
@@ -94,7 +95,7 @@ class Trainer:
         for name, parameter in self.model.named_parameters():
             prefix = f"{ADAM}{name}."
             self.step.optimizer.state[parameter] = {
-                key.removeprefix(prefix): self.step.part(value.to(self.device), parameter)
+                key.removeprefix(prefix): self.step.scatter(value.to(self.device), parameter)
                 for key, value in saved.items()
                 if key.startswith(prefix)
             }
@@ -122,18 +123,12 @@ class Trainer:
         self, cuts: Sequence[Path], soft_targets: SoftTargets | OnlineTargets | None, bootstrap: int | None = None
     ) -> FrameLoader:
         config = self.config
-        return FrameLoader(
-            _source(cuts, bootstrap),
-            Normaliser.load(config.features),
-            config.left,
-            config.right,
-            config.batch_size,
-            soft_targets,
-            config.pool_frames,
-            self.dtype,
-            self.device,
-            streams=Streams(config.streams, *((0, 1) if self.tensor_parallel else (self.rank.number, self.rank.size))),
-        )
+        streams = Streams(config.streams, *((0, 1) if self.tensor_parallel else (self.rank.number, self.rank.size)))
+        pools = PoolReader(
+            _open_source(cuts, bootstrap), Normaliser.load(config.features), config.left, config.right, soft_targets,
+            config.pool_frames, self.dtype, streams,
+        )  # fmt: skip
+        return FrameLoader(pools, config.batch_size, self.device)
 
     def train_epoch(self) -> None:
         """One pass over the training frames, dev accuracy, checkpoints, one line in log.jsonl."""
@@ -142,9 +137,9 @@ class Trainer:
         sums: dict[str, Tensor] = {}
         frames = 0
         started = time.time()
-        batches = self.train_frames.epoch((0 if self.config.same_order else self.seed) * 1000 + self.epoch)
+        batches = self.train_loader.epoch((0 if self.config.same_order else self.seed) * 1000 + self.epoch)
         title = f"{self.config.out.name} seed {self.seed} epoch {self.epoch + 1}/{self.config.epochs}"
-        for batch in progress(batches, title, len(self.train_frames), "batch", shown=self.rank.first):
+        for batch in progress(batches, title, len(self.train_loader), "batch", shown=self.rank.first):
             # Sums stay on the device, so that nothing waits for them.
             for name, value in self.step(batch, self.learning_rate()).items():
                 sums[name] = sums.get(name, 0.0) + value.double() * len(batch.labels)
@@ -182,10 +177,10 @@ class Trainer:
         """Frame accuracy in per cent and mean cross-entropy in nats on the dev cuts."""
         self.model.eval()
         loss = correct = frames = 0.0
-        for batch in self.dev_frames.epoch(0):
+        for batch in self.dev_loader.epoch(0):
             logits = compute_logits(self.model, batch.windows, self.dtype)
             loss += self.step.cross_entropy(logits, batch.labels).item() * len(batch.labels)
-            correct += (self.step.best(logits) == batch.labels).sum().item()
+            correct += (self.step.argmax(logits) == batch.labels).sum().item()
             frames += len(batch.labels)
         loss, correct, frames = self._summed([loss, correct, frames])
         return {"dev_accuracy": 100 * correct / frames, "dev_loss": loss / frames}
@@ -216,14 +211,14 @@ class Trainer:
         weights: dict[str, Tensor] = {}
         moments: dict[str, Tensor] = {}
         if self.rank.first or self.tensor_parallel:  # all processes put a split network together
-            weights = self._whole(self.model.state_dict())
+            weights = self._gather(self.model.state_dict())
             for name, parameter in self.model.named_parameters():
                 state = self.step.optimizer.state[parameter]
-                moments |= self._whole({f"{ADAM}{name}.{key}": value for key, value in state.items()})
+                moments |= self._gather({f"{ADAM}{name}.{key}": value for key, value in state.items()})
         distributed.broadcast_from_first(lambda: self._write(weights, moments))
 
-    def _whole(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {name: self.step.whole(value.detach()).cpu().contiguous() for name, value in tensors.items()}
+    def _gather(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: self.step.gather(value.detach()).cpu().contiguous() for name, value in tensors.items()}
 
     def _write(self, weights: dict[str, Tensor], moments: dict[str, Tensor]) -> None:
         entry = self.log[-1]
@@ -251,15 +246,18 @@ class Trainer:
         return tensors
 
 
-def _source(paths: Sequence[Path], bootstrap: int | None) -> Source:
-    """Manifests, or the one folder of shards.
+def _open_source(paths: Sequence[Path], bootstrap: int | None = None) -> Source:
+    """Return the cuts of manifests, or of one folder of shards.
+
+    Args:
+        bootstrap: see ``Manifests``.
 
     Raises:
-        UserError: shards with what needs a list of cuts.
+        UserError: shards together with what needs a list of cuts.
     """
     shards = [path for path in paths if path.is_dir()]
     if not shards:
         return Manifests(paths, bootstrap)
     if len(paths) > 1 or bootstrap is not None:
-        raise UserError(f"{shards[0]} holds shards: neither --bootstrap nor further --train-cuts go with them")
+        raise UserError(f"{shards[0]} is a folder of shards: give no --bootstrap and no other --train-cuts with it")
     return Shards(shards[0])

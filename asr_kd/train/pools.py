@@ -1,128 +1,171 @@
-"""Cuts with senones (and soft targets) → shuffled batches of context windows, in bounded memory.
+"""Cuts with senones (and soft targets) → pools of frames, in bounded memory.
 
-Cuts are visited in random order and gathered into pools of at most ``pool_frames`` frames; frames are
-shuffled across the utterances of a pool.  A pool holds every frame once: a window of 26 frames is 26
-consecutive rows of it, so a batch of windows is read from overlapping runs of its bytes, never from 26 copies.
+Cuts are read in random order into pools of at most ``pool_frames`` frames, whose frames are then shuffled across
+utterances (``asr_kd.train.batches``).  A pool holds every frame once: a window of 26 frames is 26 consecutive rows.
 
-The cuts of a pool can be dealt to streams, each shuffled by itself, that give every batch their share.  Processes that
-train one network together read a stream or more each, and see the same batches however many they are.
+The cuts of a pool can be dealt to streams.  Processes that train one network together read one stream or more each, and
+the streams do not depend on the number of processes.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-import tempfile
-from array import array
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from asr_kd.common.errors import UserError
-from asr_kd.corpora.manifests import read_jsonl
-from asr_kd.models.windows import strided_windows
+from asr_kd.common.parallel import prefetch
+from asr_kd.corpora.copies import clean_id
+from asr_kd.losses.frames import UNLABELLED
+from asr_kd.soft_targets.online import OnlineTargets
 from asr_kd.soft_targets.rows import TargetRows
+from asr_kd.soft_targets.store import SoftTargets
+from asr_kd.train.sources import Source
 
 if TYPE_CHECKING:
     from lhotse import MonoCut
 
 
-@dataclasses.dataclass
-class _Pool:
-    rows: Tensor  # (padded frames, D): utterances one after the other, each padded by its context
-    starts: np.ndarray  # (frames,) row where each frame's window begins
-    labels: Tensor  # (frames,)
-    soft: TargetRows | None  # of all frames, in the order of ``starts``
-    frames: list[int]  # of every stream, those of other processes, too
-
-
-class Selection(Protocol):
-    """Chooses which examples to learn from (asr_kd.specialists.specialist).
+@dataclasses.dataclass(frozen=True)
+class Streams:
+    """The streams that the cuts of a pool are dealt to, and which of them this process reads.
 
     Attributes:
-        kept: share of all examples that it chooses.
+        count: number of streams of all processes together.
+        rank, size: number of this process, and how many processes there are.
     """
 
-    kept: float
-
-    def __call__(self, labels: np.ndarray, order: np.random.Generator) -> np.ndarray:
-        """Indices of those chosen among ``labels`` (N,), shuffled."""
-
-
-class Source(Protocol):
-    """Where cuts come from, in pieces that are read as a whole: a cut of a manifest each, or a shard (asr_kd.shar)."""
+    count: int = 1
+    rank: int = 0
+    size: int = 1
 
     @property
-    def sizes(self) -> Sequence[int]:
-        """Frames of each piece."""
-
-    @property
-    def unlabelled(self) -> str:
-        """The first cut without senones; empty: all have some."""
-
-    def read(self, number: int) -> Sequence[MonoCut]:
-        """The cuts of a piece."""
+    def own(self) -> range:
+        """Numbers of the streams that this process reads."""
+        return range(self.rank, self.count, self.size)
 
 
-class Manifests:
-    """Cuts listed in Lhotse manifests (.jsonl.gz or .jsonl).
+@dataclasses.dataclass
+class Pool:
+    """Frames of several utterances.
 
-    Their lines lie, unpacked, in a temporary file (where TMPDIR says); in memory a cut takes 24 bytes.
+    Attributes:
+        rows: (padded frames, D) features of the utterances one after the other, each padded by its context.
+        starts: (N,) row where each frame's window begins.
+        labels: (N,) int64 senones; ``UNLABELLED`` where there is no transcript.
+        soft: soft targets of the frames, if a store has them.
+        stream_frames: frames of every stream, including those that other processes read.
+    """
+
+    rows: Tensor
+    starts: np.ndarray
+    labels: Tensor
+    soft: TargetRows | None
+    stream_frames: list[int]
+
+
+class PoolReader:
+    """Reads the cuts of one split into pools.
 
     Args:
-        paths: of the manifests.
-        bootstrap: seed of a draw of the cuts with replacement, as many as there are; None: all of them once.
+        source: cuts that carry ``senones``, or else learn from soft targets alone.
+        normaliser: reads the features of a cut, (T, D) (asr_kd.features.normalise.Normaliser).
+        left, right: context frames around the labelled one.
+        soft_targets: a store of soft targets, or teachers that run during training; None: labels only.
+        pool_frames: frames in memory at once.  A corpus that fits into one pool is read only once.
+        dtype: of the features; bfloat16 halves memory traffic where training computes in it.
+        streams: which streams this process reads.
 
     Raises:
-        UserError: a manifest is missing, damaged or empty.
+        UserError: too few cuts for the streams, or cuts without senones and no soft targets.
     """
 
-    def __init__(self, paths: Sequence[Path], bootstrap: int | None = None) -> None:
-        self._lines = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as this object is
-        starts, sizes, self.unlabelled = array("q", [0]), array("q"), ""
-        for path in paths:
-            for cut in _manifest(path):
-                senones = (cut.get("custom") or {}).get("senones")
-                self.unlabelled = self.unlabelled or ("" if senones else cut["id"])
-                sizes.append(senones["array"]["shape"][0] if senones else cut["features"]["num_frames"])
-                starts.append(starts[-1] + self._lines.write(json.dumps(cut).encode()))
-        self._lines.flush()
-        self._starts, drawn = starts, np.arange(len(sizes))
-        if bootstrap is not None:
-            drawn = np.sort(np.random.default_rng([bootstrap, 2]).integers(len(sizes), size=len(sizes)))
-        self._drawn, self.sizes = array("q", drawn.tobytes()), array("q", (sizes[index] for index in drawn))
+    def __init__(
+        self,
+        source: Source,
+        normaliser: Callable[[MonoCut], np.ndarray],
+        left: int = 20,
+        right: int = 5,
+        soft_targets: SoftTargets | OnlineTargets | None = None,
+        pool_frames: int = 2_000_000,
+        dtype: torch.dtype = torch.float32,
+        streams: Streams = Streams(),
+    ) -> None:
+        self.source, self.normaliser, self.left, self.right = source, normaliser, left, right
+        self.soft_targets, self.pool_frames, self.dtype, self.streams = soft_targets, pool_frames, dtype, streams
+        if len(source.sizes) < streams.count:
+            raise UserError(
+                f"{len(source.sizes)} cuts or shards are too few for {streams.count} streams: lower --streams, or "
+                "write smaller shards (asr_kd.shar --shard-frames)"
+            )
+        if source.unlabelled and soft_targets is None:
+            raise UserError(f"{source.unlabelled} has no senones: give soft targets to learn from, or aligned cuts")
+        self.frames = sum(source.sizes)
+        self._only_pool: Pool | None = None
 
-    def read(self, number: int) -> Sequence[MonoCut]:
-        from lhotse.serialization import deserialize_item
+    def epoch(self, order: np.random.Generator) -> Iterator[Pool]:
+        """Yield every frame once, in pools that ``order`` composes; the next pool is read while one is in use."""
+        if self.frames > self.pool_frames:
+            yield from prefetch(self.pools(order))
+            return
+        if self._only_pool is None:
+            self._only_pool = self._read(range(len(self.source.sizes)))
+        yield self._only_pool
 
-        start, stop = self._starts[self._drawn[number]], self._starts[self._drawn[number] + 1]
-        return [deserialize_item(json.loads(os.pread(self._lines.fileno(), stop - start, start)))]
+    def pools(self, order: np.random.Generator) -> Iterator[Pool]:
+        """Yield the pools of an epoch without reading ahead."""
+        # Half the frames each: the pool in use and the next one are in memory at the same time.
+        groups: list[list[int]] = [[]]
+        frames = 0
+        for number in order.permutation(len(self.source.sizes)):
+            size = self.source.sizes[number]
+            if groups[-1] and frames + size > self.pool_frames // 2:
+                groups.append([])
+                frames = 0
+            groups[-1].append(number)
+            frames += size
+        if len(groups) > 1 and len(groups[-1]) < self.streams.count:
+            last = groups.pop()
+            groups[-1] += last
+        for group in groups:
+            if len(group) < self.streams.count:
+                raise UserError(
+                    f"{self.pool_frames} frames in memory are too few for {self.streams.count} streams: raise "
+                    "--pool-frames"
+                )
+            yield self._read(group)
+
+    def _read(self, group: Sequence[int]) -> Pool:
+        """Read the pieces of ``group`` that are dealt to this process's streams."""
+        dealt = [group[stream :: self.streams.count] for stream in range(self.streams.count)]
+        cuts = (cut for stream in self.streams.own for number in dealt[stream] for cut in self.source.read(number))
+        rows, starts, labels, soft = [], [], [], []
+        row = 0
+        for cut in cuts:
+            features = self.normaliser(cut)
+            rows += [np.repeat(features[:1], self.left, 0), features, np.repeat(features[-1:], self.right, 0)]
+            starts.append(np.arange(row, row + len(features)))
+            labels.append(_senones(cut, len(features)))
+            row += self.left + len(features) + self.right
+            if self.soft_targets is not None:
+                # A noisy copy learns what the teachers heard in the clean recording.
+                targets = self.soft_targets.read(clean_id(cut), len(features))
+                soft += [] if targets is None else [targets]
+        return Pool(
+            torch.from_numpy(np.concatenate(rows)).to(self.dtype),
+            np.concatenate(starts),
+            torch.from_numpy(np.concatenate(labels).astype(np.int64)),
+            TargetRows.join(soft) if soft else None,
+            [sum(self.source.sizes[number] for number in numbers) for numbers in dealt],
+        )
 
 
-def read_windows(rows: Tensor, width: int) -> Callable[[np.ndarray], Tensor]:
-    """Reads windows of ``width`` rows each: from where they start (B,) to (B, width × D), on the device of the rows.
-
-    On a CPU a window is one item to NumPy, a run of bytes that it copies at once: ten times as fast as indexing a
-    strided tensor, which goes value by value.  A GPU indexes one as fast as it reads, and the rows alone travel to it,
-    not 26 copies.
-    """
-    if rows.device.type != "cpu":
-        return lambda starts: strided_windows(rows, width)[torch.from_numpy(starts).to(rows.device)]
-    row = rows.shape[1] * rows.element_size()
-    runs = np.ndarray(len(rows) - width + 1, f"V{width * row}", rows.view(torch.uint8).numpy(), strides=(row,))
-    return lambda starts: torch.from_numpy(runs[starts].view(np.uint8).reshape(len(starts), -1)).view(rows.dtype)
-
-
-def _manifest(path: Path) -> Iterator[dict[str, Any]]:
-    if not path.is_file():
-        raise UserError(f"{path} is missing: run the alignment first (python -m asr_kd.hmm)")
-    cut = None
-    for cut in read_jsonl(path):
-        yield cut
-    if cut is None:
-        raise UserError(f"{path} holds no utterance: look at the skipped ones listed beside it")
+def _senones(cut: MonoCut, frames: int) -> np.ndarray:
+    senones = cut.load_custom("senones") if cut.has_custom("senones") else np.full(frames, UNLABELLED)
+    if len(senones) != frames:
+        raise UserError(f"{cut.id} has {frames} frames and {len(senones)} senones: run the alignment again")
+    return senones

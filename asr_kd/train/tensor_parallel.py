@@ -105,26 +105,22 @@ class TensorParallelStep(Step):
     def dropout_masks(self) -> StreamMasks:
         return ShardedMasks(self.model.shape.dropout, self.model.shape.width, self.shard.units)
 
-    def together(self, model: AcousticModel) -> Callable[[Tensor], Tensor]:
-        self.sharers = 1
-        return model
+    def data_parallel(self) -> Callable[[Tensor], Tensor]:
+        return self.model
 
-    def kd(
-        self, logits: Tensor, soft: Tensor | CompactTargets, labels: Tensor | None = None, **settings: Any
-    ) -> KDLoss:
+    def kd_loss(self, logits: Tensor, soft: Tensor | CompactTargets, labels: Tensor, **settings: Any) -> KDLoss:
         return sharded_kd_loss(logits, self.shard.first, self.model.shape.num_pdfs, soft, labels, **settings)
 
     def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        known = labels != UNLABELLED
-        return sharded_cross_entropy(logits, self.shard.first, labels).sum() / known.sum()
+        return sharded_cross_entropy(logits, self.shard.first, labels).sum() / (labels != UNLABELLED).sum()
 
-    def best(self, logits: Tensor) -> Tensor:
+    def argmax(self, logits: Tensor) -> Tensor:
         return sharded_argmax(logits, self.shard.first)
 
-    def whole(self, tensor: Tensor) -> Tensor:
+    def gather(self, tensor: Tensor) -> Tensor:
         return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
-    def part(self, tensor: Tensor, weight: Tensor) -> Tensor:
+    def scatter(self, tensor: Tensor, weight: Tensor) -> Tensor:
         if not isinstance(weight, DTensor) or tensor.shape != weight.shape:
             return tensor
         return distribute_tensor(tensor, weight.device_mesh, weight.placements)

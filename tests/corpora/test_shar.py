@@ -12,7 +12,9 @@ from asr_kd.corpora.shar import __main__ as shar
 from asr_kd.corpora.shar.shards import Shards
 from asr_kd.features.normalise import Normaliser
 from asr_kd.train import __main__ as train
-from asr_kd.train.batches import FrameLoader, Streams
+from asr_kd.train.batches import FrameLoader
+from asr_kd.train.pools import PoolReader, Streams
+from asr_kd.train.sources import Manifests
 
 FRAMES = 1000  # per shard
 
@@ -30,7 +32,7 @@ def sharded(request, prepared, tmp_path_factory):
 
 def read_frames(source, prepared, **options):
     """All windows with their labels, sorted."""
-    loader = FrameLoader(source, Normaliser.load(prepared.features), batch_size=64, **options)
+    loader = FrameLoader(PoolReader(source, Normaliser.load(prepared.features), **options), batch_size=64)
     batches = list(loader.epoch(0))
     rows = torch.cat([torch.cat([batch.windows, batch.labels[:, None].float()], 1) for batch in batches])
     return rows[torch.argsort(rows[:, 500], stable=True)]
@@ -40,7 +42,7 @@ def read_frames(source, prepared, **options):
 def test_frames_are_those_of_the_manifest(prepared, sharded, pool_frames):
     source = Shards(sharded / "train")
     assert len(source.sizes) == 24, "one cut per shard: small splits stay divisible among many streams"
-    expected = read_frames(prepared.senones / "cuts_train.jsonl.gz", prepared)
+    expected = read_frames(Manifests([prepared.senones / "cuts_train.jsonl.gz"]), prepared)
     found = read_frames(source, prepared, pool_frames=pool_frames)
     assert torch.equal(found.sort(0).values, expected.sort(0).values)
     dealt = [read_frames(source, prepared, streams=Streams(2, rank, 2)) for rank in range(2)]
@@ -76,7 +78,7 @@ def test_damaged_shards_and_incompatible_flags_are_refused(prepared, tmp_path, i
     shar.main(shar.Config(cuts=prepared.senones, out=out))
     settings = config(prepared, tmp_path / "network", bootstrap=True)
     settings.cuts = out
-    with pytest.raises(UserError, match="neither --bootstrap"):
+    with pytest.raises(UserError, match="give no --bootstrap"):
         train.main(settings)
     tar = out / "train" / "features.000000.tar"
     tar.write_bytes(tar.read_bytes()[:2000])

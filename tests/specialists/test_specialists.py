@@ -217,12 +217,12 @@ def test_half_of_a_specialists_examples_are_special() -> None:
     labels = np.repeat(np.arange(10), 100)
     special = SpecialClasses(np.array([7, 2]), np.bincount(labels))
     chosen = special(labels, np.random.default_rng(0))
-    assert len(chosen) == len(set(chosen)) == 400 == special.kept * 1000
+    assert len(chosen) == len(set(chosen)) == 400 == special.fraction * 1000
     assert np.isin(labels[chosen], [2, 7]).sum() == 200
     assert special.local_labels(torch.tensor([2, 7, 3])).tolist() == [0, 1, 2]
     assert special.correction == pytest.approx(math.log(4))
     large = SpecialClasses(np.arange(8), np.bincount(labels))
-    assert large.correction == 0 and large.kept == 1
+    assert large.correction == 0 and large.fraction == 1
     for classes, counts in (([], [1, 1]), ([0, 1], [1, 1]), ([0], [0, 5]), ([0], [5, 0])):
         with pytest.raises(UserError, match="choose other classes"):
             SpecialClasses(np.array(classes, dtype=int), np.array(counts))

@@ -62,10 +62,10 @@ def test_students_hear_noise_and_learn_what_teachers_said_of_clean_speech(inline
     student = Trainer(
         config(here, tmp_path / "student", soft_targets=tmp_path / "store", temperature=1.0, train_cuts=noisy), 0
     )
-    loader = student.train_frames
-    assert all("_snr" in cut.id for cut in listed(loader.source))
-    pool = loader._read([0])
-    name = clean_id(loader.source.read(0)[0])
+    pools = student.train_loader.pools
+    assert all("_snr" in cut.id for cut in listed(pools.source))
+    pool = pools._read([0])
+    name = clean_id(pools.source.read(0)[0])
     stored = student.soft_targets.read(name)
     assert np.array_equal(pool.soft.classes, stored.classes) and np.array_equal(pool.soft.codes, stored.codes)
 
@@ -103,10 +103,10 @@ def test_what_differs_between_seeds(prepared, tmp_path):
     def learn(seed, **flags):
         """Utterances of the epoch, its seed, and the weights after it."""
         trainer = Trainer(config(prepared, tmp_path / f"{seed}-{flags}", **flags), seed)
-        asked, epoch = [], trainer.train_frames.epoch
-        trainer.train_frames.epoch = lambda number: asked.append(number) or epoch(number)
+        asked, epoch = [], trainer.train_loader.epoch
+        trainer.train_loader.epoch = lambda number: asked.append(number) or epoch(number)
         trainer.train_epoch()
-        return [cut.id for cut in listed(trainer.train_frames.source)], asked, load_model(trainer.out)
+        return [cut.id for cut in listed(trainer.train_loader.pools.source)], asked, load_model(trainer.out)
 
     (whole, first_order, first), (_, second_order, second) = learn(0, same_order=True), learn(1, same_order=True)
     assert first_order == second_order != learn(1)[1]

@@ -23,8 +23,7 @@ from asr_kd.losses import CompactTargets
 from asr_kd.mnist.digits.dataset import Digits, load_digits
 from asr_kd.mnist.loader import as_inputs, distort
 from asr_kd.specialists.images.config import Config
-from asr_kd.train.batches import Batch, batches_an_epoch
-from asr_kd.train.pools import Selection
+from asr_kd.train.batches import Batch, Selection, batches_per_epoch
 
 DESCRIPTION = "images.json"
 EXTRA = "more"  # split of extra training images for specialists
@@ -173,7 +172,7 @@ class ImageLoader:
         self.select, self.soft = select, soft
 
     def __len__(self) -> int:
-        return batches_an_epoch(len(self.images), self.batch_size, self.select)
+        return batches_per_epoch(len(self.images), self.batch_size, self.select)
 
     def epoch(self, seed: int) -> Iterator[Batch]:
         """Yield the batches of one epoch; ``seed`` alone determines the order."""

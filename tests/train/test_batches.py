@@ -9,8 +9,9 @@ from lhotse.features.io import NumpyFilesWriter
 
 from asr_kd.common.errors import UserError
 from asr_kd.models.windows import context_windows, strided_windows
-from asr_kd.train.batches import FrameLoader
-from asr_kd.train.pools import Manifests, read_windows
+from asr_kd.train.batches import FrameLoader, window_reader
+from asr_kd.train.pools import PoolReader
+from asr_kd.train.sources import Manifests
 
 LENGTHS = [30, 7, 1, 50, 26]
 
@@ -34,9 +35,10 @@ def corpus(tmp_path):
     return path, features
 
 
-def loader(corpus, **arguments):
+def loader(corpus, batch_size=16, pool_frames=1000):
     path, features = corpus
-    return FrameLoader(path, lambda cut: features[cut.id], left=3, right=2, **arguments)
+    pools = PoolReader(Manifests([path]), lambda cut: features[cut.id], left=3, right=2, pool_frames=pool_frames)
+    return FrameLoader(pools, batch_size)
 
 
 @pytest.mark.parametrize("pool_frames", [1000, 40])
@@ -82,7 +84,7 @@ def test_senones_of_another_length_are_refused(corpus):
 
 def test_windows_are_the_same_on_any_device():
     rows, starts = torch.randn(40, 4).bfloat16(), np.array([3, 0, 34, 3])
-    assert torch.equal(read_windows(rows, 6)(starts), strided_windows(rows, 6)[torch.from_numpy(starts)])
+    assert torch.equal(window_reader(rows, 6)(starts), strided_windows(rows, 6)[torch.from_numpy(starts)])
 
 
 @pytest.mark.parametrize("suffix", [".jsonl.gz", ".jsonl"])

@@ -1,0 +1,79 @@
+"""Where training reads cuts from: Lhotse manifests, or whatever else is a ``Source`` (asr_kd.corpora.shar.shards)."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from array import array
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from asr_kd.common.errors import UserError
+from asr_kd.corpora.manifests import read_jsonl
+
+if TYPE_CHECKING:
+    from lhotse import MonoCut
+
+
+class Source(Protocol):
+    """Cuts in pieces that are each read at once: single cuts of a manifest, or whole shards."""
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """Frames of each piece."""
+
+    @property
+    def unlabelled(self) -> str:
+        """The id of the first cut without senones; empty if all cuts have some."""
+
+    def read(self, number: int) -> Sequence[MonoCut]:
+        """Return the cuts of a piece."""
+
+
+class Manifests:
+    """Cuts listed in Lhotse manifests (.jsonl.gz or .jsonl).
+
+    The unpacked lines are kept in a temporary file (in TMPDIR); a cut takes 24 bytes of memory.
+
+    Args:
+        paths: of the manifests.
+        bootstrap: seed of a bootstrap sample: as many cuts as there are, drawn with replacement.  None: every cut once.
+
+    Raises:
+        UserError: a manifest is missing, damaged or empty.
+    """
+
+    def __init__(self, paths: Sequence[Path], bootstrap: int | None = None) -> None:
+        self._lines = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as this object is
+        starts, sizes, self.unlabelled = array("q", [0]), array("q"), ""
+        for path in paths:
+            for cut in _read_manifest(path):
+                senones = (cut.get("custom") or {}).get("senones")
+                self.unlabelled = self.unlabelled or ("" if senones else cut["id"])
+                sizes.append(senones["array"]["shape"][0] if senones else cut["features"]["num_frames"])
+                starts.append(starts[-1] + self._lines.write(json.dumps(cut).encode()))
+        self._lines.flush()
+        self._starts, drawn = starts, np.arange(len(sizes))
+        if bootstrap is not None:
+            drawn = np.sort(np.random.default_rng([bootstrap, 2]).integers(len(sizes), size=len(sizes)))
+        self._drawn, self.sizes = array("q", drawn.tobytes()), array("q", (sizes[index] for index in drawn))
+
+    def read(self, number: int) -> Sequence[MonoCut]:
+        from lhotse.serialization import deserialize_item
+
+        start, stop = self._starts[self._drawn[number]], self._starts[self._drawn[number] + 1]
+        return [deserialize_item(json.loads(os.pread(self._lines.fileno(), stop - start, start)))]
+
+
+def _read_manifest(path: Path) -> Iterator[dict[str, Any]]:
+    if not path.is_file():
+        raise UserError(f"{path} is missing: run the alignment first (python -m asr_kd.hmm)")
+    cut = None
+    for cut in read_jsonl(path):
+        yield cut
+    if cut is None:
+        raise UserError(f"{path} contains no utterances: see the list of skipped ones in the same folder")
