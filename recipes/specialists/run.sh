@@ -105,11 +105,11 @@ done
 words=()
 if [ -n "$speech" ]; then
   decoded=() pairs=() decodings=()
-  decode() { # NAME MODEL-FLAGS…: decode the test set, with the parameters tuned for teacher 0
+  decode() { # NAME MODEL-FLAGS…: decode the test set, with the parameters tuned for the first teacher
     local name=$1
     shift
     decodings+=(${decodings:+--and --config "$conf:decode"} --model "$@" --graph "$speech/graph" --features
-      "$speech/features" --splits test --tuned "$speech/decode/teachers-0/tuned.json" --out "$exp/words/$name")
+      "$speech/features" --splits test --tuned "$speech/tuned/tuned.json" --out "$exp/words/$name")
     decoded+=("$exp/words/$name")
     [ "$name" = generalist ] || pairs+=("generalist:$name")
   }

@@ -80,7 +80,11 @@ def _systems(config: Config) -> Iterator[list[str]]:
                 change = signed(100 * (count / errors[0] - 1)) + " %"
                 reduction = errors[0] - errors[1]  # by the specialists
                 single = name.startswith("student") or name == "longer"
-                kept = f"{100 * (errors[0] - count) / reduction:.0f} %" if single and reduction > 0 else "–"
+                kept = (
+                    f"{100 * (errors[0] - count) / reduction:.0f} %".replace("-", "−")
+                    if single and reduction > 0
+                    else "–"
+                )
                 comparison = [change, signed(gain), interval, f"{p:.2g}", kept]
             yield [label, f"{100 * row.mean():.2f}", f"{count:,}", *comparison]
 
