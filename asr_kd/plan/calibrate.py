@@ -216,7 +216,7 @@ def _targets(shape: Shape) -> dict[str, float]:
             average = average_distributions(
                 ensemble_logits(models, features), mean="geometric"
             )  # the more expensive mean
-            yield str(number), [TargetRows.thin(average, 0.02, generator)]
+            yield str(number), [TargetRows.threshold_sample(average, 0.02, generator)]
 
     frames = sum(UTTERANCES)
     forward = _seconds(lambda: [ensemble_logits(models, features) for features in utterances]) / frames / len(models)

@@ -26,7 +26,7 @@ def table_one(results: Results) -> Table:
         cells += [spread(row.accuracy.get(split, {}).get(rate, {})) for split, rate in accuracies]
         cells += [word_errors(row, split) for split in tests]
         kept = row.gain_kept.get("test", {}).get("all")
-        cells += [NONE if kept is None else f"{100 * kept:.0f} %".replace("-", "−")]
+        cells += [NONE if kept is None else per_cent(kept)]
         cells += [f"{row.rtf['test']:.3f} ({row.scoring['test']:.4f})" if "test" in row.rtf else NONE]
         rows.append(cells)
     return Table(header, rows)
@@ -74,8 +74,8 @@ def headlines(results: Results) -> list[str]:
         kept = row.gain_kept.get("test", {})
         if kept:
             lines.append(
-                f"{row.label}: keeps {100 * kept['all']:.0f} % of that gain "
-                f"({100 * kept['speech']:.0f} % on speech frames; the paper: 86 %)."
+                f"{row.label}: keeps {per_cent(kept['all'])} of that gain "
+                f"({per_cent(kept['speech'])} on speech frames; the paper: 86 %)."
             )
     for c in results.comparisons:
         if c.split == "test" and c.seed is None and getattr(results.row(c.system), "kind", "") == "student":
@@ -104,6 +104,11 @@ def count(number: int | None) -> str:
     if number is None:
         return NONE
     return f"{number / 1e6:.2f} M" if number >= 1e6 else f"{number / 1e3:.0f} k"
+
+
+def per_cent(share: float) -> str:
+    """0.86 as 86 %."""
+    return f"{100 * share:.0f} %".replace("-", "−")
 
 
 def spread(seeds: Mapping[int, float]) -> str:

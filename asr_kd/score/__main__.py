@@ -45,7 +45,7 @@ def main(config: Config) -> None:
     with atomic_open(config.out / "score.md") as file:
         file.write(text)
     print(text, end="", flush=True)
-    stage.finish(systems=len(results.rows), not_run=len(results.not_run))
+    stage.finish(systems=len(results.rows))
 
 
 def _check_folders(config: Config) -> Path:
