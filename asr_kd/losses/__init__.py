@@ -9,8 +9,8 @@ Depends on torch alone, so it can be imported (or copied) into any training loop
     >>> loss = frame_kd_loss(logits, soft, labels=torch.tensor([0, 1, 2, 3]), temperature=2.0)
     >>> loss.total.backward()
 
-``frame_kd_loss`` is the entry point, ``FrameKDLoss`` the same as a module; ``linear_kd_loss`` takes the output
-layer's inputs and weights instead of logits and never holds all logits; ``logit_matching_loss`` is section 2.1.
+``frame_kd_loss`` is the entry point, and ``FrameKDLoss`` is the same as a module.  ``linear_kd_loss`` takes the inputs
+and weights of the output layer instead of logits, and never holds all logits.  ``logit_matching_loss`` is section 2.1.
 """
 
 from __future__ import annotations

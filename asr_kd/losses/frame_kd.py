@@ -1,4 +1,4 @@
-"""The losses themselves: their definition, in operations that torch differentiates by itself, and who calls what."""
+"""The frame-level losses: entry points, and their definition in operations that torch differentiates by itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from asr_kd.losses.frames import UNLABELLED, Frames, add_parts, mean, weigh_frames
 from asr_kd.losses.lean import LeanLinearLoss, LeanLoss
-from asr_kd.losses.targets import CompactTargets, Kind, Targets, checked, in_float, product
+from asr_kd.losses.targets import CompactTargets, Kind, Targets, masked_product, upcast, validate_targets
 
 
 class KDLoss(NamedTuple):
@@ -52,44 +52,44 @@ def frame_kd_loss(
     weights: Tensor | None = None,
     lean: bool | None = None,
 ) -> KDLoss:
-    """Soft targets at temperature T, times T², plus hard targets (paper, section 2).
+    """Return the loss with soft targets at temperature T, times T², and with hard targets (paper, section 2).
 
-    The gradient of the soft part with respect to a logit is ``T² · (p_i − q_i) / T`` (equation 2 times T²), so
-    its size relative to the hard part does not depend on T.
+    The gradient of the soft part with respect to a logit is ``T² · (p_i − q_i) / T`` (equation 2 times T²), so its size
+    relative to the hard part does not depend on T.
 
     Args:
-        logits: (N, C) or (B, T, C) (any number of leading dimensions) student logits of any floating dtype;
-            computed in float32, or in float64 if they are.  A class with a logit of −inf does not exist for the
-            student: it costs nothing where it has no soft target.
-        soft_targets: teacher probabilities *at the same temperature*, of the logits' shape, rows summing to
-            one; or ``CompactTargets``; or, with ``soft_kind="logits"``, one teacher's logits (for several
-            teachers see ``average_distributions``).  No gradient flows to them.
+        logits: student logits (N, C) or (B, T, C), with any number of leading dimensions and any floating dtype; the
+            loss is computed in float32, or in float64 for float64 logits.  A class with a logit of −inf does not exist
+            for the student: it costs nothing where its soft target is zero.
+        soft_targets: teacher probabilities *at the same temperature*, of the shape of the logits, with rows that sum
+            to one; or ``CompactTargets``; or, with ``soft_kind="logits"``, the logits of one teacher (for several
+            teachers see ``average_distributions``).  They get no gradient.
         labels: (N,) or (B, T) int64 hard labels; -100 for a frame that has none, which then costs its soft part
             alone, with full weight.  None: no frame has one.
-        temperature: T > 0; default 1.
+        temperature: T > 0.
         hard_weight: weight of the hard part of frames with a label, 0 to 1; their soft part gets the rest.
-        soft_kind: what dense ``soft_targets`` are; default probabilities.
+        soft_kind: whether dense ``soft_targets`` are probabilities or logits.
         mask: (N,) or (B, T) bool, true for frames that count; the others count in neither part.  Default: all do.
         lengths: (B,) frames of each sequence, for (B, T, C) logits; the rest is padding and counts in neither part.
         weights: (N,) or (B, T) weights of the frames, not negative; default 1.  The loss is a weighted mean.
-        lean: True: forward and gradient in one sweep over chunks of frames, which keeps one buffer of the logits'
-            size; can be differentiated once.  False: composed of differentiable operations, for higher
-            derivatives, torch.func and small tensors.  Default: True, but under torch.compile (which fuses the
-            plain form itself) False.
+        lean: True: value and gradient in one sweep over chunks of frames, which keeps one buffer of the size of the
+            logits and can be differentiated once.  False: composed of differentiable operations, for higher
+            derivatives, torch.func and small tensors.  Default: True, but False under torch.compile, which fuses the
+            plain form itself.
 
     Returns:
         KDLoss, means over the frames that count (zero, with zero gradient, when none does).
 
     Raises:
-        ValueError: shapes that do not fit, T <= 0, a weight outside [0, 1].
+        ValueError: shapes that do not fit, T <= 0, or a hard weight outside [0, 1].
     """
-    targets = checked(logits.shape, soft_targets, labels, temperature, hard_weight, soft_kind)
+    targets = validate_targets(logits.shape, soft_targets, labels, temperature, hard_weight, soft_kind)
     frames = weigh_frames(logits.shape[:-1], logits.device, labels, mask, lengths, weights)
     flat = logits.flatten(0, -2)
     flat_labels = None if labels is None else labels.flatten()
     if not torch.compiler.is_compiling() if lean is None else lean:
-        wanted = logits.requires_grad and torch.is_grad_enabled()
-        values = LeanLoss.apply(flat, targets, flat_labels, frames, temperature, hard_weight, wanted)
+        needs_gradient = logits.requires_grad and torch.is_grad_enabled()
+        values = LeanLoss.apply(flat, targets, flat_labels, frames, temperature, hard_weight, needs_gradient)
         return with_weights(values, frames)
     return _plain_loss(flat, targets, flat_labels, frames, temperature, hard_weight)
 
@@ -109,16 +109,16 @@ def linear_kd_loss(
     weights: Tensor | None = None,
     chunk_frames: int | None = None,
 ) -> KDLoss:
-    """The output layer and ``frame_kd_loss`` in one, holding the logits of a chunk of frames only.
+    """Return ``frame_kd_loss`` of an output layer, whose logits exist for one chunk of frames at a time.
 
-    The gradients of inputs, weight and bias are computed on the way forward, so that nothing is computed twice.
-    Under autocast the products are in its dtype and the loss in float32.
+    The gradients of inputs, weight and bias are computed in the forward pass, so that nothing is computed twice.  Under
+    autocast the products are in its dtype and the loss is in float32.
 
     Args:
-        inputs: (N, H) or (B, T, H), what the output layer sees.
-        weight: (C, H) of the output layer.
-        bias: (C,), or None.
-        chunk_frames: frames per chunk; default a thirty-second of all, 128 to 1024.
+        inputs: (N, H) or (B, T, H) inputs of the output layer.
+        weight: (C, H) weight of the output layer.
+        bias: (C,) bias of the output layer, or None.
+        chunk_frames: frames per chunk; default: a thirty-second of all, within 128 and 1024.
 
     The other arguments are those of ``frame_kd_loss``.
 
@@ -129,19 +129,22 @@ def linear_kd_loss(
         ValueError: as ``frame_kd_loss``.
     """
     shape = torch.Size((*inputs.shape[:-1], len(weight)))
-    targets = checked(shape, soft_targets, labels, temperature, hard_weight, soft_kind)
+    targets = validate_targets(shape, soft_targets, labels, temperature, hard_weight, soft_kind)
     frames = weigh_frames(shape[:-1], inputs.device, labels, mask, lengths, weights)
     flat = inputs.flatten(0, -2)
     rows = chunk_frames or min(1024, max(128, -(-len(flat) // 32)))
-    given = (inputs, weight, bias)
-    wanted = tuple(t is not None and t.requires_grad and torch.is_grad_enabled() for t in given)
+    needs_gradient = tuple(
+        t is not None and t.requires_grad and torch.is_grad_enabled() for t in (inputs, weight, bias)
+    )
     labels = None if labels is None else labels.flatten()
-    values = LeanLinearLoss.apply(flat, weight, bias, targets, labels, frames, temperature, hard_weight, wanted, rows)
+    values = LeanLinearLoss.apply(
+        flat, weight, bias, targets, labels, frames, temperature, hard_weight, needs_gradient, rows
+    )
     return with_weights(values, frames)
 
 
 class FrameKDLoss(nn.Module):
-    """``frame_kd_loss`` as a module that keeps temperature and hard weight.
+    """``frame_kd_loss`` as a module that stores temperature and hard weight.
 
     Args:
         temperature, hard_weight: see ``frame_kd_loss``.
@@ -154,7 +157,7 @@ class FrameKDLoss(nn.Module):
     def forward(
         self, logits: Tensor, soft_targets: Tensor | CompactTargets, labels: Tensor | None = None, **more: Any
     ) -> KDLoss:
-        """As ``frame_kd_loss``; ``more`` are its other keywords."""
+        """Return ``frame_kd_loss``; ``more`` are its other keywords."""
         return frame_kd_loss(
             logits, soft_targets, labels, temperature=self.temperature, hard_weight=self.hard_weight, **more
         )
@@ -171,21 +174,21 @@ def logit_matching_loss(
     lengths: Tensor | None = None,
     weights: Tensor | None = None,
 ) -> Tensor:
-    """Half the mean squared difference of zero-meaned logits: what distillation tends to as T grows (section 2.1).
+    """Return half the mean squared difference of zero-mean logits, the limit of distillation for large T (section 2.1).
 
     Its gradient with respect to a logit is ``(z_i − v_i) / C``, equation 4 times T².
 
     Args:
-        logits, teacher_logits: (N, C) or (B, T, C); each frame's mean is taken off both.
+        logits, teacher_logits: (N, C) or (B, T, C); the mean of each frame is subtracted from both.
         mask, lengths, weights: which frames count, as in ``frame_kd_loss``.
 
     Returns:
-        A scalar, the mean over the valid frames.
+        A scalar, the mean over the frames that count.
     """
     if logits.shape != teacher_logits.shape:
         raise ValueError(f"teacher logits {tuple(teacher_logits.shape)} do not fit logits {tuple(logits.shape)}")
     frames = weigh_frames(logits.shape[:-1], logits.device, None, mask, lengths, weights)
-    difference = (in_float(logits) - in_float(teacher_logits.detach())).flatten(0, -2)
+    difference = (upcast(logits) - upcast(teacher_logits.detach())).flatten(0, -2)
     difference = difference - difference.mean(-1, keepdim=True)
     return mean(0.5 * difference.square().mean(-1), frames.share)
 
@@ -193,9 +196,9 @@ def logit_matching_loss(
 def _plain_loss(
     logits: Tensor, targets: Targets, labels: Tensor | None, frames: Frames, temperature: float, hard_weight: float
 ) -> KDLoss:
-    """The definition, in operations that torch differentiates by itself."""
-    # Padding may hold NaN or infinity: what is masked must not reach a product with zero.
-    z = torch.where((frames.share > 0).unsqueeze(-1), in_float(logits), 0.0)
+    """Return the loss by its definition, in operations that torch differentiates by itself."""
+    # Padding may contain NaN or infinity, which must not be multiplied by zero.
+    z = torch.where((frames.share > 0).unsqueeze(-1), upcast(logits), 0.0)
     log_p = F.log_softmax(z / temperature, -1)
     if isinstance(targets, CompactTargets) and targets.tail == "bucket":
         parts = targets.parts(logits.shape[-1], z.dtype)
@@ -203,20 +206,20 @@ def _plain_loss(
         inside = torch.zeros_like(log_p).scatter_add(-1, targets.classes.long(), (kept > 0).to(log_p.dtype))
         log_rest = torch.logsumexp(log_p.masked_fill(inside > 0, torch.finfo(log_p.dtype).min), -1)
         log_kept = log_p.gather(-1, targets.classes.long())
-        cross_entropy = -product(kept, log_kept).sum(-1) - product(tail, log_rest)
+        cross_entropy = -masked_product(kept, log_kept).sum(-1) - masked_product(tail, log_rest)
         entropy = targets.entropy(parts)
     else:
         if isinstance(targets, CompactTargets):
             q = targets.dense(logits.shape[-1]).to(z.dtype)
         else:
             q = targets.probabilities(temperature, z.dtype)
-        cross_entropy = -product(q, log_p).sum(-1)
+        cross_entropy = -masked_product(q, log_p).sum(-1)
         entropy = torch.special.entr(q).sum(-1)
     hard = None if labels is None else F.cross_entropy(z, labels, ignore_index=UNLABELLED, reduction="none")
-    return combined(cross_entropy, entropy, hard, frames, temperature, hard_weight)
+    return combine_parts(cross_entropy, entropy, hard, frames, temperature, hard_weight)
 
 
-def combined(
+def combine_parts(
     cross_entropy: Tensor, entropy: Tensor, hard: Tensor | None, frames: Frames, temperature: float, hard_weight: float
 ) -> KDLoss:
     """Return the loss, given each frame's (N,) cross-entropy with its soft target, the entropy of that target, and the

@@ -17,18 +17,18 @@ Kind = Literal["probabilities", "logits"]
 
 @dataclasses.dataclass(frozen=True)
 class CompactTargets:
-    """Soft targets that keep some classes of each frame only, as a rule the k likeliest.
+    """Soft targets that keep only some classes of each frame, usually the k most probable.
 
     Attributes:
         classes: (..., k) integer class indices, no class twice in a frame.
-        probabilities: (..., k) their probabilities, at the temperature of the loss.  A frame that keeps fewer
-            than k has zeros; what ``classes`` says there does not matter, as long as it is a class.
-        tail: what becomes of the rest of the mass, 1 − Σ probabilities.
-            "even": spread evenly over the classes not kept;
-            "prior": spread over them in proportion to ``prior``;
-            "bucket": one outcome "another class", so that the KL is over k + 1 outcomes;
-            "none": dropped (for probabilities that were renormalised or importance-sampled).
-        prior: (C,) probabilities of the classes, for "prior" alone.
+        probabilities: (..., k) their probabilities, at the temperature of the loss.  A frame that keeps fewer than k
+            has zeros, next to any valid class index.
+        tail: what happens to the rest of the mass, 1 − Σ probabilities.
+            "even": it is spread evenly over the classes not kept;
+            "prior": it is spread over them in proportion to ``prior``;
+            "bucket": it belongs to one outcome "another class", so that the KL is over k + 1 outcomes;
+            "none": it is dropped (for probabilities that were renormalised or importance-sampled).
+        prior: (C,) probabilities of the classes, only for "prior".
     """
 
     classes: Tensor
@@ -38,19 +38,19 @@ class CompactTargets:
 
     def __post_init__(self) -> None:
         if (self.prior is None) == (self.tail == "prior"):
-            raise ValueError('tail="prior" needs the prior, and the other forms of tail need none')
+            raise ValueError('tail="prior" needs a prior, and the other forms of the tail must have none')
 
     @staticmethod
     def top(probabilities: Tensor, k: int, tail: Tail = "even", prior: Tensor | None = None) -> CompactTargets:
-        """The k largest of dense (..., C) probabilities."""
+        """Return the k largest of dense (..., C) probabilities."""
         kept, classes = probabilities.topk(k, dim=-1)
         return CompactTargets(classes, kept, tail, prior)
 
     def dense(self, num_classes: int) -> Tensor:
-        """(..., C) probabilities.
+        """Return (..., C) probabilities.
 
         Raises:
-            ValueError: with tail "bucket", which says nothing about single classes of the tail.
+            ValueError: the tail is a "bucket", which does not tell the classes in it apart.
         """
         if self.tail == "bucket":
             raise ValueError('soft targets with tail="bucket" have no dense form')
@@ -59,12 +59,12 @@ class CompactTargets:
         return dense.scatter_add(-1, self.classes.long(), parts.change)
 
     def to(self, device: torch.device | str) -> CompactTargets:
-        """The same on another device."""
+        """Return the same targets on another device."""
         prior = None if self.prior is None else self.prior.to(device)
         return CompactTargets(self.classes.to(device), self.probabilities.to(device), self.tail, prior)
 
     def parts(self, num_classes: int, dtype: torch.dtype) -> Parts:
-        """What the losses compute with."""
+        """Return the terms that the losses compute with."""
         kept = self.probabilities.to(dtype)
         base = torch.ones(num_classes, dtype=dtype, device=kept.device) if self.prior is None else self.prior.to(dtype)
         if self.tail == "none":
@@ -72,16 +72,16 @@ class CompactTargets:
             return Parts(kept, nothing, nothing, base, kept)
         base_kept = torch.where(kept > 0, base[self.classes.long()], 0.0)
         others = base.sum() - base_kept.sum(-1)
-        some = (kept > 0).sum(-1) < num_classes
-        # With all classes kept, what one minus their sum leaves is rounding.
-        tail = torch.where(some, (1 - kept.sum(-1)).clamp(min=0), 0.0)
-        share = torch.where(some, tail / others.clamp(min=torch.finfo(dtype).tiny), 0.0)
+        partial = (kept > 0).sum(-1) < num_classes
+        # If all classes are kept, one minus their sum is only rounding.
+        tail = torch.where(partial, (1 - kept.sum(-1)).clamp(min=0), 0.0)
+        share = torch.where(partial, tail / others.clamp(min=torch.finfo(dtype).tiny), 0.0)
         if self.tail == "bucket":  # spread over no class
             share = torch.zeros_like(share)
         return Parts(kept, tail, share, base, kept - share.unsqueeze(-1) * base_kept)
 
     def entropy(self, parts: Parts) -> Tensor:
-        """(...) entropy in nats of each frame's distribution, of which ``parts`` are the parts."""
+        """Return the entropy in nats (...) of each frame's distribution, given its ``parts``."""
         entropy = torch.special.entr(parts.kept).sum(-1)
         if self.tail == "none":
             return entropy
@@ -95,17 +95,16 @@ class CompactTargets:
         return entropy
 
     def flat(self) -> CompactTargets:
-        """With one dimension of frames."""
+        """Return the same targets with a single dimension of frames."""
         return CompactTargets(self.classes.flatten(0, -2), self.probabilities.flatten(0, -2), self.tail, self.prior)
 
 
 class Parts(NamedTuple):
-    """Compact targets q as ``share · base`` for every class, plus ``change`` for those that are kept; a bucket's
-    mass is in ``tail`` alone.
+    """Compact targets as q = ``share · base`` for every class, plus ``change`` for the kept ones.
 
     Attributes:
         kept: (..., k) probabilities.
-        tail: (...) mass of all other classes.
+        tail: (...) mass of all other classes; that of a bucket is here only.
         share: (...) factor of ``base``.
         base: (C,) ones, or the prior.
         change: (..., k); zero where a frame keeps fewer than k.
@@ -120,7 +119,7 @@ class Parts(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Dense:
-    """Dense soft targets (N, C): probabilities, or a teacher's logits."""
+    """Dense soft targets (N, C): probabilities, or the logits of a teacher."""
 
     values: Tensor
     kind: Kind
@@ -136,12 +135,12 @@ Targets = Dense | CompactTargets
 def average_distributions(
     teacher_logits: Sequence[Tensor], temperature: float = 1.0, mean: Mean = "arithmetic"
 ) -> Tensor:
-    """Soft targets of an ensemble: the mean of its members' *distributions* at temperature T (paper, section 2).
+    """Return the soft targets of an ensemble: the mean of its *distributions* at temperature T (paper, section 2).
 
     Args:
-        teacher_logits: one (..., C) tensor per teacher.
+        teacher_logits: one tensor (..., C) per teacher.
         temperature: T > 0.
-        mean: "arithmetic" averages probabilities; "geometric" averages log probabilities, renormalised.
+        mean: "arithmetic" averages probabilities, "geometric" log probabilities, which are then renormalised.
 
     Returns:
         (..., C) probabilities in float32 (float64 for float64 logits).
@@ -152,7 +151,7 @@ def average_distributions(
         raise ValueError(f"temperature must be positive, not {temperature}")
     total: Tensor | None = None
     for logits in teacher_logits:
-        z = in_float(logits) / temperature
+        z = upcast(logits) / temperature
         value = F.softmax(z, -1) if mean == "arithmetic" else F.log_softmax(z, -1)
         total = value if total is None else total + value
     assert total is not None
@@ -160,11 +159,11 @@ def average_distributions(
     return average if mean == "arithmetic" else F.softmax(average, -1)
 
 
-def checked(
+def validate_targets(
     shape: torch.Size, soft: Tensor | CompactTargets, labels: Tensor | None, temperature: float, hard_weight: float,
     kind: Kind,
 ) -> Targets:  # fmt: skip
-    """Soft targets with one leading dimension, once everything is known to fit."""
+    """Check all arguments of a loss, and return its soft targets with a single dimension of frames."""
     if not temperature > 0:
         raise ValueError(f"temperature must be positive, not {temperature}")
     if not 0 <= hard_weight <= 1:
@@ -183,10 +182,11 @@ def checked(
     return Dense(soft.detach().flatten(0, -2), kind)
 
 
-def in_float(values: Tensor) -> Tensor:
+def upcast(values: Tensor) -> Tensor:
+    """Return the values in float32, or in float64 if they are already."""
     return values if values.dtype == torch.float64 else values.float()
 
 
-def product(shares: Tensor, values: Tensor) -> Tensor:
-    """Shares times values; zero without a share, whatever the value, −inf too."""
+def masked_product(shares: Tensor, values: Tensor) -> Tensor:
+    """Return shares times values, and zero where the share is zero, even if the value is infinite."""
     return torch.where(shares != 0, shares * values, 0.0)

@@ -29,7 +29,7 @@ def test_tail_forms():
     expected = torch.tensor([0.5, 0.15, 0.3, 0.05], dtype=torch.float64)
     torch.testing.assert_close(CompactTargets.top(soft, 2, "prior", prior).dense(4)[0], expected)
     for wrong in (("prior", None), ("even", prior)):
-        with pytest.raises(ValueError, match="needs the prior"):
+        with pytest.raises(ValueError, match="needs a prior"):
             CompactTargets.top(soft, 2, *wrong)
     with pytest.raises(ValueError, match="no dense form"):
         CompactTargets.top(soft, 2, "bucket").dense(4)
