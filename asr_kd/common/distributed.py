@@ -1,4 +1,4 @@
-"""Processes that train one network together: those that ``torchrun`` starts, or this one alone."""
+"""Processes that train one network together: those started by ``torchrun``, or this process alone."""
 
 from __future__ import annotations
 
@@ -21,28 +21,33 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Rank:
-    """Attributes: number, of so many (``size``)."""
+    """A process among those that work together.
+
+    Attributes:
+        number: from 0 to ``size`` − 1.
+        size: number of processes.
+    """
 
     number: int = 0
     size: int = 1
 
     @property
     def first(self) -> bool:
-        """Whether this process writes what all have made."""
+        """Whether this is the process that writes files and prints."""
         return self.number == 0
 
 
 def rank() -> Rank:
-    """This process's."""
+    """Return the rank of this process."""
     return Rank(dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else Rank()
 
 
 @contextlib.contextmanager
 def process_group(device: str) -> Iterator[Rank]:
-    """Join the other processes, if ``torchrun`` started this one: over NCCL on GPUs, else over gloo.
+    """Connect to the other processes if ``torchrun`` started this one: over NCCL on GPUs, otherwise over gloo.
 
     Args:
-        device: where the network will be: cpu, cuda, or auto.
+        device: of the network: cpu, cuda, or auto.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield Rank()
@@ -52,20 +57,20 @@ def process_group(device: str) -> Iterator[Rank]:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     store, number, size = next(dist.rendezvous("env://"))
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
-        # After a restart torchrun's store still holds the addresses of the killed processes, and gloo waits for them.
+        # After a restart, torchrun's store still has the addresses of the killed processes, and gloo waits for them.
         store = dist.PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)
-    # Imported later, it would keep the group as a default argument, and so the group's threads, for ever.
+    # If it is imported later, one of its default arguments keeps the group and the group's threads until the end.
     importlib.import_module("torch.distributed.nn.functional")
     dist.init_process_group("nccl" if on_gpus else "gloo", store=store, rank=number, world_size=size)
     try:
         yield rank()
     finally:
         dist.destroy_process_group()
-        gc.collect()  # The threads end with the last reference; an interpreter that ends before them may abort.
+        gc.collect()  # The threads end with the last reference; the interpreter may abort if it ends before them.
 
 
 def device_mesh(device: str) -> DeviceMesh:
-    """All processes' devices, in a group of their own: torch keeps it, and its threads, for ever.
+    """Return the devices of all processes, in a group of their own: torch never releases that group and its threads.
 
     Args:
         device: cpu or cuda.
@@ -74,24 +79,21 @@ def device_mesh(device: str) -> DeviceMesh:
 
 
 def broadcast_from_first(make: Callable[[], Value]) -> Value:
-    """What the first process makes, for all; an exception there is raised in all."""
+    """Call ``make`` in the first process, and return its result, or raise its exception, in all processes."""
     if rank().size == 1:
         return make()
-    found: list[Any] = [None, None]
+    result: list[Any] = [None, None]
     if rank().first:
         try:
-            found[0] = make()
+            result[0] = make()
         except Exception as error:
-            found[1] = error
-    dist.broadcast_object_list(found)
-    if found[1] is not None:
-        raise found[1]
-    return found[0]
+            result[1] = error
+    dist.broadcast_object_list(result)
+    if result[1] is not None:
+        raise result[1]
+    return result[0]
 
 
 def all_reduce_sum(values: Tensor) -> Tensor:
-    """``values`` summed over all processes; gradients are, too."""
-    if rank().size == 1:
-        return values
-
-    return all_reduce(values)
+    """Return ``values`` summed over all processes, as are their gradients."""
+    return values if rank().size == 1 else all_reduce(values)

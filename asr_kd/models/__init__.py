@@ -1,1 +1,1 @@
-"""The paper's DNN, checkpoints, and the posteriors of networks and ensembles."""
+"""The paper's DNN, its checkpoints, and posteriors of networks and ensembles."""

@@ -1,4 +1,4 @@
-"""Networks on disk."""
+"""Networks on disk: weights as safetensors, and the senone prior."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from asr_kd.models.dnn import AcousticModel, Shape
 
 
 def load_model(folder: Path | str, device: str = "cpu", dtype: torch.dtype = torch.float32) -> AcousticModel:
-    """The best checkpoint in a model folder, in evaluation mode.
+    """Return the best checkpoint of a model folder, in evaluation mode.
 
     Args:
-        dtype: see ``AcousticModel.convert_weights``.
+        dtype: of the matrix products (``AcousticModel.convert_weights``).
 
     Raises:
-        UserError: the folder holds no model, or a damaged one.
+        UserError: the model is missing or damaged.
     """
     folder = Path(folder)
     shape = Shape(**read_json(folder / "model.json")["shape"])
@@ -35,27 +35,30 @@ def load_model(folder: Path | str, device: str = "cpu", dtype: torch.dtype = tor
 
 
 def warm_start(folder: Path, shape: Shape) -> AcousticModel:
-    """A network with the size and the weights of another one, to be trained on with the dropout of ``shape``.
+    """Return a network with the size and the weights of the one in ``folder``, and with the dropout of ``shape``.
 
     Raises:
-        UserError: the other network is missing, damaged, or of other inputs or classes than ``shape``.
+        UserError: the network is missing or damaged, or its inputs or senones are not those of ``shape``.
     """
     other = load_model(folder)
     model = AcousticModel(dataclasses.replace(other.shape, dropout=shape.dropout))
     ends = [(s.num_pdfs, s.left, s.right, s.feature_dim) for s in (other.shape, shape)]
     if ends[0] != ends[1]:
         raise UserError(
-            f"the network in {folder} has other inputs or classes: give --start-from one of this experiment"
+            f"the network in {folder} has other inputs or classes: give --start-from a network of this experiment"
         )
     model.load_state_dict(other.state_dict())
     return model
 
 
 def load_tensors(path: Path, shapes: dict[str, torch.Size] | None = None) -> dict[str, Tensor]:
-    """Read safetensors; with ``shapes``, names and shapes must be exactly these.
+    """Return the tensors of a safetensors file.
+
+    Args:
+        shapes: names and shapes that the tensors must have; default: any.
 
     Raises:
-        UserError: the file is missing, damaged, or another model's.
+        UserError: the file is missing or damaged, or belongs to another model.
     """
     try:
         tensors = load_file(path)
@@ -69,7 +72,7 @@ def load_tensors(path: Path, shapes: dict[str, torch.Size] | None = None) -> dic
 
 
 def load_log_prior(folder: Path | str) -> np.ndarray:
-    """(C,) float32 log prior of the senones, from the training alignment."""
+    """Return the log prior of the senones in the training alignment, (C,) float32."""
     path = Path(folder) / "log_prior.npy"
     try:
         return np.load(path, allow_pickle=False)
@@ -78,12 +81,12 @@ def load_log_prior(folder: Path | str) -> np.ndarray:
 
 
 def cpu_state_dict(model: AcousticModel) -> dict[str, Tensor]:
-    """The weights by name, as safetensors wants them."""
+    """Return the weights by name, contiguous and on the CPU, as safetensors needs them."""
     return {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file, safe on the disk before it takes its name."""
+    """Write a safetensors file; it gets its name after its content is safe on disk."""
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata)
         with open(temporary, "rb") as file:

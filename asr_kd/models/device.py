@@ -1,4 +1,4 @@
-"""Device and number type of the matrix products."""
+"""The device that networks run on, and the dtype of their matrix products."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import torch
 
 
 def device_and_dtype(device: str, precision: str) -> tuple[str, torch.dtype]:
-    """What the flags ``--device`` (cpu, cuda, auto) and ``--precision`` (float32, bfloat16, auto) mean on this machine.
+    """Return what ``--device`` (cpu, cuda, auto) and ``--precision`` (float32, bfloat16, auto) mean on this machine.
 
     Returns:
-        device, and the type of the matrix products; the weights stay float32.
+        The device, and the dtype of the matrix products; weights stay in float32.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -18,7 +18,7 @@ def device_and_dtype(device: str, precision: str) -> tuple[str, torch.dtype]:
 
 
 def fast_bfloat16(device: str) -> bool:
-    """Whether matrix products in bfloat16 are faster than in float32 on this device."""
+    """Return whether the device has instructions for matrix products in bfloat16."""
     if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported()
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

@@ -20,14 +20,20 @@ if TYPE_CHECKING:
     from lhotse.cut import MonoCut
 
 
-#: Gives a cut with features its scores, (T, C) float32; called from several threads at once.
+#: Returns the frame scores of a cut with features, (T, C) float32; is called from several threads at once.
 Scorer = Callable[["MonoCut"], np.ndarray]
-#: Gives normalised features (T, D) their senone posteriors (T, C).
+#: Returns the senone posteriors (T, C) of normalised features (T, D).
 Posteriors = Callable[[np.ndarray], np.ndarray]
 
 
 class NetworkScorer:
-    """log posterior − log prior; posteriors of a network, of an ensemble, or of a network with its specialists."""
+    """Frame scores log posterior − log prior.
+
+    Args:
+        posteriors: of a network, of an ensemble, or of a generalist with its specialists.
+        network: folder with the prior.
+        features: folder with the statistics for normalisation.
+    """
 
     def __init__(self, posteriors: Posteriors, network: Path, features: Path) -> None:
         self._posteriors, self._log_prior = posteriors, load_log_prior(network)
@@ -40,10 +46,10 @@ class NetworkScorer:
 
 
 def ensemble_posteriors(folders: Sequence[Path], num_pdfs: int, mean: Mean) -> Posteriors:
-    """The averaged posteriors of the networks in ``folders``.
+    """Return a function for the averaged posteriors of the networks in ``folders``.
 
     Raises:
-        UserError: a network is missing or damaged, or has not ``num_pdfs`` senones.
+        UserError: a network is missing or damaged, or its number of senones is not ``num_pdfs``.
     """
     models = [load_model(folder) for folder in folders]
     for folder, model in zip(folders, models, strict=True):
@@ -52,9 +58,13 @@ def ensemble_posteriors(folders: Sequence[Path], num_pdfs: int, mean: Mean) -> P
 
 
 def check_senones(folder: Path, model: AcousticModel, num_pdfs: int) -> None:
-    """Raises UserError when a network has other senones than the graph."""
+    """Check that a network and a graph have the same senones.
+
+    Raises:
+        UserError: they do not.
+    """
     if model.shape.num_pdfs != num_pdfs:
         raise UserError(
-            f"the network in {folder} has {model.shape.num_pdfs} senones, the graph {num_pdfs}: "
-            "give the graph made with the senones it was trained on"
+            f"the network in {folder} has {model.shape.num_pdfs} senones but the graph has {num_pdfs}: "
+            "give the graph that was made with the senones of the network"
         )

@@ -1,4 +1,4 @@
-"""Context windows of frames, as views."""
+"""Context windows of frames, as views without a copy."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from torch import Tensor
 
 
 def context_windows(features: Tensor, left: int, right: int) -> Tensor:
-    """Every frame's window, without copying: (T, D) → (T, (left + 1 + right) · D), a strided view of the
-    utterance padded by repeating its first and last frame."""
+    """Return the window of every frame of an utterance, (T, D) → (T, (left + 1 + right) · D), a strided view.
+
+    The utterance is padded by repeating its first and last frame.
+    """
     dim = features.shape[1]
     padded = torch.cat([features[:1].expand(left, dim), features, features[-1:].expand(right, dim)])
     return strided_windows(padded, left + 1 + right)
 
 
 def strided_windows(rows: Tensor, width: int) -> Tensor:
-    """All windows of ``width`` rows, without a copy: (N, D) to (N − width + 1, width × D)."""
+    """Return all windows of ``width`` rows, (N, D) → (N − width + 1, width · D), a strided view."""
     return rows.as_strided((len(rows) - width + 1, width * rows.shape[1]), (rows.shape[1], 1))

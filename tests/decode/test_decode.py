@@ -182,7 +182,7 @@ def test_a_model_of_another_graph_is_refused(toy: SimpleNamespace, tmp_path: Pat
     for name in ("HCLG.fst", "words.txt"):
         (tmp_path / "graph" / name).write_bytes((toy.graph / name).read_bytes())
     write_json(tmp_path / "graph" / "graph.json", {"num_pdfs": PDFS + 1})
-    with pytest.raises(UserError, match="24 senones, the graph 25"):
+    with pytest.raises(UserError, match="24 senones but the graph has 25"):
         main(config(toy, tmp_path / "out", graph=tmp_path / "graph"))
     with pytest.raises(UserError, match="holds no finished model"):
         main(config(toy, tmp_path / "out", model=(tmp_path / "graph",)))

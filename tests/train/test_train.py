@@ -9,10 +9,6 @@ from training import config, store_config
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import read_json, stage_figures, write_json
-from asr_kd.models.checkpoints import load_model
-from asr_kd.models.dnn import AcousticModel, Shape
-from asr_kd.models.posteriors import ensemble_logits
-from asr_kd.models.windows import context_windows
 from asr_kd.soft_targets import __main__ as soft_targets_stage
 from asr_kd.train.loop import Trainer
 
@@ -23,20 +19,6 @@ def test_teachers_learn_and_differ(teachers):
     first, second = (load_file(teachers / f"seed-{seed}" / "model.safetensors") for seed in (0, 1))
     assert any((first[name] != second[name]).any() for name in first)
     assert any((teachers / "seed-0" / "tensorboard").iterdir())
-
-
-@pytest.mark.parametrize("frames", [1, 31, 32, 33, 100])
-def test_an_ensemble_scores_utterances_of_any_length(frames):
-    torch.manual_seed(frames)
-    models = [AcousticModel(Shape(2, 16, 6, left, right=2)).eval() for left in (1, 3)]
-    for model in models:
-        torch.nn.init.normal_(model.output.weight)
-    features = torch.randn(frames, models[0].shape.feature_dim)
-    found = ensemble_logits(models, features.numpy())
-    for model, logits in zip(models, found, strict=True):
-        expected = model(context_windows(features, model.shape.left, model.shape.right))
-        torch.testing.assert_close(logits, expected)
-        assert logits.shape == (frames, 6)
 
 
 def test_killed_training_resumes_to_the_same_weights(prepared, tmp_path):
@@ -90,14 +72,3 @@ def test_teachers_that_do_not_fit_are_refused(prepared, teachers, tmp_path):
     write_json(tmp_path / "teacher" / "model.json", about | {"features": "others"})
     with pytest.raises(UserError, match="trained on other features"):
         Trainer(config(prepared, tmp_path / "student", teachers=(tmp_path / "teacher",)), 0)
-
-
-def test_damaged_checkpoint_is_refused(teachers, tmp_path):
-    shutil.copytree(teachers / "seed-0", tmp_path / "model")
-    weights = tmp_path / "model" / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(UserError, match=r"damaged.*train again"):
-        load_model(tmp_path / "model")
-    weights.unlink()
-    with pytest.raises(UserError, match="missing"):
-        load_model(tmp_path / "model")

@@ -1,0 +1,65 @@
+"""The paper's network, its checkpoints, and the logits of ensembles."""
+
+import shutil
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from asr_kd.common.errors import UserError
+from asr_kd.models.checkpoints import load_model
+from asr_kd.models.dnn import AcousticModel, Shape, count_parameters
+from asr_kd.models.posteriors import ensemble_logits
+from asr_kd.models.windows import context_windows
+
+
+def test_the_network_trains_in_a_plain_loop():
+    """It needs nothing of asr_kd.train."""
+    torch.manual_seed(0)
+    shape = Shape(2, 32, 6, left=1, right=1, feature_dim=4, dropout=0.1, batch_norm=True)
+    model = AcousticModel(shape).train()
+    windows, labels = torch.randn(64, 12), torch.arange(64) % 6
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    losses = []
+    for _ in range(50):
+        loss = F.cross_entropy(model(windows), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+    assert model.num_parameters() == count_parameters(shape)
+
+
+def test_weights_have_the_names_of_checkpoints():
+    model = AcousticModel(Shape(2, 8, 5, batch_norm=True))
+    names = set(model.state_dict())
+    layers = {f"hidden.{n}.{name}" for n in (0, 1) for name in ("weight", "bias")}
+    norms = {f"norms.{n}.{name}" for n in (0, 1) for name in nn.BatchNorm1d(8).state_dict()}
+    assert names == layers | norms | {"output.weight", "output.bias"}
+
+
+@pytest.mark.parametrize("frames", [1, 31, 32, 33, 100])
+def test_an_ensemble_scores_utterances_of_any_length(frames):
+    torch.manual_seed(frames)
+    models = [AcousticModel(Shape(2, 16, 6, left, right=2)).eval() for left in (1, 3)]
+    for model in models:
+        torch.nn.init.normal_(model.output.weight)
+    features = torch.randn(frames, models[0].shape.feature_dim)
+    found = ensemble_logits(models, features.numpy())
+    for model, logits in zip(models, found, strict=True):
+        expected = model(context_windows(features, model.shape.left, model.shape.right))
+        torch.testing.assert_close(logits, expected)
+        assert logits.shape == (frames, 6)
+
+
+def test_damaged_checkpoint_is_refused(teachers, tmp_path):
+    shutil.copytree(teachers / "seed-0", tmp_path / "model")
+    weights = tmp_path / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"damaged.*train again"):
+        load_model(tmp_path / "model")
+    weights.unlink()
+    with pytest.raises(UserError, match="missing"):
+        load_model(tmp_path / "model")
