@@ -77,7 +77,7 @@ def measure(config: Config, preset: str, senones: str) -> dict[str, Any]:
 
         def write() -> None:
             generator = torch.Generator().manual_seed(0)
-            rows = ((cut, [TargetRows.thin(posteriors, config.floor, generator)]) for cut in cuts)
+            rows = ((cut, [TargetRows.threshold_sample(posteriors, config.floor, generator)]) for cut in cuts)
             write_shard(folder / "shard-00000", (1.0,), rows, {})
 
         features = Stage("features", Path(name) / "features", {})

@@ -33,7 +33,7 @@ from asr_kd.features.normalise import Normaliser
 from asr_kd.losses import average_distributions
 from asr_kd.models.checkpoints import load_model
 from asr_kd.models.posteriors import ensemble_logits
-from asr_kd.soft_targets.rows import MOST, TargetRows
+from asr_kd.soft_targets.rows import MAX_CLASSES, TargetRows
 
 ROOT = Path(__file__).parents[1]
 TAILS = ("even", "prior", "none", "bucket", "drawn", "sampled")
@@ -123,9 +123,10 @@ def form_flags(config: Config, variant: Variant, teachers: list[Path]) -> list[o
         return sizes[min(place, len(sizes) - 1)]
 
     if variant.tail == "drawn":
-        return ["--tail", "drawn", "--draws", equal(range(1, MOST + 1), partial(TargetRows.sample, dense))]
+        draws = equal(range(1, MAX_CLASSES + 1), partial(TargetRows.importance_sample, dense))
+        return ["--tail", "drawn", "--draws", draws]
     floors = np.geomspace(0.5, 0.004, 200).tolist()
-    return ["--tail", "sampled", "--floor", equal(floors, partial(TargetRows.thin, dense))]
+    return ["--tail", "sampled", "--floor", equal(floors, partial(TargetRows.threshold_sample, dense))]
 
 
 def sample_posteriors(config: Config, temperature: float, teachers: list[Path], utterances: int = 100) -> torch.Tensor:

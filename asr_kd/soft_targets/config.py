@@ -6,40 +6,57 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from asr_kd.common.errors import UserError
 from asr_kd.common.parallel import Workers
 from asr_kd.common.storage import RUN_ONLY
 
 
 @dataclass
 class Config(Workers):
-    """Average an ensemble's tempered posteriors over a transfer set and store them compactly."""
+    """Average an ensemble's posteriors at one or more temperatures over a transfer set, and store them compactly."""
 
     models: tuple[Path, ...]
-    """Teacher folders, one per member (made by asr_kd.train)."""
+    """Folders of the teachers (made by asr_kd.train)."""
     features: Path
     """Features folder (made by asr_kd.features)."""
     cuts: Path
-    """Cuts of the transfer set; only their ids and features are used."""
+    """Manifest of the transfer set; only the ids and features of its cuts are used."""
     out: Path
     """Folder of the store."""
     temperatures: tuple[float, ...] = (1.0,)
-    """Temperatures T, all computed in one pass; a student uses one of them."""
+    """Temperatures T; all are computed in one pass, and a student uses one of them."""
     mean: Literal["arithmetic", "geometric"] = "arithmetic"
-    """How the members' distributions are averaged."""
+    """How the distributions of the teachers are averaged."""
     floor: float = 0.02
-    """Least probability of a class that is kept for certain.  A class takes 3 bytes, a frame 2 more."""
+    """Smallest probability of a class that is always kept.  A class takes 3 bytes, and a frame 2 more."""
     tail: Literal["sampled", "drawn", "bucket", "prior", "even", "none"] = "sampled"
-    """What becomes of the classes below --floor.  sampled: each survives with the chance probability / floor and
-    counts as the floor then, so that the targets are right on average (--floor 0.004 at least).  drawn: no floor, all
-    classes are kept by --draws (unbiased too, but noisier than sampled at the same size).  bucket: one outcome
-    "another class", whose share among them is left to the student.  prior, even: their mass is spread over them in
-    proportion to the senone prior, or evenly (such students take implausible senones for possible ones, and recognise
-    fewer words).  none: left out, the kept ones being scaled up to one."""
+    """What happens to the classes below --floor.  sampled: each is kept with the chance probability / floor, as if its
+    probability were the floor, which makes the targets unbiased (needs --floor 0.004 or more).  drawn: there is no
+    floor, and --draws random draws decide (also unbiased, but noisier than sampled at the same size).  bucket: they are
+    one outcome "another class", and the student decides how it is shared.  prior, even: their mass is spread over them
+    in proportion to the senone prior, or evenly (students then consider implausible senones possible, and their WER is
+    higher).  none: they are left out, and the others are scaled to a sum of one."""
     top: int = 255
-    """Classes kept for each frame, at most; not for --tail sampled, which keeps up to 1 / floor + 1, nor drawn."""
+    """Maximum number of classes per frame; not for --tail sampled, which keeps up to 1 / floor + 1, nor drawn."""
     draws: int = 64
-    """Random draws a frame, for --tail drawn (the importance sampling of Anshumann et al. 2025)."""
+    """Random draws per frame, for --tail drawn (importance sampling, Anshumann et al. 2025)."""
     seed: int = 0
-    """Of everything random."""
+    """Seed of the random draws."""
     device: str = field(default="auto", metadata=RUN_ONLY)
-    """Where teachers run: cpu, cuda, or auto (cuda if there is one).  All --jobs of a machine share its GPU."""
+    """Device that the teachers run on: cpu, cuda, or auto.  All --jobs of a machine share its GPU."""
+
+
+def check(config: Config) -> None:
+    """Check the flags before anything is read.
+
+    Raises:
+        UserError: the flags contradict each other, or have impossible values.
+    """
+    if not config.temperatures or min(config.temperatures) <= 0:
+        raise UserError("--temperatures must be positive, at least one: correct the flag")
+    if not 1 <= config.draws <= 255:
+        raise UserError("--draws must lie between 1 and 255: correct the flag")
+    if not 1 <= config.top <= 255 or not 0 <= config.floor < 1:
+        raise UserError("--top must lie between 1 and 255, --floor in [0, 1): correct the flag")
+    if config.tail == "sampled" and config.floor < 0.004:
+        raise UserError("--tail sampled needs a --floor of 0.004 or more: raise it, or choose another --tail")

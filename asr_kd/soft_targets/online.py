@@ -1,4 +1,4 @@
-"""Soft targets computed beside the student, with the interface of the store."""
+"""Soft targets computed by teachers that run during training, with the interface of the store."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from asr_kd.soft_targets.rows import TargetRows
 
 
 class OnlineTargets:
-    """An ensemble that answers for each batch what a store would have kept, dense.
+    """An ensemble that computes the dense soft targets of each batch.
 
     Args:
-        models: teacher folders (made by asr_kd.train).
-        features: features folder that the student trains on; the teachers must have had the same.
-        context: the student's context frames, left and right; the teachers see its windows.
+        models: folders of the teachers (made by asr_kd.train).
+        features: features folder that the student trains on; the teachers must have been trained on the same.
+        context: left and right context frames of the student, whose windows the teachers get.
         temperature: T > 0.
-        mean: how the members' distributions are averaged.
-        device: where they run.
+        mean: how the distributions of the teachers are averaged.
+        device: that they run on.
 
     Raises:
         UserError: the teachers do not fit each other or the student.
@@ -40,19 +40,19 @@ class OnlineTargets:
         self.num_pdfs = self.models[0].shape.num_pdfs
         for folder, shape in zip(models, (m.shape for m in self.models), strict=True):
             if shape.num_pdfs != self.num_pdfs:
-                raise UserError(f"{folder} has other senones than {models[0]}: name --teachers of one experiment")
+                raise UserError(f"{folder} has other senones than {models[0]}: give --teachers of one experiment")
             if (shape.left, shape.right) != context:
                 raise UserError(
-                    f"the teacher {folder} sees {shape.left} + 1 + {shape.right} frames, the student "
+                    f"the teacher {folder} sees {shape.left} + 1 + {shape.right} frames but the student sees "
                     f"{context[0]} + 1 + {context[1]}: give the student the same --left and --right"
                 )
             if read_json(folder / "model.json")["features"] != stage_fingerprint(features):
                 raise UserError(f"the teacher {folder} was trained on other features than {features}: train it again")
 
     def read(self, cut_id: str, frames: int | None = None) -> None:
-        """Nothing is stored."""
+        """Return None: nothing is stored."""
 
     def batch(self, rows: TargetRows | None, index: np.ndarray, windows: Tensor) -> Tensor:
-        """(B, C) float32 soft targets of ``windows`` (B, window × D)."""
+        """Return the soft targets (B, C) of ``windows`` (B, window × D), in float32."""
         logits = [compute_logits(model, windows, windows.dtype) for model in self.models]
         return average_distributions(logits, self.temperature, self.mean)

@@ -1,8 +1,8 @@
 """The compact form of soft targets: which classes of a frame are kept, and how they are packed into bytes.
 
-A frame keeps the classes whose probability reaches a floor, and of the others none or a random few, each as a
-uint16 class and a uint8 code of its log probability, and the code of the tail's mass: 3 bytes a class, 2 a frame.
-Peaked frames, silence above all, keep few, so that at equal bytes more is left for the others.
+A frame keeps the classes whose probability reaches a floor, and none or a random few of the others.  Each is a uint16
+class and a uint8 code of its log probability, and each frame has a code of the mass of its tail: 3 bytes per class and
+2 per frame.  Peaked frames, mostly silence, keep few classes, which leaves more bytes for the others.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from torch import Tensor
 
 from asr_kd.losses import CompactTargets, Tail
 
-STEP = 12 / 254  # nats a code: rounding costs 1e-4 nats of KL, and the smallest probability is e^-12
-NOTHING = 255  # the code of probability zero
-PROBABILITY = np.exp(-STEP * np.arange(256), dtype=np.float32)  # of each code
-PROBABILITY[NOTHING] = 0.0
-MOST = 255  # classes a frame: counts are bytes
+CODE_STEP = 12 / 254  # nats per code: rounding costs 1e-4 nats of KL, and the smallest probability is e^-12
+ZERO_CODE = 255  # code of probability zero
+PROBABILITY = np.exp(-CODE_STEP * np.arange(256), dtype=np.float32)  # probability of each code
+PROBABILITY[ZERO_CODE] = 0.0
+MAX_CLASSES = 255  # per frame: counts are bytes
 
 
 @dataclasses.dataclass(frozen=True)
 class TargetRows:
-    """Compact soft targets of T frames that keep E classes in all.
+    """Compact soft targets of T frames that keep E classes in total.
 
     Attributes:
-        counts: (T,) uint8 classes that each frame keeps.
+        counts: (T,) uint8 number of classes that each frame keeps.
         tails: (T,) uint8 code of the mass of all other classes.
-        classes: (E,) uint16, frame after frame.
-        codes: (E,) uint8 of their probabilities.
-        tail, prior: what the tail's mass stands for (asr_kd.losses.CompactTargets).
+        classes: (E,) uint16 classes, frame after frame.
+        codes: (E,) uint8 codes of their probabilities.
+        tail, prior: what happens to the mass of the tail (asr_kd.losses.CompactTargets).
     """
 
     counts: np.ndarray
@@ -55,20 +55,21 @@ class TargetRows:
 
     @staticmethod
     def pack(probabilities: Tensor, top: int, floor: float, tail: Tail = "even") -> TargetRows:
-        """Keep of dense (T, C) probabilities what reaches ``floor``: 1 to ``top`` classes a frame."""
-        kept, classes = probabilities.float().topk(min(top, MOST, probabilities.shape[1]), dim=1)
+        """Keep the classes of dense (T, C) probabilities that reach ``floor``, 1 to ``top`` per frame."""
+        kept, classes = probabilities.float().topk(min(top, MAX_CLASSES, probabilities.shape[1]), dim=1)
         here = kept >= floor
         here[:, 0] = True
         rest = (1 - torch.where(here, kept, 0.0).sum(1)).clamp_(min=0)
-        rest[here.sum(1) == probabilities.shape[1]] = 0  # what is left is rounding
+        rest[here.sum(1) == probabilities.shape[1]] = 0  # the rest is rounding
         return TargetRows._of(kept, classes, here, torch.zeros_like(rest) if tail == "none" else rest, tail)
 
     @staticmethod
-    def thin(probabilities: Tensor, floor: float, generator: torch.Generator) -> TargetRows:
-        """An unbiased estimate of dense (T, C) probabilities: classes that reach ``floor`` as they are; of the others
-        each survives with the chance p/floor, and counts as ``floor`` then (threshold sampling: Duffield, Lund and
-        Thorup 2007).  One random number a frame chooses them at even distances, so their mass hardly varies.  At most
-        1/floor + 1 classes a frame are kept.
+    def threshold_sample(probabilities: Tensor, floor: float, generator: torch.Generator) -> TargetRows:
+        """Return an unbiased estimate of dense (T, C) probabilities by threshold sampling.
+
+        Classes that reach ``floor`` stay as they are.  Each of the others is kept with the chance p / floor, and then
+        gets the probability ``floor``.  One random number per frame chooses them at even distances, so that their mass
+        hardly varies (Duffield, Lund and Thorup 2007).  At most 1 / floor + 1 classes per frame are kept.
         """
         values = probabilities.double()
         ends = (values / floor).clamp_(max=1).cumsum(1)
@@ -78,14 +79,16 @@ class TargetRows:
         return TargetRows._of(values.clamp(min=floor).float(), classes, here, torch.zeros(len(ends)), "none")
 
     @staticmethod
-    def sample(probabilities: Tensor, draws: int, generator: torch.Generator) -> TargetRows:
-        """An unbiased estimate of dense (T, C) probabilities: each class's share of ``draws`` draws from them
-        (importance sampling with the distribution itself as proposal, Anshumann et al. 2025, arXiv 2503.16870)."""
-        probabilities = probabilities.cpu()  # as the generator
-        drawn = probabilities.float().multinomial(min(draws, MOST), replacement=True, generator=generator)
+    def importance_sample(probabilities: Tensor, draws: int, generator: torch.Generator) -> TargetRows:
+        """Return an unbiased estimate of dense (T, C) probabilities: the relative frequencies of ``draws`` draws.
+
+        This is importance sampling with the distribution itself as proposal (Anshumann et al. 2025, arXiv 2503.16870).
+        """
+        probabilities = probabilities.cpu()  # where the generator is
+        drawn = probabilities.float().multinomial(min(draws, MAX_CLASSES), replacement=True, generator=generator)
         shares = torch.zeros_like(probabilities, dtype=torch.float32)
         shares.scatter_add_(1, drawn, torch.full(drawn.shape, 1 / drawn.shape[1]))
-        kept, classes = shares.topk(min(draws, MOST, probabilities.shape[1]), dim=1)
+        kept, classes = shares.topk(min(draws, MAX_CLASSES, probabilities.shape[1]), dim=1)
         return TargetRows._of(kept, classes, kept > 0, torch.zeros(len(kept)), "none")
 
     @staticmethod
@@ -99,7 +102,7 @@ class TargetRows:
         return TargetRows(**columns, tail=parts[0].tail, prior=parts[0].prior)
 
     def range(self, start: int, stop: int) -> TargetRows:
-        """Frames ``start`` to ``stop``, without a copy."""
+        """Return the frames ``start`` to ``stop``, without a copy."""
         starts = self._starts  # type: ignore[attr-defined]
         first = starts[start] if start < len(self) else len(self.classes)
         last = starts[stop] if stop < len(self) else len(self.classes)
@@ -112,13 +115,13 @@ class TargetRows:
         )
 
     def batch(self, index: np.ndarray) -> CompactTargets:
-        """The frames ``index`` (B,) as compact targets (B, k), k being the most that one of them keeps."""
+        """Return the frames ``index`` (B,) as compact targets (B, k), where k is the largest of their counts."""
         counts = self.counts[index]
         within = np.arange(counts.max(initial=1))
         here = within < counts[:, None]
         place = np.where(here, self._starts[index, None] + within, 0)  # type: ignore[attr-defined]
         kept = np.where(here, PROBABILITY[self.codes[place]], np.float32(0))
-        # Codes are rounded: masses are made to sum to one again.
+        # Codes are rounded, so the masses must be scaled to a sum of one.
         kept /= kept.sum(1, keepdims=True) + PROBABILITY[self.tails[index], None]
         classes = np.where(here, self.classes[place], 0).astype(np.int64)
         return CompactTargets(torch.from_numpy(classes), torch.from_numpy(kept), self.tail, self.prior)
@@ -128,6 +131,6 @@ COLUMNS = ("counts", "tails", "classes", "codes")
 
 
 def encode(probabilities: Tensor) -> np.ndarray:
-    """uint8 codes of probabilities, to be read with ``PROBABILITY``."""
-    codes = probabilities.log().div_(-STEP).round_().clamp_(0, NOTHING - 1)
-    return torch.where(probabilities > 0, codes, float(NOTHING)).byte().numpy()
+    """Return the uint8 codes of probabilities, which ``PROBABILITY`` decodes."""
+    codes = probabilities.log().div_(-CODE_STEP).round_().clamp_(0, ZERO_CODE - 1)
+    return torch.where(probabilities > 0, codes, float(ZERO_CODE)).byte().numpy()

@@ -1,9 +1,9 @@
 """The store on disk: shards of consecutive cuts, each written at once, checksummed and memory-mapped.
 
-``store.json`` says what it was made from; ``shard-NNNNN/`` holds for every temperature T the columns of
-``TargetRows`` as ``tT.COLUMN.npy``, and ``index.json``: its cuts with their frames, and each file's checksum.
-``cuts.keys.npy`` and ``cuts.places.npy`` find a cut by its id.  They are memory-mapped too, and few shards are open at
-a time, so that a reader takes the same memory whatever the size of the store.
+``store.json`` describes the store and what it was made from.  ``shard-NNNNN/`` contains, for every temperature T, the
+columns of ``TargetRows`` as ``tT.COLUMN.npy``, and ``index.json``, which lists the cuts with their frames and the
+checksum of each file.  ``cuts.keys.npy`` and ``cuts.places.npy`` find a cut by its id.  All arrays are memory-mapped
+and few shards are open at a time, so that the memory of a reader does not depend on the size of the store.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from asr_kd.soft_targets.rows import COLUMNS, TargetRows
 
 INDEX = "index.json"
 KEYS, PLACES = "cuts.keys.npy", "cuts.places.npy"
-#: Shards that a reader holds open; each takes a file descriptor a column, of 1,024 that a process usually has.
-OPEN = 64
+#: Shards that a reader keeps open; each takes a file descriptor per column, of the usual 1,024 per process.
+MAX_OPEN_SHARDS = 64
 
 
 def shard_folder(store: Path, number: int) -> Path:
@@ -43,13 +43,13 @@ def write_shard(
     folder: Path,
     temperatures: Sequence[float],
     cuts: Iterable[tuple[str, Sequence[TargetRows]]],
-    about: Mapping[str, Any],
+    metadata: Mapping[str, Any],
 ) -> None:
     """Write one shard.
 
     Args:
-        cuts: cut id and its rows at each of ``temperatures``.
-        about: figures to keep in the index.
+        cuts: id of each cut, and its rows at each of ``temperatures``.
+        metadata: figures for the index.
 
     Raises:
         UserError: two cuts have the same id.
@@ -60,8 +60,8 @@ def write_shard(
         if cut_id in frames:
             raise _same_id(cut_id)
         frames[cut_id] = len(parts[0])
-        for kept, part in zip(rows, parts, strict=True):
-            kept.append(part)
+        for column, part in zip(rows, parts, strict=True):
+            column.append(part)
     checksums = {}
     for temperature, parts in zip(temperatures, rows, strict=True):
         joined = TargetRows.join(parts)
@@ -70,27 +70,27 @@ def write_shard(
             save_array(path, getattr(joined, name))
             checksums[path.name] = _checksum(path)
     # Last: it marks the shard as complete.
-    write_json(folder / INDEX, {"frames": frames, "checksums": checksums, **about})
+    write_json(folder / INDEX, {"frames": frames, "checksums": checksums, **metadata})
 
 
-def write_store(folder: Path, shards: int, features: Path, teachers: Sequence[Path], **about: Any) -> None:
-    """Finish a store whose shards are complete: where its cuts are, then ``store.json``.
+def write_store(folder: Path, shards: int, features: Path, teachers: Sequence[Path], **metadata: Any) -> None:
+    """Finish a store whose shards are complete: write the places of its cuts, then ``store.json``.
 
     Args:
         features, teachers: folders that it was made from.
-        about: num_pdfs, temperatures, mean, tail, prior.
+        metadata: num_pdfs, temperatures, mean, tail, prior.
 
     Raises:
         UserError: two cuts have the same id.
     """
     _write_places(folder, shards)
     marks = {os.path.relpath(teacher, folder): stage_fingerprint(teacher) for teacher in teachers}
-    meta = {"shards": shards, "features": stage_fingerprint(features), "teachers": marks}
-    write_json(folder / "store.json", {**about, **meta})
+    sources = {"shards": shards, "features": stage_fingerprint(features), "teachers": marks}
+    write_json(folder / "store.json", {**metadata, **sources})
 
 
 def _write_places(folder: Path, shards: int) -> None:
-    """``KEYS``: hashes of the ids (N,) uint64, sorted; ``PLACES`` (N, 3) int64: shard, first row, frames."""
+    """Write ``KEYS``, sorted hashes of the ids (N,) uint64, and ``PLACES`` (N, 3) int64: shard, first row, frames."""
     keys, places = [], []
     for number in range(shards):
         frames = _frames_of(folder, number)
@@ -112,7 +112,7 @@ def _same_id(cut_id: str) -> UserError:
 
 
 def _frames_of(store: Path, number: int) -> dict[str, int]:
-    """Cuts of a shard, in order, with their frames."""
+    """Return the cuts of a shard, in order, with their frames."""
     return read_json(shard_folder(store, number) / INDEX)["frames"]
 
 
@@ -121,48 +121,48 @@ def _key(cut_id: str) -> int:
 
 
 class SoftTargets:
-    """Reader of a store, at random by cut and range of frames.
+    """Reader of a store, with random access by cut and range of frames.
 
     Args:
         folder: the store.
-        features: features folder that the student trains on; the store must come from the same.
-        temperature: one of the store's; may be left out if it has only one.
+        features: features folder that the student trains on; the store must have been made from the same.
+        temperature: one of the temperatures in the store; default: the only one.
 
     Raises:
-        UserError: the store is missing, unfinished, made from other features, its teachers were trained again
-            since, or it lacks the temperature.
+        UserError: the store is missing or unfinished, was made from other features, does not have the temperature, or
+            its teachers have been trained again since.
     """
 
     def __init__(self, folder: Path, features: Path, temperature: float | None = None) -> None:
         stage_fingerprint(folder)
         self.folder = folder
-        self.meta: dict[str, Any] = read_json(folder / "store.json")
-        if self.meta["features"] != stage_fingerprint(features):
+        self.metadata: dict[str, Any] = read_json(folder / "store.json")
+        if self.metadata["features"] != stage_fingerprint(features):
             raise UserError(f"{folder} was made from other features than {features}: run asr_kd.soft_targets again")
-        for name, expected in self.meta["teachers"].items():
+        for name, expected in self.metadata["teachers"].items():
             teacher = folder / name
             if (teacher / MARK).is_file() and stage_fingerprint(teacher) != expected:
                 raise UserError(
-                    f"{folder} was made by other teachers ({teacher.resolve().name} changed since): "
+                    f"{folder} was made by other teachers ({teacher.resolve().name} has changed): "
                     "run asr_kd.soft_targets again"
                 )
-        stored = [float(t) for t in self.meta["temperatures"]]
+        stored = [float(t) for t in self.metadata["temperatures"]]
         if temperature not in stored and (temperature is not None or len(stored) > 1):
             raise UserError(
                 f"{folder} has soft targets at temperature {', '.join(f'{t:g}' for t in stored)}: "
                 "choose one of these with --temperature, or make the store again"
             )
         self.temperature = stored[0] if temperature is None else temperature
-        self.num_pdfs = int(self.meta["num_pdfs"])
-        prior = self.meta["prior"]
+        self.num_pdfs = int(self.metadata["num_pdfs"])
+        prior = self.metadata["prior"]
         self._prior = None if prior is None else torch.tensor(prior, dtype=torch.float32)
         self._keys, self._places = self._map(KEYS), self._map(PLACES)
-        self._shard = functools.lru_cache(OPEN)(self._open)
+        self._shard = functools.lru_cache(MAX_OPEN_SHARDS)(self._open)
         self._verified: set[int] = set()
 
     def __iter__(self) -> Iterator[str]:
-        """Ids of the cuts, in the order of the store."""
-        for number in range(self.meta["shards"]):
+        """Yield the ids of the cuts, in the order of the store."""
+        for number in range(self.metadata["shards"]):
             yield from _frames_of(self.folder, number)
 
     def __len__(self) -> int:
@@ -172,13 +172,13 @@ class SoftTargets:
         return self._find(cut_id) is not None
 
     def read(self, cut_id: str, frames: int | None = None, start: int = 0, stop: int | None = None) -> TargetRows:
-        """Soft targets of frames ``start`` to ``stop`` (default: to the end) of one cut.
+        """Return the soft targets of the frames ``start`` to ``stop`` (default: to the end) of a cut.
 
         Args:
-            frames: how many the cut has, to be checked.
+            frames: expected number of frames of the cut; default: any.
 
         Raises:
-            UserError: the cut is not in the store, or has another number of frames there, or its shard is damaged.
+            UserError: the store does not have the cut or has another number of frames for it, or its shard is damaged.
         """
         place = self._find(cut_id)
         if place is None:
@@ -190,12 +190,12 @@ class SoftTargets:
         return self._shard(number).range(first + min(start, stop), first + stop)
 
     def batch(self, rows: TargetRows | None, index: np.ndarray, windows: Tensor) -> CompactTargets:
-        """Targets of the frames ``index`` (B,) of ``rows``, on the device of their ``windows``."""
+        """Return the targets of the frames ``index`` (B,) of ``rows``, on the device of their ``windows``."""
         assert rows is not None
         return rows.batch(index).to(windows.device)
 
     def _find(self, cut_id: str) -> int | None:
-        """Its row in ``KEYS`` and ``PLACES``."""
+        """Return the row of a cut in ``KEYS`` and ``PLACES``, if it has one."""
         key = np.uint64(_key(cut_id))
         place = int(np.searchsorted(self._keys, key))
         return place if place < len(self._keys) and self._keys[place] == key else None
@@ -211,19 +211,19 @@ class SoftTargets:
 
     def _open(self, number: int) -> TargetRows:
         folder = shard_folder(self.folder, number)
-        again = f"delete {folder} and run asr_kd.soft_targets again"
+        advice = f"delete {folder} and run asr_kd.soft_targets again"
         columns = {}
         checksums = read_json(folder / INDEX)["checksums"]
         for name in COLUMNS:
             path = _column(folder, self.temperature, name)
             try:
                 if number not in self._verified and _checksum(path) != checksums[path.name]:
-                    raise UserError(f"{path} is damaged (its checksum differs): {again}")
+                    raise UserError(f"{path} is damaged (its checksum differs): {advice}")
                 columns[name] = np.load(path, mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError, KeyError) as error:
-                raise UserError(f"{path} is missing or damaged ({error}): {again}") from None
+                raise UserError(f"{path} is missing or damaged ({error}): {advice}") from None
         self._verified.add(number)
-        return TargetRows(**columns, tail=self.meta["tail"], prior=self._prior)
+        return TargetRows(**columns, tail=self.metadata["tail"], prior=self._prior)
 
 
 def _checksum(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""The store of soft targets: what it keeps, how it is read, and what it refuses."""
+"""The store of soft targets: what it keeps, how it is read, and which errors it reports."""
 
 import dataclasses
 import errno
@@ -25,7 +25,7 @@ from asr_kd.soft_targets import store as store_module
 from asr_kd.soft_targets.compute import Form, ShardJob, make_shard
 from asr_kd.soft_targets.inspect import __main__ as inspect_stage
 from asr_kd.soft_targets.inspect.statistics import inspect
-from asr_kd.soft_targets.rows import COLUMNS, NOTHING, PROBABILITY, TargetRows
+from asr_kd.soft_targets.rows import COLUMNS, PROBABILITY, ZERO_CODE, TargetRows
 from asr_kd.soft_targets.store import SoftTargets
 from asr_kd.train import __main__ as train
 
@@ -78,27 +78,29 @@ def test_ranges_and_joins_are_consistent():
     torch.testing.assert_close(parts[2].batch(np.array([11])).dense(9), rows.batch(np.array([18])).dense(9))
 
 
-@pytest.mark.parametrize("form", ["sample", "thin"])
-def test_samples_are_unbiased(form):
+@pytest.mark.parametrize(
+    ("sample", "parameter", "most"), [(TargetRows.importance_sample, 10, 10), (TargetRows.threshold_sample, 0.1, 11)]
+)
+def test_samples_are_unbiased(sample, parameter, most):
     dense = torch.randn(3, 20).mul(2).softmax(1).repeat_interleave(3000, 0)
-    rows = getattr(TargetRows, form)(dense, {"sample": 10, "thin": 0.1}[form], torch.Generator().manual_seed(0))
-    assert rows.counts.max() <= {"sample": 10, "thin": 11}[form]
+    rows = sample(dense, parameter, torch.Generator().manual_seed(0))
+    assert rows.counts.max() <= most
     found = rows.batch(np.arange(9000)).dense(20)
     torch.testing.assert_close(found.sum(1), torch.ones(9000))
     means = found.view(3, 3000, 20).mean(1)
     torch.testing.assert_close(means, dense[::3000], atol=0.015, rtol=0.03)
 
 
-def test_thinning_keeps_likely_classes_and_the_mass():
+def test_threshold_sampling_keeps_probable_classes_and_the_mass():
     dense = torch.randn(200, 50).mul(2).softmax(1)
-    rows = TargetRows.thin(dense, 0.02, torch.Generator().manual_seed(0))
+    rows = TargetRows.threshold_sample(dense, 0.02, torch.Generator().manual_seed(0))
     values = PROBABILITY[rows.codes]
     mass = np.array([values[start : start + n].sum() for start, n in zip(rows._starts, rows.counts, strict=True)])
-    assert np.abs(mass - 1).max() < 0.02 + 0.02  # one survivor more or less, and the rounding of the codes
+    assert np.abs(mass - 1).max() < 0.02 + 0.02  # one class more or less, and the rounding of the codes
     found = rows.batch(np.arange(200)).dense(50)
-    likely = dense >= 0.02
-    assert ((found / dense)[likely] - 1).abs().max() < 0.08
-    assert (found[~likely] < 0.022).all()
+    probable = dense >= 0.02
+    assert ((found / dense)[probable] - 1).abs().max() < 0.08
+    assert (found[~probable] < 0.022).all()
 
 
 @pytest.mark.parametrize("tail", ["sampled", "drawn", "bucket", "prior", "even"])
@@ -109,14 +111,14 @@ def test_every_form_of_store_trains(prepared, teachers, tmp_path, inline, tail):
 
 
 def test_codes_cost_little():
-    assert PROBABILITY[NOTHING] == 0
+    assert PROBABILITY[ZERO_CODE] == 0
     dense = torch.randn(500, 40).mul(3).softmax(1).double()
     found = TargetRows.pack(dense, 40, 0.0).batch(np.arange(500)).dense(40).double()
     assert (dense * (dense / found.clamp(min=1e-30)).log()).sum(1).mean() < 2e-4
 
 
 def spread(compact):
-    """Dense probabilities, the tail's mass spread evenly."""
+    """Return dense probabilities, with the mass of the tail spread evenly."""
     return dataclasses.replace(compact, tail="even").dense(6)
 
 
@@ -146,8 +148,8 @@ def test_temperature_must_be_one_of_the_store(prepared, store):
         SoftTargets(store, prepared.features, 3.0)
 
 
-def test_interrupted_store_goes_on(prepared, teachers, store, tmp_path, monkeypatch):
-    monkeypatch.setattr(stage, "CUTS_A_SHARD", 5)
+def test_an_interrupted_store_is_resumed(prepared, teachers, store, tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "CUTS_PER_SHARD", 5)
     settings = store_config(prepared, teachers, tmp_path / "store")
     made = []
     monkeypatch.setattr(
@@ -172,15 +174,15 @@ def test_store_of_other_teachers_is_refused(prepared, teachers, tmp_path, inline
     stage.main(store_config(prepared, tmp_path / "teachers", tmp_path / "store", temperatures=(2.0,)))
     SoftTargets(tmp_path / "store", prepared.features)
     train.main(config(prepared, tmp_path / "teachers", seeds=(0,), epochs=1))
-    with pytest.raises(UserError, match=r"other teachers \(seed-0 changed"):
+    with pytest.raises(UserError, match=r"other teachers \(seed-0 has changed"):
         SoftTargets(tmp_path / "store", prepared.features)
 
 
 def test_few_shards_are_open_at_a_time(prepared, teachers, store, tmp_path, monkeypatch, inline):
-    """A corpus of a thousand hours has more of them than a process may open files."""
-    monkeypatch.setattr(stage, "CUTS_A_SHARD", 2)
+    """A corpus of 1,000 hours has more shards than a process may have open files."""
+    monkeypatch.setattr(stage, "CUTS_PER_SHARD", 2)
     stage.main(store_config(prepared, teachers, tmp_path / "store"))
-    monkeypatch.setattr(store_module, "OPEN", 3)
+    monkeypatch.setattr(store_module, "MAX_OPEN_SHARDS", 3)
     targets = SoftTargets(tmp_path / "store", prepared.features, 1.0)
     ids, whole = list(targets), SoftTargets(store, prepared.features, 1.0)
     assert len(ids) > 10 and len(whole.read(ids[0]))
@@ -212,7 +214,7 @@ def test_other_cuts_are_refused(prepared, store):
 
 @pytest.mark.parametrize("damage", ["flipped", "short", "gone"])
 def test_a_damaged_shard_is_named_and_the_others_read(prepared, teachers, tmp_path, monkeypatch, inline, damage):
-    monkeypatch.setattr(stage, "CUTS_A_SHARD", 5)
+    monkeypatch.setattr(stage, "CUTS_PER_SHARD", 5)
     stage.main(store_config(prepared, teachers, tmp_path / "store"))
     array = tmp_path / "store" / "shard-00001" / "t2.codes.npy"
     content = bytearray(array.read_bytes())
@@ -229,7 +231,7 @@ def test_a_damaged_shard_is_named_and_the_others_read(prepared, teachers, tmp_pa
     assert len(SoftTargets(tmp_path / "store", prepared.features, 1.0).read(ids[5]))  # its other temperature is whole
 
 
-def test_a_full_disk_is_named_and_leaves_nothing_half(prepared, teachers, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_no_partial_file(prepared, teachers, tmp_path, monkeypatch):
     def full(file, array, **_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -250,10 +252,10 @@ def test_impossible_settings_are_refused(prepared, teachers, tmp_path, changes):
         stage.main(store_config(prepared, teachers, tmp_path / "store", **changes))
 
 
-def test_inspection_says_what_is_kept(prepared, store, capsys):
+def test_inspection_shows_what_is_kept(prepared, store, capsys):
     inspect_stage.main(inspect_stage.Config(store, prepared.features, prepared.senones / "cuts_train.jsonl.gz"))
     printed = capsys.readouterr().out
-    assert printed.count("bytes a frame") == 2
+    assert printed.count("| bytes per frame |") == 2
     targets = SoftTargets(store, prepared.features, 2.0)
     figures = inspect(targets, prepared.senones / "cuts_train.jsonl.gz", [])
     assert figures["frames"] == sum(figures["histogram"]) == stage_figures(store)["frames"]

@@ -1,1 +1,1 @@
-"""Shows what a store of soft targets holds."""
+"""The stage that shows what a store of soft targets contains."""

@@ -1,4 +1,4 @@
-"""``python -m asr_kd.soft_targets.inspect``: shows what a store of soft targets holds."""
+"""``python -m asr_kd.soft_targets.inspect``: show what a store of soft targets contains."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from asr_kd.soft_targets.inspect.config import Config
 
 
 def main(config: Config) -> None:
+    from asr_kd.soft_targets.inspect.statistics import inspect, table
     from asr_kd.soft_targets.store import SoftTargets
 
     if config.cuts is not None and not config.cuts.is_file():
-        raise UserError(f"{config.cuts} is missing: give a cuts_SPLIT.jsonl.gz that asr_kd.hmm made")
-    damaged: list[str] = []  # what is wrong, once a cut
-    from asr_kd.soft_targets.inspect.statistics import inspect, table
-
+        raise UserError(f"{config.cuts} is missing: give a cuts_SPLIT.jsonl.gz made by asr_kd.hmm")
+    damaged: list[str] = []  # an error message per cut
     for temperature in read_json(config.store / "store.json")["temperatures"]:
         targets = SoftTargets(config.store, config.features, temperature)
         figures = inspect(targets, config.cuts, damaged)
@@ -23,8 +22,8 @@ def main(config: Config) -> None:
         for line in table(figures):
             print(line)
     if damaged:
-        faults = sorted(set(damaged))
-        raise UserError(f"{len(faults)} shards cannot be read: " + "; ".join(faults))
+        messages = sorted(set(damaged))
+        raise UserError(f"{len(messages)} shards cannot be read: " + "; ".join(messages))
 
 
 if __name__ == "__main__":

@@ -8,13 +8,13 @@ from pathlib import Path
 
 @dataclasses.dataclass
 class Config:
-    """Print what a store of soft targets holds: size, mass kept, entropies, and how often teachers disagree with
-    the labels.  Every shard's checksum is verified on the way; damaged ones are listed, and the exit status is 1."""
+    """Print what a store of soft targets contains: size, mass kept, entropies, and how often the teachers disagree with
+    the labels.  The checksums of all shards are verified; damaged shards are listed, and the exit status is then 1."""
 
     store: Path
     """Folder of the store (made by asr_kd.soft_targets)."""
     features: Path
     """Features folder that it was made from."""
     cuts: Path | None = None
-    """Cuts that carry senones (cuts_SPLIT.jsonl.gz, made by asr_kd.hmm): adds the share of frames where the
-    likeliest class is not the label."""
+    """Manifest of cuts with senones (cuts_SPLIT.jsonl.gz, made by asr_kd.hmm): adds the share of frames whose most
+    probable class is not the label."""

@@ -1,4 +1,4 @@
-"""``python -m asr_kd.soft_targets.inspect``: what a store of soft targets holds."""
+"""Statistics of a store of soft targets."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ BAR = 40  # characters
 
 
 def inspect(targets: SoftTargets, cuts: Path | None, damaged: list[str]) -> dict[str, Any]:
-    """Figures of a store at one temperature, in one pass over it.
+    """Return the figures of a store at one temperature, from one pass over it.
 
     Args:
         targets: an open store.
-        cuts: manifest of cuts with senones, if the labels are to be compared (a second pass).
-        damaged: what is wrong with shards that cannot be read is added here.
+        cuts: manifest of cuts with senones, to compare the labels in a second pass; None: no comparison.
+        damaged: gets the error messages of shards that cannot be read.
 
     Returns:
         cuts, frames, bytes_a_frame, dense_bytes_a_frame (float16), classes_a_frame, mass_kept, entropy (mean, nats),
-        histogram (frames by entropy, ``BINS`` equal bins from zero to log C), disagree (share of frames, or None).
+        highest_entropy (log C), histogram (frames by entropy, in ``BINS`` equal bins from zero to log C), disagree
+        (share of frames, or None).
     """
     total = dict.fromkeys(("frames", "bytes", "classes", "mass", "entropy"), 0.0)
     histogram, read = np.zeros(BINS, dtype=np.int64), 0
@@ -82,21 +83,21 @@ def _disagree(targets: SoftTargets, cuts: Path, damaged: list[str]) -> float | N
 
 
 def table(figures: dict[str, Any]) -> list[str]:
-    """Lines of Markdown for the figures of ``inspect``."""
+    """Return lines of Markdown for the figures of ``inspect``."""
     ratio = figures["dense_bytes_a_frame"] / max(figures["bytes_a_frame"], 1e-9)
     rows = [
-        ("bytes a frame", f"{figures['bytes_a_frame']:.1f}"),
-        ("dense float16 would take", f"{figures['dense_bytes_a_frame']} ({ratio:.0f} times as much)"),
-        ("classes a frame", f"{figures['classes_a_frame']:.1f}"),
-        ("mass kept", f"{100 * figures['mass_kept']:.2f} %"),
+        ("bytes per frame", f"{figures['bytes_a_frame']:.1f}"),
+        ("bytes per frame of dense float16", f"{figures['dense_bytes_a_frame']} ({ratio:.0f} times as many)"),
+        ("classes per frame", f"{figures['classes_a_frame']:.1f}"),
+        ("probability mass kept", f"{100 * figures['mass_kept']:.2f} %"),
         ("mean entropy", f"{figures['entropy']:.3f} nats"),
     ]
     if figures["disagree"] is not None:
         rows.append(("frames where the teachers disagree with the label", f"{100 * figures['disagree']:.2f} %"))
-    lines = ["| | |", "|---|--:|", *(f"| {name} | {value} |" for name, value in rows), "", "entropy, nats   frames"]
+    lines = ["| | |", "|---|--:|", *(f"| {name} | {value} |" for name, value in rows), "", "entropy, nats     frames"]
     width = figures["highest_entropy"] / BINS
-    most = max(*figures["histogram"], 1)
+    highest = max(*figures["histogram"], 1)
     for number, count in enumerate(figures["histogram"]):
-        bar = "█" * round(BAR * count / most)
+        bar = "█" * round(BAR * count / highest)
         lines.append(f"{number * width:5.2f} – {(number + 1) * width:5.2f} {count:9d} {bar}")
     return lines

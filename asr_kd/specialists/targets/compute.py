@@ -56,7 +56,7 @@ def _write_shard(job: tuple[Config, Sequence[Path], int]) -> None:
         if config.temperature != 1:
             q = q.pow(1 / config.temperature)
             q /= q.sum(1, keepdim=True)
-        return TargetRows.thin(q, config.floor, generator)
+        return TargetRows.threshold_sample(q, config.floor, generator)
 
     examples = open_examples(config)
     first = number * examples.blocks_per_shard
