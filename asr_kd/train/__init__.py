@@ -1,1 +1,1 @@
-"""Training: batches of shuffled frames, one update, the loop, one network over several devices."""
+"""Training: shuffled batches of frames, one update, the loop, and networks that are split over devices."""

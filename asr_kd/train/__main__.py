@@ -1,4 +1,4 @@
-"""One training loop for teachers (hard targets) and students (soft targets, hard targets, or both)."""
+"""``python -m asr_kd.train``: train teachers (hard targets) and students (soft targets, hard targets, or both)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from asr_kd.train.config import Config, check, cuts_of, training_cuts
 
 
 def main(*configs: Config) -> None:
-    """Train the networks of all ``configs`` in one go, as many at once as there are cores."""
+    """Train the networks of all ``configs``, as many at a time as there are cores."""
     stages: list[tuple[Stage, tuple[Config, int]]] = []
     for config in configs:
         check(config)
@@ -25,28 +25,30 @@ def main(*configs: Config) -> None:
             stage = Stage("train", config.out / f"seed-{seed}", config, inputs, {"seeds": seed})
             stages.append((stage, (config, seed)))
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        _together(stages)
+        _train_in_process_group(stages)
         return
     todo = [item for item in stages if item[0].begin()]
     if not todo:
         return
     from asr_kd.train.loop import train_network
 
-    # All networks count, not those left to do: the number of threads can change a sum's last digit, and a resumed
-    # run must end with the same figures.
+    # The number of threads follows from all networks, not from those that are left: it can change the last digit of a
+    # sum, and a resumed run must end with the same figures.
     with configs[0].executor(len(stages), configs[0].resources) as executor:
         run_stages(executor, train_network, todo, "training", "network")
 
 
-def _together(stages: Sequence[tuple[Stage, tuple[Config, int]]]) -> None:
-    """One network after the other by all processes that torchrun has started."""
+def _train_in_process_group(stages: Sequence[tuple[Stage, tuple[Config, int]]]) -> None:
+    """Train one network after the other, each by all processes that torchrun has started."""
     from asr_kd.common import distributed
     from asr_kd.train.loop import train_network
 
     with distributed.process_group(stages[0][1][0].device) as rank:
         for stage, (config, seed) in stages:
             if config.streams < rank.size and not config.tensor_parallel:
-                raise UserError(f"{rank.size} processes cannot share --streams {config.streams}: give at least as many")
+                raise UserError(
+                    f"--streams {config.streams} is too small for {rank.size} processes: give at least {rank.size}"
+                )
             if distributed.broadcast_from_first(stage.begin):
                 figures = train_network((config, seed))
                 distributed.broadcast_from_first(functools.partial(stage.finish, **figures))

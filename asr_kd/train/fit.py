@@ -1,4 +1,4 @@
-"""A short training run from beginning to end, and the learning rate schedule."""
+"""A short training run from beginning to end, and the schedule of the learning rate."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from asr_kd.train.step import Step
 
 
 def one_cycle(done: float, warm: float = 0.1) -> float:
-    """The learning rate's factor after a share ``done`` of the updates: linear warm-up over a tenth of them, then a
-    cosine down to zero."""
+    """Return the factor of the learning rate after a fraction ``done`` of the updates: a linear warm-up over the first
+    tenth of them, then a cosine down to zero."""
     factor = done / warm if done < warm else 0.5 * (1 + math.cos(math.pi * min(1.0, (done - warm) / (1 - warm))))
     return max(factor, 1e-3)
 
@@ -24,17 +24,17 @@ class Loader(Protocol):
     """Batches of inputs and labels."""
 
     def __len__(self) -> int:
-        """Batches an epoch."""
+        """Batches per epoch."""
 
     def epoch(self, seed: int) -> Iterator[Batch]:
-        """One pass, in an order that ``seed`` alone decides."""
+        """Yield all batches once, in an order that ``seed`` alone decides."""
 
 
 def fit(
     step: Step, loader: Loader, epochs: int, learning_rate: float, seed: int, title: str,
     after: Callable[[], None] | None = None,
 ) -> dict[str, float]:  # fmt: skip
-    """Train from beginning to end, for what takes minutes; ``Trainer`` can be interrupted.
+    """Train from beginning to end; for runs of minutes (``Trainer`` can be interrupted).
 
     Args:
         step: makes the updates.
@@ -42,10 +42,10 @@ def fit(
         learning_rate: peak of the one-cycle schedule.
         seed: of the order of examples and of dropout.
         title: of the progress bar.
-        after: called after each update.
+        after: is called after each update.
 
     Returns:
-        updates; and of the last epoch examples and loss, their mean.
+        The number of updates, and the number of examples and the mean loss of the last epoch.
     """
     updates, examples, loss = 0, 0, 0.0
     for epoch in progress(range(epochs), title, unit="epoch"):

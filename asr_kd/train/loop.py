@@ -1,7 +1,7 @@
-"""The training loop itself: one network, resumable after every epoch.
+"""The training loop of one network, which can be resumed after every epoch.
 
-Everything random in an epoch follows from (seed, epoch), so a run that was killed and resumed ends with
-the same weights as one that was not.
+Everything random in an epoch follows from the seed and the epoch, so a run that was killed and resumed ends with the
+same weights as one that was not.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from asr_kd.train.sources import Manifests, Source
 from asr_kd.train.step import Step
 from asr_kd.train.tensor_parallel import TensorParallelStep, parallelize
 
-ADAM = "adam."  # begins the names of the optimiser's moments in last.safetensors
+ADAM = "adam."  # prefix of the names of the optimiser's moments in last.safetensors
 
 
 def train_network(job: tuple[Config, int]) -> dict[str, Any]:
-    """Train the network of one seed into OUT/seed-N; go on from its last finished epoch if there is one.
+    """Train the network of one seed into OUT/seed-N, or resume after its last finished epoch.
 
     Returns:
-        Figures for the completion mark: parameters, updates, best dev frame accuracy and its epoch.
+        Figures for the completion mark: parameters, updates, the best dev frame accuracy and its epoch.
     """
     config, seed = job
     trainer = Trainer(config, seed)
@@ -61,7 +61,7 @@ def train_network(job: tuple[Config, int]) -> dict[str, Any]:
 
 
 def shape_of(config: Config, num_pdfs: int) -> Shape:
-    """The network that the flags describe, for so many senones."""
+    """Return the shape of the network that the flags describe."""
     layers, width = PRESETS[config.preset]
     return Shape(
         config.layers or layers, config.width or width, num_pdfs, config.left, config.right,
@@ -70,7 +70,7 @@ def shape_of(config: Config, num_pdfs: int) -> Shape:
 
 
 class Trainer:
-    """State of one network's training: model, optimiser, loaders, log."""
+    """The training of one network: model, optimiser, loaders and log."""
 
     def __init__(self, config: Config, seed: int) -> None:
         self.config, self.seed, self.rank = config, seed, distributed.rank()
@@ -78,8 +78,8 @@ class Trainer:
         self.out = config.out / f"seed-{seed}"
         self.device, self.dtype = device_and_dtype(config.device, config.precision)
         self.soft_targets = self._soft_targets()
-        draw = seed if config.bootstrap else None
-        self.train_loader = self._loader(training_cuts(config), self.soft_targets, draw)
+        bootstrap = seed if config.bootstrap else None
+        self.train_loader = self._loader(training_cuts(config), self.soft_targets, bootstrap)
         self.dev_loader = self._loader([cuts_of(config, "dev")], None)
         self.updates_planned = config.epochs * len(self.train_loader)
 
@@ -88,7 +88,7 @@ class Trainer:
         shape = shape_of(config, num_pdfs)
         self.model = AcousticModel(shape) if config.start_from is None else warm_start(config.start_from, shape)
         self.epoch, self.updates, self.log = 0, 0, []  # type: ignore[var-annotated]
-        saved = self._saved()
+        saved = self._load()
         if saved:
             self.model.load_state_dict({n: t for n, t in saved.items() if not n.startswith(ADAM)})
         self.step = self._step()
@@ -99,7 +99,7 @@ class Trainer:
                 for key, value in saved.items()
                 if key.startswith(prefix)
             }
-        distributed.broadcast_from_first(self._describe)
+        distributed.broadcast_from_first(self._write_description)
 
     def _soft_targets(self) -> SoftTargets | OnlineTargets | None:
         config = self.config
@@ -131,50 +131,54 @@ class Trainer:
         return FrameLoader(pools, config.batch_size, self.device)
 
     def train_epoch(self) -> None:
-        """One pass over the training frames, dev accuracy, checkpoints, one line in log.jsonl."""
-        self.model.train()
-        self.step.masks.reseed(self.seed * 1000 + self.epoch)
-        sums: dict[str, Tensor] = {}
-        frames = 0
-        started = time.time()
-        batches = self.train_loader.epoch((0 if self.config.same_order else self.seed) * 1000 + self.epoch)
+        """Train on all frames once; evaluate, write the checkpoints and a line of log.jsonl."""
         title = f"{self.config.out.name} seed {self.seed} epoch {self.epoch + 1}/{self.config.epochs}"
-        for batch in progress(batches, title, len(self.train_loader), "batch", shown=self.rank.first):
-            # Sums stay on the device, so that nothing waits for them.
-            for name, value in self.step(batch, self.learning_rate()).items():
-                sums[name] = sums.get(name, 0.0) + value.double() * len(batch.labels)
-            self.updates += 1
-            frames += len(batch.labels)
-        names = sorted(sums)
-        total, *totals = self._summed([frames, *(sums[name].item() for name in names)])
+        started = time.time()
+        frames, means = self._train_batches(title)
         seconds = time.time() - started
         self.epoch += 1
         entry = {
             "epoch": self.epoch,
             "updates": self.updates,
             "seconds": round(seconds, 1),
-            "frames_per_second": round(total / seconds),
-            **{f"train_{name}": value / total for name, value in zip(names, totals, strict=True)},
+            "frames_per_second": round(frames / seconds),
+            **means,
             **self.evaluate(),
         }
         correct, labelled = entry.pop("train_correct"), entry.pop("train_labelled")
         entry["train_accuracy"] = 100 * correct / labelled if labelled else 0.0
         self.log.append(entry)
         self._save()
-        left = seconds * (self.config.epochs - self.epoch)
-        if not self.rank.first:
-            return
-        print(
-            f"{title}: dev frame accuracy {entry['dev_accuracy']:.2f} %, train {entry['train_accuracy']:.2f} %, "
-            f"{seconds:.0f} s, about {left / 60:.1f} min left",
-            flush=True,
-        )
+        if self.rank.first:
+            left = seconds * (self.config.epochs - self.epoch)
+            print(
+                f"{title}: frame accuracy {entry['dev_accuracy']:.2f} % on dev, {entry['train_accuracy']:.2f} % on "
+                f"train; {seconds:.0f} s, about {left / 60:.1f} min left",
+                flush=True,
+            )
+
+    def _train_batches(self, title: str) -> tuple[float, dict[str, float]]:
+        """Train on all frames once; return their number and the means of what ``Step`` returns."""
+        self.model.train()
+        self.step.masks.reseed(self.seed * 1000 + self.epoch)
+        sums: dict[str, Tensor] = {}
+        frames = 0
+        batches = self.train_loader.epoch((0 if self.config.same_order else self.seed) * 1000 + self.epoch)
+        for batch in progress(batches, title, len(self.train_loader), "batch", shown=self.rank.first):
+            # The sums stay on the device, so that the loop does not wait for it.
+            for name, value in self.step(batch, self.learning_rate()).items():
+                sums[name] = sums.get(name, 0.0) + value.double() * len(batch.labels)
+            self.updates += 1
+            frames += len(batch.labels)
+        names = sorted(sums)
+        total, *totals = self._sum_over_processes([frames, *(sums[name].item() for name in names)])
+        return total, {f"train_{name}": value / total for name, value in zip(names, totals, strict=True)}
 
     def learning_rate(self) -> float:
         return self.config.learning_rate * one_cycle(self.updates / self.updates_planned)
 
     def evaluate(self) -> dict[str, float]:
-        """Frame accuracy in per cent and mean cross-entropy in nats on the dev cuts."""
+        """Return the frame accuracy in per cent and the mean cross-entropy in nats on the dev cuts."""
         self.model.eval()
         loss = correct = frames = 0.0
         for batch in self.dev_loader.epoch(0):
@@ -182,11 +186,11 @@ class Trainer:
             loss += self.step.cross_entropy(logits, batch.labels).item() * len(batch.labels)
             correct += (self.step.argmax(logits) == batch.labels).sum().item()
             frames += len(batch.labels)
-        loss, correct, frames = self._summed([loss, correct, frames])
+        loss, correct, frames = self._sum_over_processes([loss, correct, frames])
         return {"dev_accuracy": 100 * correct / frames, "dev_loss": loss / frames}
 
-    def _describe(self) -> None:
-        """model.json and the senone prior: what decoding needs beside the weights."""
+    def _write_description(self) -> None:
+        """Write what decoding needs in addition to the weights: model.json and the senone prior."""
         config = self.config
         write_json(
             self.out / "model.json",
@@ -201,8 +205,7 @@ class Trainer:
         counts = np.load(config.cuts / "pdf_counts.npy", allow_pickle=False).astype(np.float64) + 1.0
         save_array(self.out / "log_prior.npy", np.log(counts / counts.sum()).astype(np.float32))
 
-    def _summed(self, values: Sequence[float]) -> list[float]:
-        """Over all processes that share the frames."""
+    def _sum_over_processes(self, values: Sequence[float]) -> list[float]:
         if self.tensor_parallel:
             return list(values)
         return distributed.all_reduce_sum(torch.tensor(values, dtype=torch.float64, device=self.device)).tolist()
@@ -210,7 +213,7 @@ class Trainer:
     def _save(self) -> None:
         weights: dict[str, Tensor] = {}
         moments: dict[str, Tensor] = {}
-        if self.rank.first or self.tensor_parallel:  # all processes put a split network together
+        if self.rank.first or self.tensor_parallel:  # a split network is gathered by all processes
             weights = self._gather(self.model.state_dict())
             for name, parameter in self.model.named_parameters():
                 state = self.step.optimizer.state[parameter]
@@ -232,8 +235,8 @@ class Trainer:
             for name, value in entry.items():
                 board.add_scalar(name, value, self.updates)
 
-    def _saved(self) -> dict[str, Tensor]:
-        """Weights and moments of the last finished epoch, if there is one; the log goes on from there."""
+    def _load(self) -> dict[str, Tensor]:
+        """Return the weights and moments of the last finished epoch, if there is one, and restore its log."""
         last = self.out / "last.safetensors"
         if not last.is_file():
             return {}
@@ -242,7 +245,7 @@ class Trainer:
             self.log = json.loads(file.metadata()["log"])
         self.epoch, self.updates = self.log[-1]["epoch"], self.log[-1]["updates"]
         if self.rank.first:
-            print(f"{self.out}: going on after epoch {self.epoch}", flush=True)
+            print(f"{self.out}: resuming after epoch {self.epoch}", flush=True)
         return tensors
 
 

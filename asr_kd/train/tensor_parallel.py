@@ -1,7 +1,7 @@
-"""One wide network split over devices (the other parallelism of the paper's section 5: a model too large for one).
+"""Tensor parallelism: a network whose weights are split over devices, because it is too large for one (section 5).
 
-Hidden layers alternate: the units of one are split, then the inputs of the next, so that two layers need one sum over
-the devices; the output layer is split by senone, and its loss is ``sharded_kd_loss``.
+Hidden layers alternate: the first is split by its units, the next by its inputs, so that two layers need one sum over
+the devices.  The output layer is split by senone, and its loss is ``sharded_kd_loss``.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Shard:
     """One device's share of a split network.
 
     Attributes:
-        first: its first senone.
-        units: its columns of a split hidden layer.
+        first: first senone of its logits.
+        units: columns of a split hidden layer that it has.
     """
 
     first: int
@@ -37,11 +37,11 @@ class Shard:
 
 
 class ShardedMasks(StreamMasks):
-    """Dropout masks of a layer whose units are split: each device's columns of the whole layer's mask.
+    """Dropout masks of layers whose units are split: a device takes its columns of the mask of the whole layer.
 
     Args:
         width: units of a whole layer.
-        units: this device's columns.
+        units: columns of this device.
     """
 
     def __init__(self, dropout: float, width: int, units: slice) -> None:
@@ -67,9 +67,10 @@ def parallelize(model: AcousticModel, mesh: DeviceMesh) -> Shard:
     Its logits are those of the device's own senones from then on.
 
     Raises:
-        ValueError: a width that the devices cannot share evenly, fewer senones than devices, or batch norm.
+        ValueError: the width is not a multiple of the number of devices, there are fewer senones than devices, or the
+            network has batch norm.
     """
-    devices, me, shape = mesh.size(), mesh.get_local_rank(), model.shape
+    devices, rank, shape = mesh.size(), mesh.get_local_rank(), model.shape
     if shape.width % devices or shape.num_pdfs < devices:
         raise ValueError(f"{devices} devices cannot share {shape.width} units and {shape.num_pdfs} senones")
     if shape.batch_norm:
@@ -80,21 +81,21 @@ def parallelize(model: AcousticModel, mesh: DeviceMesh) -> Shard:
             styles[f"hidden.{number}"] = RowwiseParallel()
         elif number + 1 < shape.layers:
             styles[f"hidden.{number}"] = ColwiseParallel()
-        else:  # nobody takes its units apart as they are: all get them
+        else:  # the output layer needs all units on every device
             styles[f"hidden.{number}"] = ColwiseParallel(output_layouts=Replicate())
     parallelize_module(model, mesh, styles)
     model.norms = nn.ModuleList(_Copy() for _ in model.norms)
     units = shape.width // devices
-    first = min(shape.num_pdfs, me * -(-shape.num_pdfs // devices))  # torch gives the last devices what is left
-    return Shard(first, slice(me * units, (me + 1) * units))
+    first = min(shape.num_pdfs, rank * -(-shape.num_pdfs // devices))  # torch gives the last devices what is left
+    return Shard(first, slice(rank * units, (rank + 1) * units))
 
 
 class TensorParallelStep(Step):
-    """One update of a network that is split over the processes: each has its share of the weights, and all frames.
+    """One update of a network that is split over the processes: each has a share of the weights, and all frames.
 
     Args:
-        model: split already.
-        shard: this process's share.
+        model: after ``parallelize``.
+        shard: the share of this process.
         others: see ``Step``.
     """
 

@@ -1,4 +1,4 @@
-"""Context windows, shuffling across utterances, bounded pools."""
+"""Context windows, shuffling across utterances, pools of limited size."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ LENGTHS = [30, 7, 1, 50, 26]
 
 @pytest.fixture
 def corpus(tmp_path):
-    """Five utterances whose features tell utterance and frame: [utterance, frame, 0, …]."""
+    """Five utterances whose features are their own number and that of the frame: [utterance, frame, 0, …]."""
     features, cuts = {}, []
     with NumpyFilesWriter(tmp_path / "senones") as writer:
         for number, length in enumerate(LENGTHS):

@@ -1,4 +1,4 @@
-"""One network trained by several processes is the one that a single process trains."""
+"""A network trained by several processes is the same as one trained by a single process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from asr_kd.common.storage import read_json
 from asr_kd.models.checkpoints import load_model
 from asr_kd.train import __main__ as train
 
-#: Of few updates: what rounding does grows with them, and must stay smaller than what a mistake would do.
+#: Few updates: differences by rounding grow with them, and must stay smaller than those by a mistake.
 EPOCHS = 8
 
 
@@ -32,7 +32,7 @@ def soft(store) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def student(soft) -> dict[str, Any]:
-    """Settings of a student; both dropout and batch norm would show if processes disagreed."""
+    """Settings of a student; dropout and batch norm would both show that processes disagree."""
     return soft | {"epochs": EPOCHS, "streams": 2, "batch_norm": True, "dropout": 0.2, "batch_size": 1000}
 
 
@@ -51,9 +51,9 @@ def torchrun(settings: train.Config, *more: str) -> subprocess.Popen[bytes]:
     return launch(*more, "-m", "asr_kd.train", *flags(settings))
 
 
-def launch(*what: str) -> subprocess.Popen[bytes]:
-    """Two processes of it."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *what]
+def launch(*arguments: str) -> subprocess.Popen[bytes]:
+    """Start two processes with torchrun."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *arguments]
     return subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, start_new_session=True)
 
 
@@ -64,7 +64,7 @@ def log_of(folder: Path) -> list[dict[str, float]]:
 
 @pytest.fixture(scope="module")
 def alone(prepared, student, tmp_path_factory) -> Path:
-    """Trained by one process."""
+    """A network trained by one process."""
     out = tmp_path_factory.mktemp("alone") / "network"
     with inline_jobs():
         train.main(config(prepared, out, **student))
@@ -73,13 +73,12 @@ def alone(prepared, student, tmp_path_factory) -> Path:
 
 def assert_same(found: Path, expected: Path) -> None:
     assert read_json(found / "seed-0" / "stage.json")["status"] == "done"
-    pairs = list(zip(log_of(found), log_of(expected), strict=True))
-    for one, other in pairs:
-        assert one == pytest.approx(other, rel=1e-3, abs=1e-4)
+    for entry, expected_entry in zip(log_of(found), log_of(expected), strict=True):
+        assert entry == pytest.approx(expected_entry, rel=1e-3, abs=1e-4)
 
 
 def workers(agent: int) -> list[int]:
-    """Processes that torchrun has started."""
+    """Return the processes that torchrun has started."""
     return [int(pid) for pid in Path(f"/proc/{agent}/task/{agent}/children").read_text().split()]
 
 
@@ -90,7 +89,7 @@ def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
 
 
 def test_two_processes_are_one_even_if_one_is_killed(prepared, student, alone, tmp_path):
-    """torchrun starts them again then, and they go on from the last epoch."""
+    """torchrun restarts them, and they resume after the last epoch."""
     settings = config(prepared, tmp_path / "network", **student)
     run = torchrun(settings, "--max-restarts", "1")
     last = settings.out / "seed-0" / "last.safetensors"
@@ -100,7 +99,7 @@ def test_two_processes_are_one_even_if_one_is_killed(prepared, student, alone, t
     assert_same(settings.out, alone)
 
 
-def test_another_number_of_processes_goes_on(prepared, student, alone, tmp_path, inline):
+def test_another_number_of_processes_resumes(prepared, student, alone, tmp_path, inline):
     settings = config(prepared, tmp_path / "network", **student)
     run = torchrun(settings)
     wait_for(settings.out / "seed-0" / "last.safetensors", run)
@@ -112,7 +111,7 @@ def test_another_number_of_processes_goes_on(prepared, student, alone, tmp_path,
 
 
 def test_a_split_network_is_the_whole_one(prepared, soft, tmp_path, inline):
-    """Its checkpoints, too: a run that was killed goes on."""
+    """Its checkpoints are those of the whole network, too: a killed run resumes."""
     settings = config(prepared, tmp_path / "whole", epochs=2, dropout=0.2)
     train.main(settings)
     train.main(dataclasses.replace(settings, out=tmp_path / "student", **soft))
@@ -138,7 +137,7 @@ def test_more_processes_than_streams_are_refused(prepared, tmp_path):
     assert not (settings.out / "seed-0" / "model.safetensors").exists()
 
 
-#: Trains a little, and names the threads that are left.
+#: Uses a process group, and fails if any of its threads is left.
 LEAVE = """
 import pathlib, torch
 from asr_kd.common import distributed
@@ -153,5 +152,5 @@ assert not any("gloo" in name for name in left), left
 
 
 def test_no_thread_outlives_the_group():
-    """Python aborts the process, now and then, if one does until its own end."""
+    """Python sometimes aborts the process if a thread is alive at its end."""
     assert launch("--no-python", sys.executable, "-c", LEAVE).wait() == 0

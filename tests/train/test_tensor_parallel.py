@@ -1,4 +1,4 @@
-"""A network split over two processes is the whole one: logits, loss of every form, gradients, weights after updates."""
+"""A network split over two processes equals the whole one: logits, losses, gradients, and weights after updates."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from asr_kd.models.dnn import AcousticModel, Shape
 from asr_kd.train.layers import StreamMasks, convert_layers
 from asr_kd.train.tensor_parallel import ShardedMasks, parallelize
 
-FRAMES, CLASSES = 24, 13  # an odd number: the processes' shares differ
+FRAMES, CLASSES = 24, 13  # an odd number, so that the processes have different shares
 
 
 def forms(seed: int) -> dict[str, torch.Tensor | CompactTargets]:
@@ -59,7 +59,7 @@ def train(model: AcousticModel, masks: StreamMasks, loss_of, updates: int = 3) -
 
 
 def scores_and_labels() -> tuple[torch.Tensor, torch.Tensor]:
-    """With as high a logit in both halves, or twice in one."""
+    """Return logits whose highest value is in both halves, or twice in one, and labels."""
     generator = torch.Generator().manual_seed(5)
     logits = torch.randn(FRAMES, CLASSES, generator=generator)
     logits[0, [3, 9]] = logits[1, [2, 4]] = logits[2, [8, 11]] = 9.0
@@ -69,7 +69,7 @@ def scores_and_labels() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def exclusion() -> tuple[torch.Tensor, list[torch.Tensor | CompactTargets], torch.Tensor]:
-    """Logits, soft targets and labels where each half has a class that does not exist."""
+    """Return logits, soft targets and labels where each half has a class that does not exist."""
     logits, labels = scores_and_labels()
     logits[:, [5, 12]] = -torch.inf
     dense = (logits / 3).softmax(-1)
@@ -103,7 +103,7 @@ def process(rank: int, folder: str, layers: int) -> None:
 
 
 @pytest.mark.parametrize("layers", [2, 3])
-def test_split_is_whole(layers: int, tmp_path: Path) -> None:
+def test_a_split_network_equals_the_whole_one(layers: int, tmp_path: Path) -> None:
     mp.spawn(process, (str(tmp_path), layers), nprocs=2)
     for name, soft in forms(0).items():
         model = network(layers)

@@ -1,10 +1,8 @@
-"""What studies vary: noisy copies, speech without transcripts, what differs between seeds."""
+"""The data that networks are trained on: noisy copies, speech without transcripts, bootstrap samples."""
 
 import numpy as np
 import pytest
-import torch
 from lhotse import CutSet
-from torch.nn import functional as F
 from training import config, inline_jobs, store_config
 
 from asr_kd.common.errors import UserError
@@ -12,20 +10,15 @@ from asr_kd.common.storage import read_json
 from asr_kd.corpora.copies import clean_id
 from asr_kd.features import __main__ as features
 from asr_kd.hmm.transfer import __main__ as transfer
-from asr_kd.losses import frame_kd_loss
-from asr_kd.losses.frames import UNLABELLED
 from asr_kd.models.checkpoints import load_model
-from asr_kd.models.dnn import AcousticModel, Shape
 from asr_kd.soft_targets import __main__ as soft_targets_stage
 from asr_kd.train import __main__ as train
-from asr_kd.train.batches import Batch
 from asr_kd.train.loop import Trainer
-from asr_kd.train.step import Step
 
 TRAIN = "cuts_train.jsonl.gz"
 
 
-def listed(source):
+def all_cuts(source):
     return [cut for number in range(len(source.sizes)) for cut in source.read(number)]
 
 
@@ -52,7 +45,7 @@ def test_noisy_splits_have_the_senones_of_clean_speech(prepared, varied, tmp_pat
     assert read_json(tmp_path / "aligned" / "hmm.json")["splits"]["train"]["utterances"] == len(clean)
 
 
-def test_students_hear_noise_and_learn_what_teachers_said_of_clean_speech(inline, prepared, varied, tmp_path):
+def test_noisy_copies_have_the_soft_targets_of_clean_speech(inline, prepared, varied, tmp_path):
     aligned = tmp_path / "aligned"
     transfer.main(transfer.Config(varied, prepared.senones, aligned))
     here = type(prepared)(prepared.data, varied, aligned)
@@ -63,28 +56,11 @@ def test_students_hear_noise_and_learn_what_teachers_said_of_clean_speech(inline
         config(here, tmp_path / "student", soft_targets=tmp_path / "store", temperature=1.0, train_cuts=noisy), 0
     )
     pools = student.train_loader.pools
-    assert all("_snr" in cut.id for cut in listed(pools.source))
+    assert all("_snr" in cut.id for cut in all_cuts(pools.source))
     pool = pools._read([0])
     name = clean_id(pools.source.read(0)[0])
     stored = student.soft_targets.read(name)
     assert np.array_equal(pool.soft.classes, stored.classes) and np.array_equal(pool.soft.codes, stored.codes)
-
-
-def test_frames_without_a_label_learn_from_soft_targets_alone():
-    torch.manual_seed(0)
-    model = AcousticModel(Shape(1, 16, 6, left=1, right=1, dropout=0.0))
-    step = Step(model, 2.0, 0.3, torch.float32, 0.0)
-    logits, soft = torch.randn(10, 6), torch.randn(10, 6).softmax(1)
-    labels = torch.randint(6, (10,))
-    labels[4:] = UNLABELLED
-    parts = step.loss(logits, Batch(logits, labels, soft))
-    cross = -(soft * F.log_softmax(logits / 2, 1)).sum(1) * 4
-    hard = F.cross_entropy(logits[:4], labels[:4], reduction="none")
-    expected = (0.7 * cross[:4] + 0.3 * hard).sum() + cross[4:].sum()
-    torch.testing.assert_close(parts["loss"], expected / 10)
-    torch.testing.assert_close(parts["kl"], frame_kd_loss(logits, soft, temperature=2.0).kl)
-    known = step.loss(logits[:4], Batch(logits[:4], labels[:4], soft[:4]))
-    torch.testing.assert_close(known["loss"], step.loss(logits[:4], Batch(logits[:4], labels[:4], soft[:4]))["loss"])
 
 
 def test_speech_without_transcripts_trains_students_only(prepared, store, tmp_path):
@@ -101,21 +77,21 @@ def test_speech_without_transcripts_trains_students_only(prepared, store, tmp_pa
 
 def test_what_differs_between_seeds(prepared, tmp_path):
     def learn(seed, **flags):
-        """Utterances of the epoch, its seed, and the weights after it."""
+        """Return the utterances of an epoch, its seed, and the network after it."""
         trainer = Trainer(config(prepared, tmp_path / f"{seed}-{flags}", **flags), seed)
-        asked, epoch = [], trainer.train_loader.epoch
-        trainer.train_loader.epoch = lambda number: asked.append(number) or epoch(number)
+        seeds, epoch = [], trainer.train_loader.epoch
+        trainer.train_loader.epoch = lambda number: seeds.append(number) or epoch(number)
         trainer.train_epoch()
-        return [cut.id for cut in listed(trainer.train_loader.pools.source)], asked, load_model(trainer.out)
+        return [cut.id for cut in all_cuts(trainer.train_loader.pools.source)], seeds, load_model(trainer.out)
 
     (whole, first_order, first), (_, second_order, second) = learn(0, same_order=True), learn(1, same_order=True)
     assert first_order == second_order != learn(1)[1]
     assert any((a != b).any() for a, b in zip(first.parameters(), second.parameters(), strict=True))
-    drawn = [learn(seed, bootstrap=True)[0] for seed in (0, 1)]
-    assert drawn[0] != drawn[1]
-    assert all(len(some) == len(whole) and 0.4 < len(set(some)) / len(whole) < 0.85 for some in drawn)
+    samples = [learn(seed, bootstrap=True)[0] for seed in (0, 1)]
+    assert samples[0] != samples[1]
+    assert all(len(sample) == len(whole) and 0.4 < len(set(sample)) / len(whole) < 0.85 for sample in samples)
 
 
-def test_layers_and_width_of_ones_own(prepared, tmp_path):
+def test_layers_and_width_override_the_preset(prepared, tmp_path):
     trainer = Trainer(config(prepared, tmp_path / "own", layers=3, width=24), 0)
     assert (trainer.model.shape.layers, trainer.model.shape.width) == (3, 24)
