@@ -20,7 +20,7 @@ class CompactTargets:
     """Soft targets that keep only some classes of each frame, usually the k most probable.
 
     Attributes:
-        classes: (..., k) integer class indices, no class twice in a frame.
+        classes: (..., k) integer class indices, each class at most once per frame.
         probabilities: (..., k) their probabilities, at the temperature of the loss.  A frame that keeps fewer than k
             has zeros, next to any valid class index.
         tail: what happens to the rest of the mass, 1 − Σ probabilities.
@@ -104,7 +104,7 @@ class Parts(NamedTuple):
 
     Attributes:
         kept: (..., k) probabilities.
-        tail: (...) mass of all other classes; that of a bucket is here only.
+        tail: (...) mass of all other classes; the mass of a bucket is only here.
         share: (...) factor of ``base``.
         base: (C,) ones, or the prior.
         change: (..., k); zero where a frame keeps fewer than k.
