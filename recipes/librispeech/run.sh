@@ -64,7 +64,7 @@ done
 call() {
   local number=$1
   [ "$number" -ge "$stage" ] && [ "$number" -le "$stop_stage" ] || return 0
-  run_stage "stage $number: ${2#study.}${3:+ $3}" "${@:2}"
+  run_stage "stage $number: ${3/#-/${2#study.}}" "${@:2}"
 }
 # numbers N: 0 1 … N-1
 numbers() { seq 0 $(($1 - 1)); }
