@@ -64,8 +64,8 @@ class _Copy(nn.Module):
 def parallelize(model: AcousticModel, mesh: DeviceMesh) -> Shard:
     """Split a network, the same in every process, over the devices of a one-dimensional mesh, in place.
 
-    Its logits are then those of the device's own senones.  Dropout needs ``convert_layers`` with ``ShardedMasks``, which
-    all devices seed alike, as ``TensorParallelStep`` does it.
+    Its logits are then those of the device's own senones.  For dropout, convert the layers with ``ShardedMasks`` and
+    the same seed on all devices, as ``TensorParallelStep`` does.
 
     Raises:
         ValueError: the width is not a multiple of the number of devices, there are fewer senones than devices, or the
