@@ -235,9 +235,11 @@ class _Sweep:
             else _DenseRows(targets, temperature, self.dtype)
         )
         self.soft_scale, self.hard_scale = (1 - self.hard_weight) * temperature * scale, self.hard_weight * scale
-        if frames.labelled is not None:
-            self.soft_scale = torch.where(frames.labelled, self.soft_scale, temperature * scale)
-            self.hard_scale = torch.where(frames.labelled, self.hard_scale, 0.0)
+        self.unlabelled: Tensor | None = None  # unless no frame is
+        if frames.labelled is not None and (scale.is_cuda or not frames.labelled.all()):
+            self.unlabelled = ~frames.labelled
+            self.soft_scale = torch.where(self.unlabelled, temperature * scale, self.soft_scale)
+            self.hard_scale = torch.where(self.unlabelled, 0.0, self.hard_scale)
         self.labels = None if labels is None else labels.clamp(min=0).unsqueeze(1)
         # Σ 2^y, which is Σ e^(logits / T) after their maximum was subtracted; the same at T = 1; and y of the labels.
         self.total, self.hard_total, self.label_y = (torch.ones_like(self.share) for _ in range(3))
@@ -261,16 +263,18 @@ class _Sweep:
         values = torch.stack([cross_entropy, self.soft.entropy, hard])
         if self.any_excluded:
             values.masked_fill_(self.excluded, 0)
-        share, labelled = self.share.double(), self.frames.labelled
-        if labelled is not None:
-            values[2].masked_fill_(~labelled, 0)
+        if self.unlabelled is not None:
+            values[2].masked_fill_(self.unlabelled, 0)
+        share = self.share.double()
         means = values.double() @ share  # in float64: the difference of the first two may be small
         soft, kl = self.temperature**2 * means[0], means[0] - means[1]
-        if labelled is None:
-            return torch.stack([soft, soft, torch.zeros_like(soft), kl]).to(self.dtype).unbind()
-        unlabelled_soft = self.temperature**2 * (values[0].masked_fill_(labelled, 0).double() @ share)
-        total = add_parts(soft, means[2] + unlabelled_soft, self.hard_weight)
-        return torch.stack([total, soft, self.frames.mean_of_labelled(means[2]), kl]).to(self.dtype).unbind()
+        hard = means[2] if self.labels is not None else torch.zeros_like(soft)
+        total = add_parts(soft, hard, self.hard_weight)
+        if self.unlabelled is not None:
+            unlabelled_soft = torch.where(self.unlabelled, values[0], 0.0).double() @ share
+            total = add_parts(soft, hard + self.temperature**2 * unlabelled_soft, self.hard_weight)
+            hard = self.frames.mean_of_labelled(hard)
+        return torch.stack([total, soft, hard, kl]).to(self.dtype).unbind()
 
     def __call__(self, logits: Tensor, span: slice, buffer: Tensor, out: Tensor | None) -> Tensor:
         """Add the losses of a chunk.
