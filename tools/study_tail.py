@@ -163,7 +163,7 @@ def row(config: Config, variant: Variant, figures: dict[str, np.ndarray]) -> dic
     size: float | None = None
     if variant.tail != "dense":
         size = stage_figures(config.out / variant.name / "store")["temperatures"][f"{variant.temperature:g}"][
-            "bytes_a_frame"
+            "bytes_per_frame"
         ]
     out: dict[str, Any] = {"T": variant.temperature, "tail": variant.tail, "bytes per frame": size}
     for split, (correct, kl) in figures.items():

@@ -1,7 +1,5 @@
 """Command lines: one dataclass declares the flags, defaults, YAML keys and help of a stage (through tyro)."""
 
-from __future__ import annotations
-
 import dataclasses
 import errno
 import logging

@@ -1,7 +1,5 @@
 """An executor whose jobs run on the workers of a Dask cluster."""
 
-from __future__ import annotations
-
 from concurrent.futures import Executor
 from typing import Any
 

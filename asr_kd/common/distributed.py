@@ -1,7 +1,5 @@
 """Processes that train one network together: those started by ``torchrun``, or this process alone."""
 
-from __future__ import annotations
-
 import contextlib
 import gc
 import importlib

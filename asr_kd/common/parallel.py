@@ -1,7 +1,5 @@
 """Jobs on a ``concurrent.futures`` executor, with a progress bar: local processes or the workers of a Dask cluster."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import itertools

@@ -5,8 +5,6 @@ the stage finished: a reader compares fingerprints, and running a finished stage
 needs only the standard library and NumPy, so that checking a finished stage is quick.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import hashlib

@@ -1,7 +1,5 @@
 """``python -m asr_kd.corpora``: writes Lhotse manifests of recordings and transcripts, one pair per split."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Folders of cuts, with a cuts_SPLIT.jsonl.gz for each split."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

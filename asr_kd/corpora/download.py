@@ -1,7 +1,5 @@
 """Downloads LibriSpeech and Mini LibriSpeech through Lhotse."""
 
-from __future__ import annotations
-
 import errno
 import zlib
 from collections.abc import Iterable

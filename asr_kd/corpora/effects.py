@@ -1,7 +1,5 @@
 """Simulated recording conditions of speech: room, noise, microphone and level.  Seeded NumPy."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

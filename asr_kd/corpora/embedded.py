@@ -3,8 +3,6 @@
 Train has no voices of dev and test.  The same seed gives the same bytes with any number of processes.
 """
 
-from __future__ import annotations
-
 import itertools
 import os
 import random

@@ -4,8 +4,6 @@
 transcript, so this module calls its ``parse_utterance`` for each utterance and lists the bad ones.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Manifests on disk: reproducible gzipped JSON lines, and lists of skipped utterances."""
 
-from __future__ import annotations
-
 import contextlib
 import gzip
 import json

@@ -5,8 +5,6 @@ a shuffled deck, so all words are about equally frequent, and context hardly pre
 acoustic model has to discriminate.
 """
 
-from __future__ import annotations
-
 import random
 import re
 from collections.abc import Iterator

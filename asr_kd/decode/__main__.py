@@ -1,7 +1,5 @@
 """python -m asr_kd.decode: decode prepared splits, or audio files named on the command line."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import logging

@@ -1,7 +1,5 @@
 """Frame scores for the search: log-likelihoods (T, C) from a network, an ensemble of networks, or the GMM."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

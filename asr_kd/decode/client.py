@@ -1,7 +1,5 @@
 """Searches in worker processes under the interpreter that has k2; a worker that dies is replaced."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import os

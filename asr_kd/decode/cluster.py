@@ -1,7 +1,5 @@
 """Decoding on the workers of a Dask cluster; each keeps its network and its search from one shard to the next."""
 
-from __future__ import annotations
-
 import functools
 import threading
 from collections.abc import Sequence

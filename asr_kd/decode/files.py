@@ -1,7 +1,5 @@
 """Decoding of audio files named on the command line."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path

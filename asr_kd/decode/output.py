@@ -1,7 +1,5 @@
 """Words of word ids, tables of hypotheses, lattices as text, and tuned values."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Scoring and search of a set of utterances in shards: several at once, and finished ones are kept for a second run."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import gzip

@@ -1,7 +1,5 @@
 """What a search needs before it starts: an interpreter that has k2, and the graph converted for k2."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import shutil

@@ -1,7 +1,5 @@
 """What the flags describe, without slow imports: models, graph and interpreter, and the options of a search."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal

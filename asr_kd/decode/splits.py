@@ -1,7 +1,5 @@
 """Decoding of prepared splits, with tuning before it where --tune-on asks for that."""
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 from collections.abc import Sequence

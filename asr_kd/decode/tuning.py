@@ -1,7 +1,5 @@
 """Acoustic scale and word insertion penalty with the fewest word errors on the split for tuning."""
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 from collections.abc import Sequence

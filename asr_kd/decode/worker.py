@@ -13,8 +13,6 @@ because libraries print to stdout.  k2 aborts its process when one of its checks
 pipe as the death of the worker.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import json

@@ -1,7 +1,5 @@
 """``python -m asr_kd.features``: computes log-mel features of a prepared corpus, and their normalisation."""
 
-from __future__ import annotations
-
 from asr_kd.common.cli import run
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import Stage

@@ -1,7 +1,5 @@
 """Reading audio files, and finding faults in their samples."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

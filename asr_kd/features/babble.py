@@ -1,7 +1,5 @@
 """Noisy copies of cuts, with a few other speakers in the background."""
 
-from __future__ import annotations
-
 import math
 import zlib
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """The cuts whose features are computed: each split as recorded, at other speeds, and with babble."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Extraction of features: parallel chunks that an interrupted run leaves for the next one to reuse."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections import defaultdict

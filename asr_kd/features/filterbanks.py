@@ -1,7 +1,5 @@
 """Log-mel filterbank features: computed from samples, or read from storage."""
 
-from __future__ import annotations
-
 import functools
 
 import numpy as np

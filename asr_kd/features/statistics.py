@@ -1,7 +1,5 @@
 """Means and variances of features, by speaker and of the training split (CMVN)."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from pathlib import Path
 

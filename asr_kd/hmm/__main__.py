@@ -1,7 +1,5 @@
 """``python -m asr_kd.hmm``: trains GMM-HMMs on features and transcripts and aligns one senone with each frame."""
 
-from __future__ import annotations
-
 from asr_kd.common.cli import run
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import Stage

@@ -1,7 +1,5 @@
 """Forced alignment of cuts with the log-likelihoods of GMMs, networks or any other source."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Work of the hmm stage: train on the train split, align every split, summarise the result."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import Executor

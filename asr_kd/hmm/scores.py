@@ -1,7 +1,5 @@
 """Log-likelihoods of cuts for alignment and search: from GMMs, from networks, or from stored arrays."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """HMM topologies, in the text format of Kaldi's ``topo`` files."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 

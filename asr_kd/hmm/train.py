@@ -3,8 +3,6 @@
 Each pass over the chunks of utterances runs on the workers of an Executor.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """``python -m asr_kd.lang``: makes the lexicon, the language model, L and G."""
 
-from __future__ import annotations
-
 from asr_kd.common.cli import run
 from asr_kd.common.storage import Stage
 from asr_kd.lang.config import Config

@@ -1,7 +1,5 @@
 """Reading and writing of back-off n-gram models in ARPA format."""
 
-from __future__ import annotations
-
 import gzip
 import math
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Work of the lang stage: lexicon, language model, L and G."""
 
-from __future__ import annotations
-
 import gzip
 import logging
 import math

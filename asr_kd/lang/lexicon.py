@@ -1,7 +1,5 @@
 """Pronunciations of words: from the CMU dictionary or a file, and guesses for all other words."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ arithmetic.  Words outside the vocabulary have the id −1: they cut off the his
 Logarithms are natural.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ letters, which are the acoustic units.  Every single letter is also a piece, bot
 it, so that every word over the alphabet has a pronunciation.
 """
 
-from __future__ import annotations
-
 import io
 import string
 import unicodedata

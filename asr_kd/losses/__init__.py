@@ -13,8 +13,6 @@ Depends on torch alone, so it can be imported (or copied) into any training loop
 and weights of the output layer instead of logits, and never holds all logits.  ``logit_matching_loss`` is section 2.1.
 """
 
-from __future__ import annotations
-
 from asr_kd.losses.frame_kd import FrameKDLoss, KDLoss, frame_kd_loss, linear_kd_loss, logit_matching_loss
 from asr_kd.losses.targets import CompactTargets, Kind, Mean, Tail, average_distributions
 

@@ -1,7 +1,5 @@
 """The frame-level losses: entry points, and their definition in operations that torch differentiates by itself."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import torch

@@ -1,7 +1,5 @@
 """Which frames of a batch count, with what weight, and which of them have a label."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

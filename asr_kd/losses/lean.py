@@ -1,7 +1,5 @@
 """The lean losses: value and gradient in one sweep over chunks of frames."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Losses of logits that are split by class over processes: each has a range of the columns, none ever has them all."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

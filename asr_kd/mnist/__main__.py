@@ -1,7 +1,5 @@
 """``python -m asr_kd.mnist``: trains one network on MNIST."""
 
-from __future__ import annotations
-
 from asr_kd.common.cli import run
 from asr_kd.mnist.config import Config
 

@@ -1,7 +1,5 @@
 """Shuffled batches of digits, optionally shifted and distorted, with the soft targets of teachers."""
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Trains one network on MNIST, and writes its weights and its logits on the test images."""
 
-from __future__ import annotations
-
 import functools
 import math
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Networks on disk: weights as safetensors, and the senone prior."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The device that networks run on, and the dtype of their matrix products."""
 
-from __future__ import annotations
-
 import torch
 
 

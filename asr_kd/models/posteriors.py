@@ -1,7 +1,5 @@
 """Logits and posteriors of networks and ensembles."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Context windows of frames, as views without a copy."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

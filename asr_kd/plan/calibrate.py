@@ -1,7 +1,5 @@
 """Rates measured on this machine: seconds of one core for everything that stages do per frame."""
 
-from __future__ import annotations
-
 import collections
 import contextlib
 import dataclasses

@@ -1,7 +1,5 @@
 """Disk, memory, operations and seconds of every stage, from the sizes of corpus and networks and measured rates."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator
 

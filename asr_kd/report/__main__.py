@@ -1,7 +1,5 @@
 """``python -m asr_kd.report``: a finished experiment as tables, JSON and a page."""
 
-from __future__ import annotations
-
 from asr_kd.common.cli import run
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import Stage, is_finished

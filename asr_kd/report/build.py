@@ -1,7 +1,5 @@
 """The report of an experiment: its sections, figures and facts."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

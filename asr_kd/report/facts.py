@@ -1,7 +1,5 @@
 """Facts about an experiment: its corpus, graph, stages with their settings, and the machine."""
 
-from __future__ import annotations
-
 import platform
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The report's figures, each a function from plain values to a Matplotlib figure."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

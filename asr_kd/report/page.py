@@ -1,7 +1,5 @@
 """HTML of a report: one page without scripts or links, light and dark, readable on a phone."""
 
-from __future__ import annotations
-
 import html
 import re
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Writing of a report: its tables and figures as report.md, index.html, and files for each figure."""
 
-from __future__ import annotations
-
 import html
 from collections.abc import Iterable, Sequence
 from datetime import date

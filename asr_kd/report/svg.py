@@ -4,8 +4,6 @@ Matplotlib draws in the colours of ``LIGHT``; each becomes a CSS variable, which
 sets for both schemes.  Text stays text, in the page's font.
 """
 
-from __future__ import annotations
-
 import io
 import re
 from typing import Any
@@ -106,7 +104,7 @@ def render(figure: Figure, name: str) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
-    text = re.sub(r"font: ([^;'\"]*?)(\d[\d.]*px) [^;\"]*", rf"font: \1\2 {FONT}", text)
+    text = text.replace("font-family: 'DejaVu Sans'", f"font-family: {FONT}")
     for name_of_colour, colour in LIGHT.items():
         text = text.replace(colour, f"var(--{name_of_colour})")
     return text.strip()

@@ -1,7 +1,5 @@
 """Tables and sentences of the report."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any

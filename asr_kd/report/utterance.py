@@ -1,7 +1,5 @@
 """One test utterance for the posteriorgram: its features, its alignment, and the posteriors of the models."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

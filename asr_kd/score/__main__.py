@@ -1,7 +1,5 @@
 """``python -m asr_kd.score``: word error rates with confidence intervals, comparisons and frame accuracies."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

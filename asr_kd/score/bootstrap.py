@@ -4,8 +4,6 @@ Utterances or speakers are drawn with replacement; intervals are percentiles of 
 on the same draws.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

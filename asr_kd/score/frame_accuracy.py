@@ -1,7 +1,5 @@
 """Frame accuracy, from counts of correct frames."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 
 import numpy as np

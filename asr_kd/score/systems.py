@@ -4,8 +4,6 @@ A list of systems is a YAML file (recipes/librispeech/conf/systems.yaml, or a st
 and the plan of a run all read the same list.
 """
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence

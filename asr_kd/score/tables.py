@@ -1,7 +1,5 @@
 """Tables of word error rates and comparisons."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Word errors of hypotheses against references, utterance by utterance.  Rates are in per cent throughout."""
 
-from __future__ import annotations
-
 import gzip
 import json
 from collections.abc import Mapping, Sequence

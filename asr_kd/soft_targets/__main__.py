@@ -1,7 +1,5 @@
 """``python -m asr_kd.soft_targets``: average an ensemble's posteriors over a transfer set and store them."""
 
-from __future__ import annotations
-
 from asr_kd.common.cli import run
 from asr_kd.common.errors import UserError
 from asr_kd.common.parallel import run_all
@@ -41,7 +39,7 @@ def main(config: Config) -> None:
     stage.finish(frames=frames, temperatures=figures)
     for temperature, figure in figures.items():
         print(
-            f"soft targets at T = {temperature}: {frames} frames, {figure['bytes_a_frame']:.1f} bytes per frame, "
+            f"soft targets at T = {temperature}: {frames} frames, {figure['bytes_per_frame']:.1f} bytes per frame, "
             f"{100 * figure['mass_kept']:.1f} % of the probability mass kept"
         )
 

@@ -1,7 +1,5 @@
 """The jobs that compute soft targets, a shard of the store each."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
@@ -75,7 +73,7 @@ def summarise(folders: Sequence[Path], temperatures: Sequence[float]) -> tuple[i
     frames = sum(sum(index["frames"].values()) for index in indices)
     size, mass = (np.sum([index[key] for index in indices], 0) for key in ("bytes", "mass"))
     return frames, {
-        f"{temperature:g}": {"bytes_a_frame": round(size[i] / frames, 2), "mass_kept": round(mass[i] / frames, 5)}
+        f"{temperature:g}": {"bytes_per_frame": round(size[i] / frames, 2), "mass_kept": round(mass[i] / frames, 5)}
         for i, temperature in enumerate(temperatures)
     }
 

@@ -1,7 +1,5 @@
 """Soft targets computed by teachers that run during training, with the interface of the store."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

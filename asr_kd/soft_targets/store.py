@@ -6,8 +6,6 @@ checksum of each file.  ``cuts.keys.npy`` and ``cuts.places.npy`` find a cut by 
 and few shards are open at a time, so that the memory of a reader does not depend on the size of the store.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import os

@@ -12,8 +12,6 @@ objective.  It converges quickly for nearly all examples.  The few that would ne
 specialists that share classes contradict each other, are solved by an interior point method.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """A generalist and its specialists as one classifier (section 5.4)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple

@@ -1,8 +1,6 @@
 """Examples of many classes: images, or the frames of a corpus.  They come in batches for training, or in order, in
 blocks, for scoring."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator

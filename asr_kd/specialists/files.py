@@ -1,7 +1,5 @@
 """Files that the stages pass to each other."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """One specialist: its classes, its training examples, and its dustbin (section 5.2)."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Iterator

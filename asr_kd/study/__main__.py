@@ -1,7 +1,5 @@
 """``python -m asr_kd.study``: run a study and report it."""
 
-from __future__ import annotations
-
 from contextlib import closing
 
 from asr_kd.common.cli import run

@@ -1,7 +1,5 @@
 """Figures of studies."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean

@@ -1,7 +1,5 @@
 """A study as its YAML file describes it: steps, systems, views (format: recipes/librispeech/studies/README.md)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

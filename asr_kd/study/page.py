@@ -1,7 +1,5 @@
 """The page of a study, and one page of all studies of an experiment."""
 
-from __future__ import annotations
-
 import html
 
 from asr_kd.common.storage import atomic_open, write_json

@@ -1,7 +1,5 @@
 """The steps of a study as tasks; networks of neighbouring steps are trained at once."""
 
-from __future__ import annotations
-
 import dataclasses
 import importlib
 import itertools

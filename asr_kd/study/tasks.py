@@ -1,7 +1,5 @@
 """Tasks of a study: calls of stages in order, with the time left for all of them."""
 
-from __future__ import annotations
-
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence

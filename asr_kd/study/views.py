@@ -1,7 +1,5 @@
 """Tables and figures of a study: those that every study has, and those that its YAML file asks for."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean

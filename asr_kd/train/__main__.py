@@ -1,7 +1,5 @@
 """``python -m asr_kd.train``: train teachers (hard targets) and students (soft targets, hard targets, or both)."""
 
-from __future__ import annotations
-
 import functools
 import os
 from collections.abc import Sequence

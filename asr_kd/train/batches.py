@@ -1,7 +1,5 @@
 """Pools of frames → shuffled batches of context windows."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol

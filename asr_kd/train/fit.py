@@ -1,7 +1,5 @@
 """A short training run from beginning to end, and the schedule of the learning rate."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from typing import Protocol

@@ -4,8 +4,6 @@
 stream, whichever process reads a stream; batch normalisation is over the batch of all processes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

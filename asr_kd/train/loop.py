@@ -4,8 +4,6 @@ Everything random in an epoch follows from the seed and the epoch, so a run that
 same weights as one that was not.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Sequence

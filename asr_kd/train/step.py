@@ -1,7 +1,5 @@
 """One update of a network: forward, loss, backward, optimiser; by one process, or by several that share the batch."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 from collections.abc import Callable

@@ -4,8 +4,6 @@ Hidden layers alternate: the first is split by its units, the next by its inputs
 the devices.  The output layer is split by senone, and its loss is ``sharded_kd_loss``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

@@ -138,7 +138,7 @@ def test_store_holds_the_ensemble_average(prepared, teachers, store, temperature
         torch.testing.assert_close(spread(part.batch(np.arange(5))), dense[10:15])
     figures = stage_figures(store)["temperatures"][f"{temperature:g}"]
     assert 0.9 < figures["mass_kept"] <= 1
-    assert 5 <= figures["bytes_a_frame"] <= 2 + 3 * 4
+    assert 5 <= figures["bytes_per_frame"] <= 2 + 3 * 4
 
 
 def test_temperature_must_be_one_of_the_store(prepared, store):
@@ -259,8 +259,8 @@ def test_inspection_shows_what_is_kept(prepared, store, capsys):
     targets = SoftTargets(store, prepared.features, 2.0)
     figures = inspect(targets, prepared.senones / "cuts_train.jsonl.gz", [])
     assert figures["frames"] == sum(figures["histogram"]) == stage_figures(store)["frames"]
-    assert figures["bytes_a_frame"] == pytest.approx(
-        stage_figures(store)["temperatures"]["2"]["bytes_a_frame"], abs=0.01
+    assert figures["bytes_per_frame"] == pytest.approx(
+        stage_figures(store)["temperatures"]["2"]["bytes_per_frame"], abs=0.01
     )
     labels = {cut.id: cut.load_custom("senones") for cut in cuts_of(prepared)}
     best = {

@@ -1,7 +1,5 @@
 """``python -m asr_kd.corpora.shar``: writes aligned cuts as Lhotse Shar, tar shards to train from."""
 
-from __future__ import annotations
-
 from asr_kd.common.cli import run
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import MARK, Stage, copy_file

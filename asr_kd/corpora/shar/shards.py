@@ -4,8 +4,6 @@ A manifest makes training seek to and open a file per cut; from shards it reads 
 disk or from any address that fsspec can open.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
 from concurrent.futures import Executor

@@ -1,7 +1,5 @@
 """``python -m asr_kd.corpora.subset``: copies a folder of cuts with a part of the training split."""
 
-from __future__ import annotations
-
 from asr_kd.common.cli import run
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import MARK, Stage, copy_file, read_json, write_json

@@ -1,7 +1,5 @@
 """Chooses utterances of a training split."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """``python -m asr_kd.hmm.boundaries``: compares the phone and word boundaries of an alignment with the true ones."""
 
-from __future__ import annotations
-
 from asr_kd.common.cli import run
 from asr_kd.common.storage import Stage, write_json
 from asr_kd.hmm.boundaries.config import Config

@@ -1,7 +1,5 @@
 """Errors of the phone and word boundaries of an alignment."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any

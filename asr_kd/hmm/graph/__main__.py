@@ -1,7 +1,5 @@
 """``python -m asr_kd.hmm.graph``: compiles the decoding graph HCLG."""
 
-from __future__ import annotations
-
 from asr_kd.common.cli import run
 from asr_kd.common.storage import Stage, atomic_open, atomic_path, write_json
 from asr_kd.hmm.graph.config import Config

@@ -1,7 +1,5 @@
 """Compilation of the decoding graph HCLG from a lexicon, a language model and an HMM, as in Kaldi's mkgraph.sh."""
 
-from __future__ import annotations
-
 import logging
 import resource
 import time

@@ -1,7 +1,5 @@
 """``python -m asr_kd.hmm.import_alignments``: imports alignments made with Kaldi as senones of the cuts."""
 
-from __future__ import annotations
-
 from asr_kd.common.cli import run
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import Stage

@@ -1,7 +1,5 @@
 """Import of Kaldi's alignments: tables of integer vectors become the senones of the cuts."""
 
-from __future__ import annotations
-
 import functools
 import gzip
 import shutil

@@ -1,7 +1,5 @@
 """``python -m asr_kd.hmm.realign``: realigns the corpus with the scores of networks or with stored scores."""
 
-from __future__ import annotations
-
 from functools import partial
 
 from asr_kd.common.cli import run

@@ -1,7 +1,5 @@
 """``python -m asr_kd.hmm.transfer``: copies the senones of an alignment to the cuts of other features."""
 
-from __future__ import annotations
-
 from asr_kd.common.cli import run
 from asr_kd.common.storage import Stage, copy_file, read_json, write_json
 from asr_kd.hmm.transfer.config import Config

@@ -1,7 +1,5 @@
 """Copying of senones between cuts of the same utterances with different features."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import sqlite3

@@ -1,7 +1,5 @@
 """``python -m asr_kd.mnist.digits``: writes MNIST's four files to a folder."""
 
-from __future__ import annotations
-
 from asr_kd.common.cli import run
 from asr_kd.common.storage import atomic_open
 from asr_kd.mnist.digits.config import Config

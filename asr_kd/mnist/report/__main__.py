@@ -1,7 +1,5 @@
 """``python -m asr_kd.mnist.report``: reports the MNIST study."""
 
-from __future__ import annotations
-
 import dataclasses
 
 from asr_kd.common.cli import run

@@ -1,7 +1,5 @@
 """Bias correction for digits that were missing from the transfer set, or alone in it (section 3)."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 

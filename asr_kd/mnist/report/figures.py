@@ -1,7 +1,5 @@
 """Figures of the MNIST report."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 

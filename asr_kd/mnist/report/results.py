@@ -1,7 +1,5 @@
 """Results of the study: errors by network and seed, and the effect of bias corrections."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Tables of the MNIST report, next to the paper's figures."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from statistics import median
 

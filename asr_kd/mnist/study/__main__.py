@@ -1,7 +1,5 @@
 """``python -m asr_kd.mnist.study``: trains all networks of the MNIST study."""
 
-from __future__ import annotations
-
 from asr_kd.common.cli import run
 from asr_kd.common.errors import UserError
 from asr_kd.common.parallel import run_stages

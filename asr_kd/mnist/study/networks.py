@@ -1,7 +1,5 @@
 """The networks of the paper's section 3 and of its extensions, by name."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """``python -m asr_kd.score.accuracy``: frame accuracy of networks and ensembles."""
 
-from __future__ import annotations
-
 from asr_kd.common.cli import parse_system, run
 from asr_kd.common.errors import UserError
 from asr_kd.common.parallel import run_stages

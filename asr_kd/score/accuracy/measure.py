@@ -1,7 +1,5 @@
 """Frame accuracy of networks and ensembles against the forced alignment."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 from typing import Any

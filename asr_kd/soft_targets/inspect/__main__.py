@@ -1,7 +1,5 @@
 """``python -m asr_kd.soft_targets.inspect``: show what a store of soft targets contains."""
 
-from __future__ import annotations
-
 from asr_kd.common.cli import run
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import read_json

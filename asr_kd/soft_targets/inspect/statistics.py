@@ -1,7 +1,5 @@
 """Statistics of a store of soft targets."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +24,8 @@ def inspect(targets: SoftTargets, cuts: Path | None, damaged: list[str]) -> dict
         damaged: gets the error messages of shards that cannot be read.
 
     Returns:
-        cuts, frames, bytes_a_frame, dense_bytes_a_frame (float16), classes_a_frame, mass_kept, entropy (mean, nats),
-        highest_entropy (log C), histogram (frames by entropy, in ``BINS`` equal bins from zero to log C), disagree
+        cuts, frames, bytes_per_frame, dense_bytes_per_frame (float16), classes_per_frame, mass_kept, entropy (mean,
+        nats), highest_entropy (log C), histogram (frames by entropy, in ``BINS`` equal bins from zero to log C), disagree
         (share of frames, or None).
     """
     total = dict.fromkeys(("frames", "bytes", "classes", "mass", "entropy"), 0.0)
@@ -53,9 +51,9 @@ def inspect(targets: SoftTargets, cuts: Path | None, damaged: list[str]) -> dict
     return {
         "cuts": read,
         "frames": int(total["frames"]),
-        "bytes_a_frame": total["bytes"] / frames,
-        "dense_bytes_a_frame": 2 * targets.num_pdfs,
-        "classes_a_frame": total["classes"] / frames,
+        "bytes_per_frame": total["bytes"] / frames,
+        "dense_bytes_per_frame": 2 * targets.num_pdfs,
+        "classes_per_frame": total["classes"] / frames,
         "mass_kept": total["mass"] / frames,
         "entropy": total["entropy"] / frames,
         "highest_entropy": highest,
@@ -84,11 +82,11 @@ def _disagree(targets: SoftTargets, cuts: Path, damaged: list[str]) -> float | N
 
 def table(figures: dict[str, Any]) -> list[str]:
     """Return lines of Markdown for the figures of ``inspect``."""
-    ratio = figures["dense_bytes_a_frame"] / max(figures["bytes_a_frame"], 1e-9)
+    ratio = figures["dense_bytes_per_frame"] / max(figures["bytes_per_frame"], 1e-9)
     rows = [
-        ("bytes per frame", f"{figures['bytes_a_frame']:.1f}"),
-        ("bytes per frame of dense float16", f"{figures['dense_bytes_a_frame']} ({ratio:.0f} times as many)"),
-        ("classes per frame", f"{figures['classes_a_frame']:.1f}"),
+        ("bytes per frame", f"{figures['bytes_per_frame']:.1f}"),
+        ("bytes per frame of dense float16", f"{figures['dense_bytes_per_frame']} ({ratio:.0f} times as many)"),
+        ("classes per frame", f"{figures['classes_per_frame']:.1f}"),
         ("probability mass kept", f"{100 * figures['mass_kept']:.2f} %"),
         ("mean entropy", f"{figures['entropy']:.3f} nats"),
     ]

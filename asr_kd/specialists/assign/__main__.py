@@ -1,7 +1,5 @@
 """``python -m asr_kd.specialists.assign``: assigns classes to specialists (section 5.3)."""
 
-from __future__ import annotations
-
 from asr_kd.common.cli import run
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import Stage, save_array, write_json

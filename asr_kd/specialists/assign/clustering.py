@@ -1,7 +1,5 @@
 """Clusters of classes that a generalist predicts together (section 5.3)."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """``python -m asr_kd.specialists.classify``: trains a generalist or a student on images."""
 
-from __future__ import annotations
-
 from asr_kd.common.cli import run
 from asr_kd.common.errors import UserError
 from asr_kd.common.parallel import run_stages

@@ -1,7 +1,5 @@
 """Trains a network on images: a generalist, a member of an ensemble, or a student (for speech: ``asr_kd.train``)."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 

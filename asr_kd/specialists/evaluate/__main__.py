@@ -1,7 +1,5 @@
 """``python -m asr_kd.specialists.evaluate``: measures the accuracy of a generalist with its specialists."""
 
-from __future__ import annotations
-
 from asr_kd.common.cli import parse_system, run
 from asr_kd.common.storage import Stage, save_array, write_json
 from asr_kd.specialists.evaluate.config import Config

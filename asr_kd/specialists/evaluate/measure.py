@@ -1,7 +1,5 @@
 """Accuracy of a generalist, of its specialists and of other networks, example by example."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

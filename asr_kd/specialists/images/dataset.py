@@ -5,8 +5,6 @@ they are read, so that there can be far more of them than digits are stored.  Al
 with one folder per class.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """``python -m asr_kd.specialists.report``: reports a study of specialists."""
 
-from __future__ import annotations
-
 from asr_kd.common.cli import run
 from asr_kd.common.storage import Stage
 from asr_kd.specialists.files import specialist_folders

@@ -1,7 +1,5 @@
 """Figures of the specialists' report."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Tables of the specialists' report: accuracies, the paper's tables 3 and 4, word error rates, and the specialists."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -4,8 +4,6 @@ The paper left open whether specialists can be distilled back into one network. 
 ``asr_kd.soft_targets``, so that ``asr_kd.train`` and ``asr_kd.specialists.classify`` can train on it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

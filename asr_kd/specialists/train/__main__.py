@@ -1,7 +1,5 @@
 """``python -m asr_kd.specialists.train``: trains the specialists (section 5.2)."""
 
-from __future__ import annotations
-
 import shutil
 
 from asr_kd.common.cli import run

@@ -1,7 +1,5 @@
 """Trains one specialist, starting from the generalist's weights."""
 
-from __future__ import annotations
-
 import resource
 from typing import Any
 

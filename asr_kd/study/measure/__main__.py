@@ -1,7 +1,5 @@
 """``python -m asr_kd.study.measure``: decode the systems of a list and measure their frame accuracy."""
 
-from __future__ import annotations
-
 from contextlib import closing
 
 from asr_kd.common.cli import run

@@ -1,7 +1,5 @@
 """Tasks that measure systems: frame accuracies, tuning of the search, decoding."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import partial
