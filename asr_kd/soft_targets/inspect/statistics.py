@@ -24,9 +24,9 @@ def inspect(targets: SoftTargets, cuts: Path | None, damaged: list[str]) -> dict
         damaged: gets the error messages of shards that cannot be read.
 
     Returns:
-        cuts, frames, bytes_per_frame, dense_bytes_per_frame (float16), classes_per_frame, mass_kept, entropy (mean,
-        nats), highest_entropy (log C), histogram (frames by entropy, in ``BINS`` equal bins from zero to log C), disagree
-        (share of frames, or None).
+        cuts, frames, bytes_per_frame, dense_bytes_per_frame (float16), classes_per_frame, mass_kept, entropy (mean in
+        nats), highest_entropy (log C), histogram (frames by entropy, in ``BINS`` equal bins from zero to log C),
+        disagree (share of frames, or None).
     """
     total = dict.fromkeys(("frames", "bytes", "classes", "mass", "entropy"), 0.0)
     histogram, read = np.zeros(BINS, dtype=np.int64), 0
