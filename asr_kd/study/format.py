@@ -1,4 +1,4 @@
-"""A study as its YAML file describes it: steps, systems, views (format: recipes/librispeech/studies/README.md)."""
+"""A study as its YAML file describes it: steps, systems, views (format: docs/studies.md)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
