@@ -192,7 +192,7 @@ def test_what_is_missing_is_listed(tmp_path, capsys):
 
 def test_nothing_to_report(tmp_path):
     make(tmp_path, utterances=4)
-    with pytest.raises(UserError, match=r"score is missing: check the name, or run the stage"):
+    with pytest.raises(UserError, match=r"score is missing: check the name, or first run the stage"):
         main(config(tmp_path))
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="has no results of the systems"):

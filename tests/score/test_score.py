@@ -186,7 +186,7 @@ def test_damaged_references(tmp_path):
     with pytest.raises(UserError, match="is missing"):
         read_references(tmp_path / "cuts_dev.jsonl.gz")
     write_cuts(tmp_path, "empty", 0, np.random.default_rng(0))
-    with pytest.raises(UserError, match="has no words to score against"):
+    with pytest.raises(UserError, match="has no reference words"):
         read_references(tmp_path / "cuts_empty.jsonl.gz")
 
 
