@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from asr_kd.losses.frames import UNLABELLED, Frames, add_parts, mean, weigh_frames
+from asr_kd.losses.frames import UNLABELLED, Frames, add_parts, mean, require, weigh_frames
 from asr_kd.losses.lean import LeanLinearLoss, LeanLoss
 from asr_kd.losses.targets import CompactTargets, Kind, Targets, masked_product, upcast, validate_targets
 
@@ -79,7 +79,8 @@ def frame_kd_loss(
         KDLoss, means over the frames that count (zero, with zero gradient, when none does).
 
     Raises:
-        ValueError: shapes that do not fit, T <= 0, or a hard weight outside [0, 1].
+        ValueError: shapes that do not fit, T <= 0, a hard weight outside [0, 1], labels that are neither classes nor
+            -100, weights that are negative or not finite, or soft targets whose cross-entropy is negative.
     """
     targets = validate_targets(logits.shape, soft_targets, labels, temperature, hard_weight, soft_kind)
     frames = weigh_frames(logits.shape[:-1], logits.device, labels, mask, lengths, weights)
@@ -233,5 +234,11 @@ def combine_parts(
 
 
 def with_weights(values: tuple[Tensor, ...], frames: Frames) -> KDLoss:
-    """Return total, soft, hard and KL with the weights of the frames that they are means over."""
+    """Return total, soft, hard and KL with the weights of the frames that they are means over.
+
+    Raises:
+        ValueError: the soft part is negative, as it is for log-probabilities given as soft targets.
+    """
+    # A scalar that exists already: negative values among the soft targets are seen without a sweep of their own.
+    require(~(values[1] < -1e-3), "soft targets must be probabilities, not their logarithms or other negative values")
     return KDLoss(*values, *(weight.to(values[0].dtype) for weight in (frames.weight, frames.labelled_weight)))

@@ -37,8 +37,10 @@ def weigh_frames(
     """Return the weights of frames of any shape, as one dimension; see ``frame_kd_loss`` for the arguments.
 
     Raises:
-        ValueError: shapes that do not fit.
+        ValueError: shapes that do not fit, or weights that are negative or not finite.
     """
+    if weights is not None:
+        require((weights >= 0) & (weights < torch.inf), "weights of frames must be finite and not negative")
     for name, value in (("mask", mask), ("weights", weights)):
         if value is not None and value.shape != shape:
             raise ValueError(f"{name} {tuple(value.shape)} do not fit frames {tuple(shape)}")
@@ -55,6 +57,19 @@ def weigh_frames(
     labelled = None if labels is None else labels.flatten() != UNLABELLED
     labelled_total = torch.zeros_like(total) if labelled is None else torch.where(labelled, weight, 0.0).sum()
     return Frames(torch.where(total > 0, weight / total, 0.0), labelled, total, labelled_total)
+
+
+def require(valid: Tensor, message: str) -> None:
+    """Raise ValueError unless every element of ``valid`` is true; a GPU reports it later, so that nothing waits for it.
+
+    Under torch.compile nothing is checked.
+    """
+    if torch.compiler.is_compiling():
+        return
+    if valid.device.type != "cpu":
+        torch._assert_async(valid.all(), message)
+    elif not valid.all():
+        raise ValueError(message)
 
 
 def mean(values: Tensor, share: Tensor) -> Tensor:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from asr_kd.losses.frames import UNLABELLED, require
+
 Mean = Literal["arithmetic", "geometric"]
 Tail = Literal["even", "prior", "bucket", "none"]
 Kind = Literal["probabilities", "logits"]
@@ -170,6 +172,9 @@ def validate_targets(
         raise ValueError(f"hard_weight must lie in [0, 1], not {hard_weight}")
     if labels is not None and labels.shape != shape[:-1]:
         raise ValueError(f"labels {tuple(labels.shape)} do not fit logits {tuple(shape)}")
+    if labels is not None:
+        inside = (labels >= 0) & (labels < shape[-1])
+        require(inside | (labels == UNLABELLED), f"labels must lie in [0, {shape[-1]}), or be {UNLABELLED} for none")
     if isinstance(soft, CompactTargets):
         if soft.classes.shape != soft.probabilities.shape or soft.classes.shape[:-1] != shape[:-1]:
             raise ValueError(

@@ -142,3 +142,23 @@ def test_micro_batches_add_up_to_the_batch(form, dtype):
     expected_totals = [part.item() for part in (whole.total, whole.soft, whole.kl, whole.hard)]
     assert totals.tolist() == pytest.approx(expected_totals, rel=tolerance)
     torch.testing.assert_close((leaf.grad / sums[4]).double(), expected, atol=tolerance, rtol=tolerance)
+
+
+@both_forms
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": torch.tensor([1, -1])}, "labels must lie in"),
+        ({"labels": torch.tensor([1, 3])}, "labels must lie in"),
+        ({"weights": torch.tensor([1.0, math.nan])}, "finite and not negative"),
+        ({"weights": torch.tensor([1.0, math.inf])}, "finite and not negative"),
+        ({"weights": torch.tensor([1.0, -0.5])}, "finite and not negative"),
+        ({"soft": torch.full((2, 3), 1 / 3).log()}, "must be probabilities"),
+        ({"soft": CompactTargets(torch.zeros(2, 1).long(), torch.full((2, 1), -2.0), "none")}, "must be probabilities"),
+    ],
+)
+def test_values_outside_their_domain_are_refused(form, changes, message):
+    arguments = {"soft": torch.full((2, 3), 1 / 3), "labels": torch.tensor([1, -100])} | changes
+    logits = torch.tensor([[0.1, 0.2, 0.3], [0.3, 0.1, 0.2]], requires_grad=True)
+    with pytest.raises(ValueError, match=message):
+        frame_kd_loss(logits, arguments.pop("soft"), lean=form, **arguments)
