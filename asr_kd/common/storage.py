@@ -40,12 +40,7 @@ def atomic_open(path: Path | str, mode: str = "w") -> Iterator[IO[Any]]:
     try:
         with os.fdopen(handle, mode, encoding=None if "b" in mode else "utf-8") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-        os.replace(name, path)
+        _publish(Path(name), path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
@@ -60,7 +55,17 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".tmp-") as folder:
         temporary = Path(folder) / path.name
         yield temporary
-        os.replace(temporary, path)
+        _publish(temporary, path)
+
+
+def _publish(temporary: Path, path: Path) -> None:
+    """Rename a complete file, once it is on the disk, with the mode that the umask gives, whatever wrote it."""
+    with open(temporary, "rb") as file:
+        os.fsync(file.fileno())
+    umask = os.umask(0)
+    os.umask(umask)
+    os.chmod(temporary, 0o666 & ~umask)
+    os.replace(temporary, path)
 
 
 def copy_file(source: Path, target: Path) -> None:

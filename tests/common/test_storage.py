@@ -1,12 +1,22 @@
 """Completion marks and atomic writes."""
 
 import dataclasses
+import os
 from pathlib import Path
 
 import pytest
 
 from asr_kd.common.errors import UserError
-from asr_kd.common.storage import RUN_ONLY, Stage, atomic_open, path_fingerprint, read_json, stage_figures, write_json
+from asr_kd.common.storage import (
+    RUN_ONLY,
+    Stage,
+    atomic_open,
+    atomic_path,
+    path_fingerprint,
+    read_json,
+    stage_figures,
+    write_json,
+)
 
 
 @dataclasses.dataclass
@@ -120,6 +130,15 @@ def test_failed_write_leaves_the_old_file(tmp_path):
         raise RuntimeError
     assert read_json(path) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_files_get_the_mode_of_the_umask_whoever_writes_them(tmp_path):
+    with atomic_path(tmp_path / "private") as path:
+        path.touch(mode=0o600)
+    write_json(tmp_path / "a.json", {})
+    umask = os.umask(0)
+    os.umask(umask)
+    assert {p.stat().st_mode & 0o777 for p in tmp_path.iterdir()} == {0o666 & ~umask}
 
 
 def test_damaged_json_says_what_to_do(tmp_path):
