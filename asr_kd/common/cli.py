@@ -5,6 +5,8 @@ import errno
 import logging
 import os
 import sys
+import types
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +17,12 @@ import yaml
 from asr_kd.common.errors import UserError
 
 Config = TypeVar("Config")
+
+#: Types of YAML values, for messages.
+TYPE_NAMES = {
+    bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path",
+    types.NoneType: "empty",
+}  # fmt: skip
 #: Extra of the package -> modules that it installs.
 EXTRAS = {
     "data": ("lhotse", "torchaudio", "soundfile", "scipy"),
@@ -65,7 +73,7 @@ def parse(config_class: type[Config], argv: Sequence[str] | None = None, prog: s
     """A ``config_class`` from flags and an optional ``--config FILE[:SECTION]``.
 
     Raises:
-        UserError: the YAML file is missing or damaged, or has an unknown key.
+        UserError: the YAML file is missing or damaged, has an unknown key, or a value of another type.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     values: dict[str, Any] = {}
@@ -93,13 +101,13 @@ def build_config(config_class: type[Config], values: Mapping[str, Any]) -> Confi
     Raises:
         UserError: a key is unknown, or a value has the wrong type.
     """
-    fields = {f.name: f for f in dataclasses.fields(config_class)}  # type: ignore[arg-type]
-    unknown = sorted(set(values) - set(fields))
-    if unknown:
+    kinds = typing.get_type_hints(config_class)
+    known = {field.name for field in dataclasses.fields(config_class)}  # type: ignore[arg-type]
+    if unknown := sorted(set(values) - known):
         raise UserError(
-            f"the configuration has unknown keys ({', '.join(unknown)}): the stage has {', '.join(sorted(fields))}"
+            f"the configuration has unknown keys ({', '.join(unknown)}): the stage has {', '.join(sorted(known))}"
         )
-    return config_class(**{key: _convert(fields[key], value) for key, value in values.items()})
+    return config_class(**{key: _convert(key, kinds[key], value) for key, value in values.items()})
 
 
 def parse_system(text: str, flag: str) -> tuple[str, tuple[Path, ...]]:
@@ -147,17 +155,47 @@ def read_yaml(name: str) -> dict[str, Any]:
     return {str(key).replace("-", "_"): value for key, value in content.items()}
 
 
-def _convert(field: dataclasses.Field[Any], value: Any) -> Any:
-    """A YAML value as the type of its field: paths and tuples from strings and lists, and numbers from "1e-7"."""
-    kind = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", str(field.type))
-    if kind.startswith("float") and isinstance(value, (int, str)):
+def _convert(name: str, kind: Any, value: Any) -> Any:
+    """A YAML value as the type of its field.
+
+    Raises:
+        UserError: it has another type.
+    """
+    if value is tyro.MISSING:  # a flag will give it
+        return value
+    alternatives = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    for alternative in alternatives:
         try:
-            return float(value)
-        except ValueError:
-            raise UserError(f"{field.name} must be a number, not {value!r}: correct the configuration") from None
-    if isinstance(value, list):
-        return tuple(Path(item) if "Path" in kind else item for item in value)
-    return Path(value) if "Path" in kind and isinstance(value, str) else value
+            return _as_type(alternative, value)
+        except (TypeError, ValueError):
+            continue
+    wanted = " or ".join(map(_type_name, alternatives))
+    raise UserError(f"{name} must be {wanted}, not {value!r}: correct the configuration")
+
+
+def _type_name(kind: Any) -> str:
+    arguments = typing.get_args(kind)
+    if typing.get_origin(kind) is typing.Literal:
+        return f"one of {', '.join(map(str, arguments))}"
+    return f"a list, each {_type_name(arguments[0])}" if typing.get_origin(kind) is tuple else TYPE_NAMES[kind]
+
+
+def _as_type(kind: Any, value: Any) -> Any:
+    """``value`` as ``kind``: numbers from "1e-7", paths from strings, tuples from lists or from their only item."""
+    if typing.get_origin(kind) is tuple:
+        item = typing.get_args(kind)[0]
+        return tuple(_as_type(item, one) for one in (value if isinstance(value, (list, tuple)) else [value]))
+    if typing.get_origin(kind) is typing.Literal:
+        if value not in typing.get_args(kind):
+            raise ValueError(value)
+        return value
+    if kind is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        return float(value)
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise TypeError(value)
+    return value
 
 
 def _program_name(function: Callable[..., Any]) -> str:

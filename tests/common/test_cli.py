@@ -4,6 +4,7 @@ import dataclasses
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -64,3 +65,57 @@ def test_usage_names_the_command_that_was_typed(stage):
     command = [sys.executable, "-m", f"asr_kd.{stage}", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.startswith(f"usage: python -m asr_kd.{stage} ")
+
+
+@dataclasses.dataclass
+class Typed:
+    """Fields of every type that stages use."""
+
+    flag: bool = False
+    """A switch."""
+    count: int = 1
+    """A number of things."""
+    rate: float = 1.0
+    """A rate."""
+    preset: Literal["small", "large"] = "small"
+    """A choice."""
+    folder: Path | None = None
+    """A folder."""
+    rates: tuple[float, ...] = ()
+    """Several rates."""
+    folders: tuple[Path, ...] = ()
+    """Several folders."""
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"flag": True, "count": 2, "rate": 3}, Typed(True, 2, 3.0)),
+        ({"rate": "1e-7", "preset": "large"}, Typed(rate=1e-7, preset="large")),
+        ({"folder": "a", "folders": ["b", "c"]}, Typed(folder=Path("a"), folders=(Path("b"), Path("c")))),
+        ({"folder": None, "folders": "b"}, Typed(folders=(Path("b"),))),
+        ({"rates": [1, "2e-1"]}, Typed(rates=(1.0, 0.2))),
+        ({"rates": 3}, Typed(rates=(3.0,))),
+    ],
+)
+def test_yaml_values_take_the_types_of_their_flags(values, expected):
+    assert cli.build_config(Typed, values) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"flag": "false"}, "flag must be true or false, not 'false'"),
+        ({"flag": 1}, "flag must be true or false"),
+        ({"count": 2.5}, "count must be a whole number, not 2.5"),
+        ({"count": "two"}, "count must be a whole number"),
+        ({"count": True}, "count must be a whole number"),
+        ({"rate": True}, "rate must be a number"),
+        ({"preset": "huge"}, "preset must be one of small, large"),
+        ({"folder": 3}, "folder must be a path or empty"),
+        ({"rates": ["fast"]}, "rates must be a list, each a number"),
+    ],
+)
+def test_yaml_values_of_another_type_are_refused(values, message):
+    with pytest.raises(UserError, match=message):
+        cli.build_config(Typed, values)
