@@ -22,6 +22,8 @@ from asr_kd.models.scorer import Scorer
 def decode_files(config: Config, decoder: Decoder) -> int:
     """Print path<TAB>words for each file of ``config``, in order; errors go to stderr.
 
+    A tab, newline or backslash in a path is printed as \\t, \\n or \\\\, so that a line has one meaning.
+
     Returns:
         The number of files that could not be decoded.
     """
@@ -32,7 +34,8 @@ def decode_files(config: Config, decoder: Decoder) -> int:
                 failed += 1
                 print(reason if str(path) in reason else f"{path}: {reason}", file=sys.stderr, flush=True)
             else:
-                print(f"{path}\t{text}", flush=True)
+                name = str(path).replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n")
+                print(f"{name}\t{text}", flush=True)
     return failed
 
 
@@ -57,6 +60,8 @@ def _scores(path: Path, scorer: Scorer) -> np.ndarray | str:
         return scorer(_cut(extract(read_audio(path))))
     except UserError as error:
         return str(error)
+    except Exception as error:  # whatever a library may raise: one strange file must not end the others
+        return f"{path} cannot be decoded ({type(error).__name__}: {error}): export it again as WAV or FLAC"
 
 
 def _cut(features: np.ndarray) -> MonoCut:

@@ -150,7 +150,9 @@ def test_files_on_the_command_line(toy: SimpleNamespace, tmp_path: Path) -> None
     soundfile.write(tmp_path / "stereo.wav", rng.normal(scale=0.1, size=(8000, 2)), 8000)
     soundfile.write(tmp_path / "mono.flac", rng.normal(scale=0.1, size=16000), 16000)
     (tmp_path / "bad.wav").write_bytes(b"RIFF....WAVE")
-    files = [tmp_path / name for name in ("stereo.wav", "bad.wav", "mono.flac")]
+    (tmp_path / "headerless.raw").write_bytes(rng.bytes(3200))
+    (tmp_path / "tab\t.flac").write_bytes((tmp_path / "mono.flac").read_bytes())
+    files = [tmp_path / name for name in ("headerless.raw", "stereo.wav", "bad.wav", "mono.flac", "tab\t.flac")]
     command = [
         sys.executable, "-m", "asr_kd.decode", "--model", toy.model, "--graph", toy.graph,
         "--k2-python", toy.python, "--features", toy.features, *files,
@@ -158,9 +160,9 @@ def test_files_on_the_command_line(toy: SimpleNamespace, tmp_path: Path) -> None
     done = subprocess.run([str(c) for c in command], capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert done.returncode == 1
     lines = [line.split("\t") for line in done.stdout.splitlines()]
-    assert [Path(line[0]).name for line in lines] == ["stereo.wav", "mono.flac"]
+    assert [Path(line[0]).name for line in lines] == ["stereo.wav", "mono.flac", "tab\\t.flac"]
     assert set(" ".join(line[1] for line in lines).split()) <= {f"W{i:02d}" for i in range(1, WORDS + 1)}
-    assert "bad.wav" in done.stderr and "Traceback" not in done.stderr
+    assert "bad.wav" in done.stderr and "headerless.raw" in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(

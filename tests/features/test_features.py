@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -244,6 +245,30 @@ def test_read_audio(tmp_path: Path) -> None:
     for name, message in (("nan", "NaN"), ("empty", "no samples"), ("text", "cannot be read"), ("none", "cannot be")):
         with pytest.raises(UserError, match=message):
             read_audio(tmp_path / f"{name}.wav")
+
+
+def test_strange_files_are_refused_and_channels_that_cancel_are_not_mixed(tmp_path: Path, caplog) -> None:
+    noise = np.random.default_rng(0).standard_normal(48000)
+    samples = (3000 * noise).astype("<i2").tobytes()
+    (tmp_path / "a.raw").write_bytes(samples)
+    for name, rate in (("slow", 1), ("fast", 1_000_000)):
+        header = b"WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 1, rate, 2 * rate, 2, 16)
+        data = b"data" + struct.pack("<I", len(samples)) + samples
+        (tmp_path / f"{name}.wav").write_bytes(b"RIFF" + struct.pack("<I", 36 + len(samples)) + header + data)
+    announced = (tmp_path / "slow.wav").read_bytes().replace(struct.pack("<I", 1), struct.pack("<I", RATE), 1)
+    (tmp_path / "announced.wav").write_bytes(announced.replace(struct.pack("<I", len(samples)), b"\xff\xff\xff\x7f"))
+    for name, message in (("a.raw", "cannot be read"), ("slow.wav", "rate of 1 Hz"), ("fast.wav", "1000000 Hz")):
+        with pytest.raises(UserError, match=message):
+            read_audio(tmp_path / name)
+    assert len(read_audio(tmp_path / "announced.wav")) == 48000, "2 GB are announced"
+
+    tone = 0.3 * np.sin(2 * np.pi * 300 * np.arange(RATE) / RATE)
+    soundfile.write(tmp_path / "cancelling.wav", np.stack([tone, -1.01 * tone], 1), RATE, "FLOAT")
+    np.testing.assert_allclose(read_audio(tmp_path / "cancelling.wav"), -1.01 * tone, atol=1e-6)
+    assert caplog.text.count("cancel each other") == 1
+    soundfile.write(tmp_path / "one-sided.wav", np.stack([tone, 0 * tone], 1), RATE, "FLOAT")
+    np.testing.assert_allclose(read_audio(tmp_path / "one-sided.wav"), 0.5 * tone, atol=1e-6)
+    assert caplog.text.count("cancel each other") == 1
 
 
 def test_extract_refuses_unusable_samples() -> None:
