@@ -86,7 +86,7 @@ def _align(features_dir: Path, out: Path, truth: dict[str, np.ndarray]) -> None:
                 cuts.append(cut)
         CutSet.from_cuts(cuts).to_file(out / f"cuts_{split}.jsonl.gz")
         splits[split] = {"frames": sum(cut.num_frames for cut in cuts)}
-    write_json(out / "hmm.json", {"num_pdfs": SENONES, "silence_pdfs": [0], "splits": splits})
+    write_json(out / "hmm.json", {"num_pdfs": SENONES, "senones": "resonances", "silence_pdfs": [0], "splits": splits})
     save_array(out / "pdf_counts.npy", np.bincount(np.concatenate(list(truth.values())), minlength=SENONES))
     stage.finish()
 

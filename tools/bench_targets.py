@@ -87,6 +87,7 @@ def measure(config: Config, preset: str, senones: str) -> dict[str, Any]:
         stage.begin()
         writing = config.frames / bench.seconds(write, "cpu", repeats=3)
         metadata = {"num_pdfs": classes, "temperatures": [1.0], "mean": "arithmetic", "tail": "none", "prior": None}
+        metadata["senones"] = ""
         write_store(folder, 1, features.out, [], **metadata)
         stage.finish()
         read = reading(config, folder, features.out, preset)

@@ -23,6 +23,7 @@ from asr_kd.corpora.cuts import chunks, load_cuts, max_chunks, splits_of
 from asr_kd.corpora.manifests import Skipped, jsonl_writer, require_utterances, write_skipped
 from asr_kd.hmm.align import Alignment
 from asr_kd.lang.lexicon import Lexicon
+from asr_kd.models.senones import tree_identity
 
 FRAME_SHIFT = 0.01  # seconds
 #: The files, in addition to hmm.json, that computing GMM scores and aligning with a folder need.
@@ -179,7 +180,7 @@ def write_summary(
         save_array(out / "pdf_counts.npy", statistics["train"].pdf_counts)
     silence_pdfs = description["silence_pdfs"]
     splits = {split: one.summary(silence_pdfs) for split, one in statistics.items()}
-    write_json(out / "hmm.json", {**description, "splits": splits})
+    write_json(out / "hmm.json", {"senones": tree_identity(out), **description, "splits": splits})
     for split, summary in splits.items():
         print(f"{split}: {_summary_line(summary, bool(silence_pdfs))}", flush=True)
     return {"num_pdfs": description["num_pdfs"], "splits": splits}

@@ -1,7 +1,6 @@
 """Networks on disk: weights as safetensors, and the senone prior."""
 
 import dataclasses
-import os
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +24,23 @@ def load_model(folder: Path | str, device: str = "cpu", dtype: torch.dtype = tor
         UserError: the model is missing or damaged.
     """
     folder = Path(folder)
-    shape = Shape(**read_json(folder / "model.json")["shape"])
-    model = AcousticModel(shape)
+    model = AcousticModel(read_shape(folder))
     shapes = {name: value.shape for name, value in model.state_dict().items()}
     model.load_state_dict(load_tensors(folder / "model.safetensors", shapes))
     return model.convert_weights(dtype).to(device).eval()
+
+
+def read_shape(folder: Path) -> Shape:
+    """Return the shape of the network in a folder.
+
+    Raises:
+        UserError: model.json is missing or damaged, or has keys of another version.
+    """
+    path = folder / "model.json"
+    try:
+        return Shape(**read_json(path)["shape"])
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged or of another version ({error}): train the network again") from None
 
 
 def warm_start(folder: Path, shape: Shape) -> AcousticModel:
@@ -69,13 +80,20 @@ def load_tensors(path: Path, shapes: dict[str, torch.Size] | None = None) -> dic
     return tensors
 
 
-def load_log_prior(folder: Path | str) -> np.ndarray:
-    """Return the log prior of the senones in the training alignment, (C,) float32."""
-    path = Path(folder) / "log_prior.npy"
+def load_log_prior(folder: Path) -> np.ndarray:
+    """Return the log prior of the senones (C,), float32, from the training alignment.
+
+    Raises:
+        UserError: it is missing or damaged, or has another number of senones than the network.
+    """
+    path, senones = folder / "log_prior.npy", read_shape(folder).num_pdfs
     try:
-        return np.load(path, allow_pickle=False)
+        prior = np.load(path, allow_pickle=False)
+        if prior.shape != (senones,):
+            raise ValueError(f"its shape is {prior.shape}, and the network has {senones} senones")
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is missing or damaged ({error}): train the model again") from None
+    return prior
 
 
 def cpu_state_dict(model: AcousticModel) -> dict[str, Tensor]:
@@ -87,5 +105,3 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
     """Write a safetensors file; it gets its name after its content is safe on disk."""
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())

@@ -21,7 +21,7 @@ def facts(exp: Path, systems: Sequence[System]) -> dict[str, Any]:
     return {
         "machine": machine(),
         "corpus": read_json(summary) if summary.is_file() else {},
-        "graph": read_json(graph) if graph.is_file() else {},
+        "graph": {k: v for k, v in read_json(graph).items() if k != "senones"} if graph.is_file() else {},
         "stages": [_stage(name, folders) for name, folders in _folders(exp, systems)],
     }
 

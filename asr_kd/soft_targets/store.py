@@ -76,14 +76,15 @@ def write_store(folder: Path, shards: int, features: Path, teachers: Sequence[Pa
 
     Args:
         features, teachers: folders that it was made from.
-        metadata: num_pdfs, temperatures, mean, tail, prior.
+        metadata: num_pdfs, temperatures, mean, tail, prior, and the identity of the senones.
 
     Raises:
         UserError: two cuts have the same id.
     """
     _write_places(folder, shards)
     marks = {os.path.relpath(teacher, folder): stage_fingerprint(teacher) for teacher in teachers}
-    sources = {"shards": shards, "features": stage_fingerprint(features), "teachers": marks}
+    checksums = {name: _checksum(folder / name) for name in (KEYS, PLACES)}
+    sources = {"shards": shards, "features": stage_fingerprint(features), "teachers": marks, "checksums": checksums}
     write_json(folder / "store.json", {**metadata, **sources})
 
 
@@ -177,6 +178,7 @@ class SoftTargets:
 
         Raises:
             UserError: the store does not have the cut or has another number of frames for it, or its shard is damaged.
+            ValueError: ``start`` or ``stop`` is negative, or ``start`` is beyond the end.
         """
         place = self._find(cut_id)
         if place is None:
@@ -185,7 +187,9 @@ class SoftTargets:
         if frames is not None and stored != frames:
             raise UserError(f"{self.folder} has {stored} frames for {cut_id}, not {frames}: make the store again")
         stop = stored if stop is None else min(stop, stored)
-        return self._shard(number).range(first + min(start, stop), first + stop)
+        if not 0 <= start <= stop:
+            raise ValueError(f"frames {start} to {stop} are not frames of {cut_id}, which has {stored}")
+        return self._shard(number).range(first + start, first + stop)
 
     def batch(self, rows: TargetRows | None, index: np.ndarray, windows: Tensor) -> CompactTargets:
         """Return the targets of the frames ``index`` (B,) of ``rows``, on the device of their ``windows``."""
@@ -199,12 +203,14 @@ class SoftTargets:
         return place if place < len(self._keys) and self._keys[place] == key else None
 
     def _map(self, name: str) -> np.ndarray:
+        path = self.folder / name
         try:
-            return np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
+            if _checksum(path) != self.metadata["checksums"][name]:
+                raise ValueError("its checksum differs")
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, KeyError) as error:
             raise UserError(
-                f"{self.folder / name} is missing or damaged ({error}): delete {self.folder / MARK} and run "
-                "asr_kd.soft_targets again"
+                f"{path} is missing or damaged ({error}): delete {self.folder / MARK} and run asr_kd.soft_targets again"
             ) from None
 
     def _open(self, number: int) -> TargetRows:

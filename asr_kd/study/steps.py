@@ -11,7 +11,8 @@ from typing import Any
 from asr_kd.common.cli import build_config, read_yaml
 from asr_kd.common.parallel import cpu_count
 from asr_kd.common.storage import is_finished, read_json
-from asr_kd.models.dnn import Shape, count_parameters
+from asr_kd.models.checkpoints import read_shape
+from asr_kd.models.dnn import count_parameters
 from asr_kd.score.systems import Names
 from asr_kd.soft_targets.config import Config as SoftTargetsConfig
 from asr_kd.study.format import STAGES, Step, Study
@@ -79,8 +80,10 @@ def _train_seconds(configs: list[TrainConfig]) -> float:
 def targets_seconds(config: SoftTargetsConfig) -> float:
     """Seconds for a store: a third of an update per frame and teacher, and a frame's share of one."""
     _, frames = _senones_and_frames(config.cuts.parent)
-    described = [folder / "model.json" for folder in config.models]
-    sizes = [count_parameters(Shape(**read_json(path)["shape"])) if path.is_file() else 1.5e6 for path in described]
+    trained = [(folder / "model.json").is_file() for folder in config.models]
+    sizes = [
+        count_parameters(read_shape(f)) if there else 1.5e6 for f, there in zip(config.models, trained, strict=True)
+    ]
     per_frame = FRAME_SECONDS + sum(FRAME_SECONDS + PARAMETER_SECONDS * size / 3 for size in sizes)
     return frames * per_frame / cpu_count()
 

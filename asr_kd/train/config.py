@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -106,6 +107,8 @@ def check(config: Config) -> None:
         raise UserError("--seeds must name different seeds, at least one: correct the flag")
     if config.epochs < 1 or config.batch_size < 1 or not 0 <= config.dropout < 1:
         raise UserError("--epochs and --batch-size must be positive, --dropout in [0, 1): correct the flag")
+    if not 0 < config.learning_rate < math.inf or not 0 <= config.weight_decay < math.inf:
+        raise UserError("--learning-rate must be positive, --weight-decay 0 or more, both finite: correct the flag")
     if config.streams < 1:
         raise UserError("--streams must be positive: correct the flag")
     if config.layers < 0 or config.width < 0:
@@ -114,7 +117,7 @@ def check(config: Config) -> None:
         raise UserError("--tensor-parallel does not work with --batch-norm: leave one of them out")
     if config.soft_targets is not None and config.teachers:
         raise UserError("--soft-targets and --teachers both give soft targets: leave one of them out")
-    if config.temperature < 0:
-        raise UserError("--temperature must be positive: correct the flag")
+    if not 0 <= config.temperature < math.inf:
+        raise UserError("--temperature must be positive and finite: correct the flag")
     if not 0 <= config.hard_weight <= 1:
         raise UserError("--hard-weight must lie between 0 and 1: correct the flag")

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from asr_kd.common.errors import UserError
 from asr_kd.common.progress import progress
 from asr_kd.train.batches import Batch
 from asr_kd.train.step import Step
@@ -58,4 +59,6 @@ def fit(
                 after()
             updates, examples = updates + 1, examples + len(batch.labels)
         loss = float(total) / max(examples, 1)
+        if not math.isfinite(loss):
+            raise UserError(f"the loss of {title} is not finite in epoch {epoch + 1}: lower the learning rate")
     return {"updates": updates, "examples": examples, "loss": loss}

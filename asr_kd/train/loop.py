@@ -5,6 +5,7 @@ same weights as one that was not.
 """
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from asr_kd.models.checkpoints import load_tensors, save_tensors, warm_start
 from asr_kd.models.device import device_and_dtype
 from asr_kd.models.dnn import PRESETS, AcousticModel, Shape
 from asr_kd.models.posteriors import compute_logits
+from asr_kd.models.senones import check_same_senones, senones_of_cuts, senones_of_network
 from asr_kd.soft_targets.online import OnlineTargets
 from asr_kd.soft_targets.store import SoftTargets
 from asr_kd.train.batches import FrameLoader
@@ -84,7 +86,7 @@ class Trainer:
         torch.manual_seed(seed)
         num_pdfs = int(read_json(config.cuts / "hmm.json")["num_pdfs"])
         shape = shape_of(config, num_pdfs)
-        self.model = AcousticModel(shape) if config.start_from is None else warm_start(config.start_from, shape)
+        self.model = self._initial(shape)
         self.epoch, self.updates, self.log = 0, 0, []  # type: ignore[var-annotated]
         saved = self._load()
         if saved:
@@ -99,13 +101,24 @@ class Trainer:
             }
         distributed.broadcast_from_first(self._write_description)
 
+    def _initial(self, shape: Shape) -> AcousticModel:
+        start = self.config.start_from
+        if start is None:
+            return AcousticModel(shape)
+        check_same_senones(start, senones_of_network(start), self.config.cuts, senones_of_cuts(self.config.cuts))
+        return warm_start(start, shape)
+
     def _soft_targets(self) -> SoftTargets | OnlineTargets | None:
         config = self.config
         if config.teachers:
             context, temperature = (config.left, config.right), config.temperature or 1.0
+            for teacher in config.teachers:
+                check_same_senones(teacher, senones_of_network(teacher), config.cuts, senones_of_cuts(config.cuts))
             return OnlineTargets(config.teachers, config.features, context, temperature, config.mean, self.device)
         if config.soft_targets is not None:
-            return SoftTargets(config.soft_targets, config.features, config.temperature or None)
+            store = SoftTargets(config.soft_targets, config.features, config.temperature or None)
+            check_same_senones(store.folder, store.metadata["senones"], config.cuts, senones_of_cuts(config.cuts))
+            return store
         return None
 
     def _step(self) -> Step:
@@ -145,6 +158,11 @@ class Trainer:
         }
         correct, labelled = entry.pop("train_correct"), entry.pop("train_labelled")
         entry["train_accuracy"] = 100 * correct / labelled if labelled else 0.0
+        if not all(map(math.isfinite, entry.values())):
+            raise UserError(
+                f"the loss of {self.out} is not finite in epoch {self.epoch}: lower --learning-rate; if that does not "
+                "help, look for features or soft targets that are not finite"
+            )
         self.log.append(entry)
         self._save()
         if self.rank.first:
@@ -196,7 +214,7 @@ class Trainer:
                 "shape": vars(self.model.shape),
                 "preset": config.preset,
                 "features": stage_fingerprint(config.features),
-                "senones": stage_fingerprint(config.cuts),
+                "senones": senones_of_cuts(config.cuts),
                 "soft_targets": stage_fingerprint(config.soft_targets) if config.soft_targets else None,
             },
         )

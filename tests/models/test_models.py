@@ -8,7 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from asr_kd.common.errors import UserError
-from asr_kd.models.checkpoints import load_model
+from asr_kd.common.storage import save_array, write_json
+from asr_kd.models.checkpoints import load_log_prior, load_model
 from asr_kd.models.dnn import AcousticModel, Shape, count_parameters
 from asr_kd.models.posteriors import ensemble_logits
 from asr_kd.models.windows import context_windows
@@ -63,3 +64,19 @@ def test_damaged_checkpoint_is_refused(teachers, tmp_path):
     weights.unlink()
     with pytest.raises(UserError, match="missing"):
         load_model(tmp_path / "model")
+
+
+@pytest.mark.parametrize("shape", [{"width": 8}, {"layers": 1, "width": 8, "num_pdfs": 6, "depth": 3}, None])
+def test_a_description_of_another_version_is_named(teachers, tmp_path, shape):
+    shutil.copytree(teachers / "seed-0", tmp_path / "net")
+    write_json(tmp_path / "net" / "model.json", {"preset": "tiny"} if shape is None else {"shape": shape})
+    with pytest.raises(UserError, match=r"model.json is damaged or of another version"):
+        load_model(tmp_path / "net")
+
+
+def test_a_prior_of_other_senones_is_named(teachers, tmp_path):
+    shutil.copytree(teachers / "seed-0", tmp_path / "net")
+    prior = load_log_prior(tmp_path / "net")
+    save_array(tmp_path / "net" / "log_prior.npy", prior[:-1])
+    with pytest.raises(UserError, match=rf"log_prior.npy .* the network has {len(prior)} senones"):
+        load_log_prior(tmp_path / "net")

@@ -212,6 +212,26 @@ def test_other_cuts_are_refused(prepared, store):
         targets.read(next(iter(targets)), 3)
 
 
+def test_frames_that_a_cut_does_not_have_are_never_a_neighbours(prepared, store):
+    targets = SoftTargets(store, prepared.features, 1.0)
+    cut_id = list(targets)[1]
+    frames = len(targets.read(cut_id))
+    assert len(targets.read(cut_id, start=2, stop=frames + 9)) == frames - 2
+    for start, stop in ((-2, None), (0, -1), (frames + 1, None), (5, 3)):
+        with pytest.raises(ValueError, match=f"are not frames of {cut_id}, which has {frames}"):
+            targets.read(cut_id, start=start, stop=stop)
+
+
+@pytest.mark.parametrize("name", [store_module.KEYS, store_module.PLACES])
+def test_a_flipped_bit_in_the_index_is_named(prepared, teachers, tmp_path, inline, name):
+    stage.main(store_config(prepared, teachers, tmp_path / "store"))
+    content = bytearray((tmp_path / "store" / name).read_bytes())
+    content[-12] ^= 2
+    (tmp_path / "store" / name).write_bytes(content)
+    with pytest.raises(UserError, match=f"{name} is missing or damaged .*run asr_kd.soft_targets again"):
+        SoftTargets(tmp_path / "store", prepared.features, 1.0)
+
+
 @pytest.mark.parametrize("damage", ["flipped", "short", "gone"])
 def test_a_damaged_shard_is_named_and_the_others_read(prepared, teachers, tmp_path, monkeypatch, inline, damage):
     monkeypatch.setattr(stage, "CUTS_PER_SHARD", 5)

@@ -1,5 +1,6 @@
 """Training, resuming, soft targets and students on a small real corpus."""
 
+import math
 import shutil
 
 import pytest
@@ -10,6 +11,7 @@ from training import config, store_config
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import read_json, stage_figures, write_json
 from asr_kd.soft_targets import __main__ as soft_targets_stage
+from asr_kd.train import __main__ as train
 from asr_kd.train.loop import Trainer
 
 
@@ -72,3 +74,21 @@ def test_teachers_that_do_not_fit_are_refused(prepared, teachers, tmp_path):
     write_json(tmp_path / "teacher" / "model.json", about | {"features": "others"})
     with pytest.raises(UserError, match="trained on other features"):
         Trainer(config(prepared, tmp_path / "student", teachers=(tmp_path / "teacher",)), 0)
+
+
+def test_a_loss_that_is_not_finite_stops_and_is_never_finished(prepared, tmp_path, inline):
+    settings = config(prepared, tmp_path / "net", learning_rate=1e30)
+    with pytest.raises(UserError, match=r"is not finite in epoch .*lower --learning-rate"):
+        train.main(settings)
+    mark = read_json(tmp_path / "net" / "seed-0" / "stage.json")
+    assert mark["status"] == "running"
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"learning_rate": -1e-3}, {"learning_rate": math.inf}, {"weight_decay": math.nan}, {"temperature": math.inf}],
+)
+def test_settings_that_are_not_finite_or_positive_are_refused(prepared, tmp_path, changes):
+    with pytest.raises(UserError, match="finite"):
+        train.main(config(prepared, tmp_path / "net", **changes))

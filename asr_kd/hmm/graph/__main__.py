@@ -12,6 +12,7 @@ def main(config: Config) -> None:
     from asr_kd.hmm.graph.build import compile_hclg
     from asr_kd.hmm.kaldi_io import read_transition_model, read_tree
     from asr_kd.lang.folder import Lang, symbol_table
+    from asr_kd.models.senones import tree_identity
 
     lang = Lang.load(config.lang)
     hclg, figures = compile_hclg(
@@ -25,7 +26,8 @@ def main(config: Config) -> None:
         hclg.write(str(path))
     with atomic_open(config.out / "words.txt") as file:
         file.write(symbol_table(lang.words))
-    write_json(config.out / "graph.json", {name: figures[name] for name in ("num_pdfs", "states", "arcs")})
+    sizes = {name: figures[name] for name in ("num_pdfs", "states", "arcs")}
+    write_json(config.out / "graph.json", {**sizes, "senones": tree_identity(config.gmm)})
     stage.finish(**figures)
 
 
