@@ -22,6 +22,7 @@ import numpy as np
 
 from asr_kd import __version__
 from asr_kd.common.errors import UserError
+from asr_kd.common.locks import LOCK, acquire, release
 
 MARK = "stage.json"
 #: Version of the layout of folders and marks; raised when older experiments become unusable.
@@ -184,21 +185,51 @@ class Stage:
         count as having had their default values.
 
         Raises:
-            UserError: the folder holds files of an older asr_kd, or files that no stage wrote.
+            UserError: another process works in the folder, or it holds files of an older asr_kd, or files that no stage
+                wrote.
         """
-        mark = _read_mark(self.out) if (self.out / MARK).is_file() else None
-        if mark and mark["fingerprint"] == self._fingerprint(settings := self._settings_known_to(mark)):
-            self.settings, self.fingerprint = settings, mark["fingerprint"]
-            if mark["status"] == "done":
-                print(f"{self.name}: up to date ({self.out})", flush=True)
+        if self._up_to_date():
+            return False
+        acquire(self.out)
+        try:
+            if self._up_to_date():  # its last owner has just finished
+                release(self.out)
                 return False
-        elif self.out.is_dir() and any(self.out.iterdir()):
-            if mark is None:
-                raise UserError(f"{self.out} holds files that asr_kd did not write: choose an empty folder for --out")
-            print(f"{self.name}: {self.out} is outdated ({self._difference(mark)}): rebuilding", flush=True)
-            shutil.rmtree(self.out)
-        self._write("running", {})
+            self._clear_outdated()
+            self._write("running", {})
+        except BaseException:
+            release(self.out)
+            raise
         return True
+
+    def _mark(self) -> dict[str, Any] | None:
+        return _read_mark(self.out) if (self.out / MARK).is_file() else None
+
+    def _matches(self, mark: Mapping[str, Any]) -> bool:
+        """Whether a mark has the same inputs and settings."""
+        if mark["fingerprint"] != self._fingerprint(settings := self._settings_known_to(mark)):
+            return False
+        self.settings, self.fingerprint = settings, mark["fingerprint"]
+        return True
+
+    def _up_to_date(self) -> bool:
+        mark = self._mark()
+        if mark is None or mark["status"] != "done" or not self._matches(mark):
+            return False
+        print(f"{self.name}: up to date ({self.out})", flush=True)
+        return True
+
+    def _clear_outdated(self) -> None:
+        """Remove the files of a run with other inputs or settings."""
+        files = [path for path in self.out.iterdir() if path.name != LOCK]
+        mark = self._mark()
+        if not files or (mark and self._matches(mark)):
+            return
+        if mark is None:
+            raise UserError(f"{self.out} holds files that asr_kd did not write: choose an empty folder for --out")
+        print(f"{self.name}: {self.out} is outdated ({self._difference(mark)}): rebuilding", flush=True)
+        for path in files:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
     def _settings_known_to(self, mark: Mapping[str, Any]) -> dict[str, Any]:
         """The settings without those that are missing from the mark and have their default values."""
@@ -221,6 +252,7 @@ class Stage:
     def finish(self, **figures: Any) -> None:
         """Mark the folder as complete; ``figures`` (counts, seconds, …) are stored in the mark."""
         self._write("done", {"seconds": round(time.time() - self._started, 1), **figures})
+        release(self.out)
 
     def _write(self, status: str, figures: Mapping[str, Any]) -> None:
         write_json(

@@ -2,10 +2,13 @@
 
 import dataclasses
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from asr_kd.common import locks
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import (
     RUN_ONLY,
@@ -111,6 +114,43 @@ def test_an_older_layout_is_refused_and_kept(tmp_path, status):
         with pytest.raises(UserError, match="another version of asr_kd"):
             read()
     assert (out / "result").exists()
+
+
+OWNER = """
+import sys, time
+from pathlib import Path
+from asr_kd.common.storage import Stage
+stage = Stage("test", Path(sys.argv[1]), {"size": 3})
+assert stage.begin()
+(stage.out / "part").write_text("half")
+print("begun", flush=True)
+if sys.stdin.readline() == "finish\\n":
+    stage.finish()
+"""
+
+
+def test_a_folder_has_one_owner_at_a_time(tmp_path, monkeypatch):
+    """Neither the same settings nor others may touch what another process works on; a dead owner leaves no lock."""
+    monkeypatch.setattr(locks, "WAIT_SECONDS", 0.2)
+    for end, done in (("finish\n", True), ("", False)):
+        out = tmp_path / ("finished" if done else "killed")
+        command = [sys.executable, "-c", OWNER, str(out)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
+            assert owner.stdout.readline() == "begun\n"
+            for size in (3, 4):
+                with pytest.raises(UserError, match=f"is in use by process {owner.pid} on .*: wait until it ends"):
+                    Stage("test", out, {"size": size}).begin()
+            assert (out / "part").read_text() == "half"
+            if end:
+                owner.communicate(end)
+            else:
+                owner.kill()
+        assert Stage("test", out, {"size": 3}).begin() is not done
+        assert (out / "part").exists() and (out / ".lock").exists() is not done
+        other = Stage("test", out, {"size": 4})
+        assert other.begin() and not (out / "part").exists()
+        other.finish()
+        assert [path.name for path in out.iterdir()] == ["stage.json"]
 
 
 def test_foreign_folder_is_refused(tmp_path):
