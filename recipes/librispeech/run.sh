@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The main job: a corpus in, the paper's Table 1 out.
 #
-#   bash recipes/librispeech/run.sh                      the embedded corpus, no download, about 7 minutes on 2 cores
+#   bash recipes/librispeech/run.sh                      the embedded corpus, no download, about 8 minutes on 2 cores
 #   bash recipes/librispeech/run.sh --conf so762 --corpus-dir DIR --train PART --dev PART --test PART
 #   bash recipes/librispeech/run.sh --conf so762 --study ten_teachers     a study on top of it (studies/README.md)
 #
