@@ -53,12 +53,14 @@ def _decode_splits(config: Config, pool: SearchPool) -> None:
             figures = decode_splits(config, ClusterDecoder(recogniser, executor), config.out)
     else:
         figures = decode_splits(config, build_decoder(recogniser, local), config.out)
+    shutil.rmtree(config.out / "shards")  # while the folder is still this process's
     stage.finish(**figures)
-    shutil.rmtree(config.out / "shards")
 
 
 def _decode_files(config: Config, pool: SearchPool) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    if config.scheduler:
+        logging.warning("--scheduler is for splits: audio files are decoded by this process")
     recogniser = make_recogniser(config)
     searches = pool(1, recogniser.graph, recogniser.python, recogniser.num_pdfs)
     from asr_kd.decode.files import decode_files
