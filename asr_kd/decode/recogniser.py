@@ -10,7 +10,7 @@ from asr_kd.decode.config import Config
 from asr_kd.decode.output import read_tuned
 from asr_kd.decode.prepare import find_k2_python, prepared_graph
 from asr_kd.decode.worker import SearchOptions
-from asr_kd.models.senones import check_same_senones, senones_of_cuts, senones_of_graph, senones_of_network
+from asr_kd.models.senones import check_same_senones
 from asr_kd.specialists.files import specialist_folders
 
 
@@ -65,9 +65,7 @@ def make_recogniser(config: Config) -> Recogniser:
     graph = prepared_graph(config.graph, python, config.cache)
     num_pdfs = int(read_json(config.graph / "graph.json")["num_pdfs"])
     for model in config.model:
-        if (model / "model.json").is_file() or (model / "hmm.json").is_file():
-            of_model = senones_of_network if (model / "model.json").is_file() else senones_of_cuts
-            check_same_senones(model, of_model(model), config.graph, senones_of_graph(config.graph))
+        check_same_senones(model, config.graph)
     specialists = tuple(find_specialists(config))
     return Recogniser(
         config.model, config.features, num_pdfs, config.mean, specialists, config.top_k, graph, python, config.batch

@@ -10,6 +10,9 @@ from pathlib import Path
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import read_json
 
+#: Files that describe a network, a store of soft targets, labelled cuts or a GMM, and a graph.
+DESCRIPTIONS = ("model.json", "store.json", "hmm.json", "graph.json")
+
 
 def tree_identity(folder: Path) -> str:
     """Return the identity of the senones of the decision tree in a folder; "" if there is no tree."""
@@ -17,29 +20,24 @@ def tree_identity(folder: Path) -> str:
     return hashlib.sha256(tree.read_bytes()).hexdigest()[:16] if tree.is_file() else ""
 
 
-def senones_of_cuts(folder: Path) -> str:
-    """Return the identity of the senones of labelled cuts, or of a GMM's folder; "" if they were imported without a
-    tree."""
-    return str(read_json(folder / "hmm.json").get("senones", ""))
+def senones_of(folder: Path) -> str:
+    """Return the identity of the senones of a network, a store, labelled cuts, a GMM or a graph.
+
+    Returns:
+        "" if it is not known: alignments imported without a tree, networks of other classes, no such folder.
+    """
+    described = next((folder / name for name in DESCRIPTIONS if (folder / name).is_file()), None)
+    return "" if described is None else str(read_json(described).get("senones", ""))
 
 
-def senones_of_network(folder: Path) -> str:
-    """Return the identity of the senones that a network was trained on; "" if it has other classes."""
-    return str(read_json(folder / "model.json").get("senones", ""))
-
-
-def senones_of_graph(folder: Path) -> str:
-    """Return the identity of the senones of a decoding graph; "" if it is not known."""
-    return str(read_json(folder / "graph.json").get("senones", ""))
-
-
-def check_same_senones(first: Path, identity: str, second: Path, other: str) -> None:
+def check_same_senones(first: Path, second: Path) -> None:
     """Check that two folders have the same senones, as far as both are known.
 
     Raises:
         UserError: they have not.
     """
-    if identity and other and identity != other:
+    known = {senones_of(first), senones_of(second)} - {""}
+    if len(known) > 1:
         raise UserError(
             f"{first} and {second} have different senones (another decision tree): use folders of one experiment"
         )

@@ -18,16 +18,15 @@ def main(config: Config) -> None:
 
     from asr_kd.corpora.manifests import count_lines
     from asr_kd.models.checkpoints import load_log_prior
-    from asr_kd.models.senones import check_same_senones, senones_of_network
+    from asr_kd.models.senones import check_same_senones, senones_of
     from asr_kd.soft_targets.compute import make_shard, missing_shards, summarise
     from asr_kd.soft_targets.store import shard_folder, write_store
 
     num_pdfs = read_json(config.models[0] / "model.json")["shape"]["num_pdfs"]
     if num_pdfs > 1 << 16:
         raise UserError(f"the teachers have {num_pdfs} senones: the store takes teachers with at most 65,536")
-    senones = senones_of_network(config.models[0])
     for model in config.models[1:]:
-        check_same_senones(config.models[0], senones, model, senones_of_network(model))
+        check_same_senones(config.models[0], model)
     folders = [shard_folder(config.out, n) for n in range(-(-count_lines(config.cuts) // CUTS_PER_SHARD))]
     with config.executor() as executor:
         jobs = missing_shards(config, folders, CUTS_PER_SHARD)
@@ -38,7 +37,7 @@ def main(config: Config) -> None:
     write_store(
         config.out, len(folders), config.features, config.models, num_pdfs=num_pdfs,
         temperatures=config.temperatures, mean=config.mean, tail=tail, prior=prior,
-        senones=senones,
+        senones=senones_of(config.models[0]),
     )  # fmt: skip
     frames, figures = summarise(folders, config.temperatures)
     stage.finish(frames=frames, temperatures=figures)

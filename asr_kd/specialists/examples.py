@@ -16,7 +16,7 @@ from asr_kd.common.storage import read_json
 from asr_kd.features.normalise import Normaliser
 from asr_kd.losses import CompactTargets
 from asr_kd.models.dnn import Shape
-from asr_kd.models.senones import check_same_senones, senones_of_cuts, senones_of_network
+from asr_kd.models.senones import check_same_senones
 from asr_kd.models.windows import context_windows
 from asr_kd.specialists.config import ExamplesConfig
 from asr_kd.specialists.images.dataset import EXTRA, ImageLoader, Images
@@ -73,9 +73,7 @@ def open_examples(config: ExamplesConfig) -> Examples:
     if config.images is not None:
         return ImageExamples(config.images)
     assert config.features is not None and config.cuts is not None
-    check_same_senones(
-        config.generalist, senones_of_network(config.generalist), config.cuts, senones_of_cuts(config.cuts)
-    )
+    check_same_senones(config.generalist, config.cuts)
     shape = read_json(config.generalist / "model.json")["shape"]
     return SpeechExamples(config.features, config.cuts, shape["left"], shape["right"])
 

@@ -27,7 +27,7 @@ from asr_kd.models.checkpoints import load_tensors, save_tensors, warm_start
 from asr_kd.models.device import device_and_dtype
 from asr_kd.models.dnn import PRESETS, AcousticModel, Shape
 from asr_kd.models.posteriors import compute_logits
-from asr_kd.models.senones import check_same_senones, senones_of_cuts, senones_of_network
+from asr_kd.models.senones import check_same_senones, senones_of
 from asr_kd.soft_targets.online import OnlineTargets
 from asr_kd.soft_targets.store import SoftTargets
 from asr_kd.train.batches import FrameLoader
@@ -105,7 +105,7 @@ class Trainer:
         start = self.config.start_from
         if start is None:
             return AcousticModel(shape)
-        check_same_senones(start, senones_of_network(start), self.config.cuts, senones_of_cuts(self.config.cuts))
+        check_same_senones(start, self.config.cuts)
         return warm_start(start, shape)
 
     def _soft_targets(self) -> SoftTargets | OnlineTargets | None:
@@ -113,12 +113,11 @@ class Trainer:
         if config.teachers:
             context, temperature = (config.left, config.right), config.temperature or 1.0
             for teacher in config.teachers:
-                check_same_senones(teacher, senones_of_network(teacher), config.cuts, senones_of_cuts(config.cuts))
+                check_same_senones(teacher, config.cuts)
             return OnlineTargets(config.teachers, config.features, context, temperature, config.mean, self.device)
         if config.soft_targets is not None:
-            store = SoftTargets(config.soft_targets, config.features, config.temperature or None)
-            check_same_senones(store.folder, store.metadata["senones"], config.cuts, senones_of_cuts(config.cuts))
-            return store
+            check_same_senones(config.soft_targets, config.cuts)
+            return SoftTargets(config.soft_targets, config.features, config.temperature or None)
         return None
 
     def _step(self) -> Step:
@@ -214,7 +213,7 @@ class Trainer:
                 "shape": vars(self.model.shape),
                 "preset": config.preset,
                 "features": stage_fingerprint(config.features),
-                "senones": senones_of_cuts(config.cuts),
+                "senones": senones_of(config.cuts),
                 "soft_targets": stage_fingerprint(config.soft_targets) if config.soft_targets else None,
             },
         )

@@ -11,7 +11,7 @@ from asr_kd.common.errors import UserError
 from asr_kd.common.storage import read_json, write_json
 from asr_kd.decode.config import Config as DecodeConfig
 from asr_kd.decode.recogniser import make_recogniser
-from asr_kd.models.senones import senones_of_cuts, senones_of_network
+from asr_kd.models.senones import senones_of
 from asr_kd.score.accuracy.__main__ import main as accuracy
 from asr_kd.score.accuracy.config import Config as AccuracyConfig
 from asr_kd.soft_targets.__main__ import main as soft_targets
@@ -35,7 +35,7 @@ def other(prepared, tmp_path) -> Path:
 
 
 def test_networks_remember_their_senones(prepared, teachers):
-    assert senones_of_network(teachers / "seed-0") == senones_of_cuts(prepared.senones) != ""
+    assert senones_of(teachers / "seed-0") == senones_of(prepared.senones) != ""
 
 
 @pytest.mark.parametrize("source", ["store", "online", "start"])
@@ -76,7 +76,7 @@ def test_graph_of_other_senones(prepared, teachers, tmp_path, monkeypatch):
     monkeypatch.setattr("asr_kd.decode.recogniser.prepared_graph", lambda graph, *_: graph)
     graph = tmp_path / "graph"
     settings = DecodeConfig((teachers / "seed-0",), graph, prepared.features, in_process=True)
-    for senones in (senones_of_cuts(prepared.senones), ""):
+    for senones in (senones_of(prepared.senones), ""):
         write_json(graph / "graph.json", {"num_pdfs": 6, "senones": senones})
         make_recogniser(settings)
     for model in (teachers / "seed-0", prepared.senones):

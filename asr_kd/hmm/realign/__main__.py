@@ -18,7 +18,7 @@ def main(config: Config) -> None:
     from asr_kd.hmm.align import ForcedAligner
     from asr_kd.hmm.scores import StoredScores, network_scorer
     from asr_kd.hmm.store import align_splits, copy_models, write_summary
-    from asr_kd.models.senones import check_same_senones, senones_of_cuts, senones_of_network
+    from asr_kd.models.senones import check_same_senones
 
     networks = tuple(path.resolve() for path in config.model)
     load_scorer = (
@@ -27,7 +27,7 @@ def main(config: Config) -> None:
         else partial(StoredScores, config.scores.resolve())
     )
     for network in networks:
-        check_same_senones(network, senones_of_network(network), config.gmm, senones_of_cuts(config.gmm))
+        check_same_senones(network, config.gmm)
     out = config.out.resolve()
     copy_models(config.gmm, out)
     description = read_json(config.gmm / "hmm.json")

@@ -9,7 +9,7 @@ from asr_kd.features.normalise import Normaliser
 from asr_kd.losses import Mean
 from asr_kd.models.checkpoints import load_model
 from asr_kd.models.posteriors import posteriors
-from asr_kd.models.senones import check_same_senones, senones_of_cuts, senones_of_network
+from asr_kd.models.senones import check_same_senones
 from asr_kd.score.frame_accuracy import FrameAccuracy
 
 
@@ -30,7 +30,7 @@ def measure(job: Job) -> dict[str, Any]:
     from lhotse import load_manifest_lazy
 
     for folder in job.models:
-        check_same_senones(folder, senones_of_network(folder), job.cuts, senones_of_cuts(job.cuts))
+        check_same_senones(folder, job.cuts)
     models = [load_model(folder) for folder in job.models]
     normaliser = Normaliser.load(job.features)
     silence = read_json(job.cuts / "hmm.json")["silence_pdfs"]

@@ -15,7 +15,7 @@ from asr_kd.losses import CompactTargets
 from asr_kd.models.checkpoints import load_model
 from asr_kd.models.device import device_and_dtype
 from asr_kd.models.posteriors import compute_logits
-from asr_kd.models.senones import senones_of_network
+from asr_kd.models.senones import senones_of
 from asr_kd.soft_targets.rows import TargetRows
 from asr_kd.soft_targets.store import INDEX, SoftTargets, shard_folder, write_shard, write_store
 from asr_kd.specialists.ensemble import Ensemble
@@ -37,7 +37,7 @@ def write_targets(config: Config, specialists: Sequence[Path]) -> int:
     write_store(
         config.out, shards, features, [config.generalist, *config.more, *specialists], num_pdfs=len(examples.names),
         temperatures=[config.temperature], mean="specialists", tail="none", prior=None,
-        senones=senones_of_network(config.generalist),
+        senones=senones_of(config.generalist),
     )  # fmt: skip
     return shards
 
