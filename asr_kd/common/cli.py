@@ -15,6 +15,7 @@ import tyro
 import yaml
 
 from asr_kd.common.errors import UserError
+from asr_kd.common.settings import flag_name
 
 Config = TypeVar("Config")
 
@@ -73,7 +74,8 @@ def parse(config_class: type[Config], argv: Sequence[str] | None = None, prog: s
     """A ``config_class`` from flags and an optional ``--config FILE[:SECTION]``.
 
     Raises:
-        UserError: the YAML file is missing or damaged, has an unknown key, or a value of another type.
+        UserError: the YAML file is missing or damaged, has an unknown key, or a value of another type; or a value of
+            flag or file is out of its range (see ``asr_kd.common.settings``).
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     values: dict[str, Any] = {}
@@ -99,7 +101,7 @@ def build_config(config_class: type[Config], values: Mapping[str, Any]) -> Confi
     """A ``config_class`` from the values of a YAML mapping.
 
     Raises:
-        UserError: a key is unknown, or a value has the wrong type.
+        UserError: a key is unknown, or a value has the wrong type or is out of its range.
     """
     kinds = typing.get_type_hints(config_class)
     known = {field.name for field in dataclasses.fields(config_class)}  # type: ignore[arg-type]
@@ -143,16 +145,35 @@ def read_yaml(name: str) -> dict[str, Any]:
     if ":" in name and not Path(name).is_file():
         path, section = name.rsplit(":", 1)
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-    except FileNotFoundError:
+        content = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
+    except (FileNotFoundError, IsADirectoryError):
         raise UserError(f"the configuration {path} does not exist: check --config") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"the configuration {path} is not valid YAML ({error}): correct it") from None
+    except (yaml.YAMLError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"the configuration {path} is not valid YAML ({reason}): correct it") from None
+    content = _mapping(content, path)
     if section:
         if section not in content:
             raise UserError(f"{path} has no section {section!r}: it has {', '.join(sorted(map(str, content)))}")
-        content = content[section] or {}
+        content = _mapping(content[section], name)
     return {str(key).replace("-", "_"): value for key, value in content.items()}
+
+
+def _mapping(content: Any, name: str) -> dict[Any, Any]:
+    """``content`` if it is a mapping; an empty one if there is none."""
+    if not isinstance(content, dict | None):
+        raise UserError(f"{name} must have lines NAME: VALUE, not {str(content)[:60]!r}: correct it")
+    return content or {}
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a mapping that has a key twice, of which YAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep) for key, _ in node.value]
+        if twice := next((key for place, key in enumerate(keys) if key in keys[:place]), None):
+            raise yaml.constructor.ConstructorError(problem=f"{twice!r} occurs twice", problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def _convert(name: str, kind: Any, value: Any) -> Any:
@@ -170,7 +191,7 @@ def _convert(name: str, kind: Any, value: Any) -> Any:
         except (TypeError, ValueError):
             continue
     wanted = " or ".join(map(_type_name, alternatives))
-    raise UserError(f"{name} must be {wanted}, not {value!r}: correct the configuration")
+    raise UserError(f"{flag_name(name)} must be {wanted}, not {value!r}: correct the configuration")
 
 
 def _type_name(kind: Any) -> str:

@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from asr_kd.common.cluster import connect
 from asr_kd.common.progress import progress
+from asr_kd.common.settings import Natural, Settings
 from asr_kd.common.storage import RUN_ONLY, Stage
 
 JOBS_PER_WORKER = 4  # submitted at a time, including the running one
@@ -33,10 +34,10 @@ def cpu_count() -> int:
 
 
 @dataclasses.dataclass(kw_only=True)
-class Workers:
+class Workers(Settings):
     """Flags of a stage that splits its work into jobs: where they run."""
 
-    jobs: int = dataclasses.field(default=0, metadata=RUN_ONLY)
+    jobs: Natural = dataclasses.field(default=0, metadata=RUN_ONLY)
     """Number of processes (0: one per core)."""
     scheduler: str = dataclasses.field(default="", metadata=RUN_ONLY)
     """Address of a Dask scheduler (tcp://HOST:8786) whose workers run the jobs; they must see the same folders."""

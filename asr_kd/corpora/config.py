@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from asr_kd.common.parallel import Workers
+from asr_kd.common.settings import Positive, Seed, within
 
 
 @dataclass
@@ -33,13 +34,13 @@ class Config(Workers):
     """Additional test sets, ROOT/PART each, named after their part."""
     download_dir: Path = Path("data")
     """Folder for downloads."""
-    train_minutes: float = 60.0
+    train_minutes: Positive = 60.0
     """Minutes of speech in the train split of the embedded corpus."""
-    dev_minutes: float = 6.0
+    dev_minutes: Positive = 6.0
     """Minutes of speech in its dev split."""
-    test_minutes: float = 12.0
+    test_minutes: Positive = 12.0
     """Minutes of speech in its test split."""
-    voices: tuple[int, int, int] = (48, 8, 16)
+    voices: Annotated[tuple[int, int, int], within(1)] = (48, 8, 16)
     """Number of voices in its train, dev and test splits."""
-    seed: int = 0
+    seed: Seed = 0
     """Random seed of the embedded corpus."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from asr_kd.common.parallel import Workers
+from asr_kd.common.settings import within
 
 #: Frames from which mean and variance are computed.
 Over = Literal["all", "speech"]
@@ -28,7 +29,7 @@ class Config(Workers):
     """Compute mean and variance per speaker or per utterance."""
     normalise_over: Over = "all"
     """Compute them from all frames, or from speech: frames louder than halfway between the quietest and loudest."""
-    speed_perturb: tuple[float, ...] = ()
+    speed_perturb: Annotated[tuple[float, ...], within(0.5, 2, different=True)] = ()
     """Add copies of the training split at these speeds, such as 0.9 1.1."""
-    babble: tuple[float, ...] = ()
+    babble: Annotated[tuple[float, ...], within(different=True)] = ()
     """Add splits with background speakers at these SNRs in dB: train_noisy, dev_noisy (one per cut) and test_snrN."""

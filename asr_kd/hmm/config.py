@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from asr_kd.common.parallel import Workers
+from asr_kd.common.settings import Count, Natural, NotNegative, Seed, within
 
 
 @dataclass
@@ -23,13 +24,13 @@ class Config(Workers):
     """Folder filled by python -m asr_kd.lang."""
     out: Path
     """Output folder for the models and the aligned cuts."""
-    leaves: int = 600
+    leaves: Annotated[int, within(10)] = 600
     """Number of senones, the leaves of the decision tree, including those of silence."""
-    gaussians: int = 0
+    gaussians: Natural = 0
     """Total number of Gaussians of the triphones (0: ten per leaf)."""
-    mono_gaussians: int = 1000
+    mono_gaussians: Count = 1000
     """Total number of Gaussians of the monophones."""
-    min_leaf_frames: float = 50.0
+    min_leaf_frames: NotNegative = 50.0
     """Minimum number of training frames (of 10 ms) per leaf."""
     silence_states: Literal[1, 3, 5] = 3
     """Number of senones of silence. With 3 or 5, each state has its own senone and lasts 10 ms or more; with 1, its
@@ -39,5 +40,5 @@ class Config(Workers):
     """Cepstral mean normalisation of the GMMs' features: per speaker or per utterance."""
     perturbed: bool = False
     """Train the GMMs on the speed-perturbed copies too; otherwise these are only aligned."""
-    seed: int = 0
+    seed: Seed = 0
     """Random seed for the splitting of Gaussians."""

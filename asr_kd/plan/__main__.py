@@ -16,10 +16,6 @@ if TYPE_CHECKING:
 
 
 def main(config: Config) -> None:
-    if min(config.hours, config.test_hours, config.disk_rate, config.network_rate) <= 0:
-        raise UserError("--hours, --test-hours, --disk-rate and --network-rate must be positive: correct the flag")
-    if min(config.copies, config.senones, config.teachers, config.students, config.epochs, config.batch_size) < 1:
-        raise UserError("--copies, --senones, --teachers, --students, --epochs and --batch-size must be positive")
     from asr_kd.common.parallel import cpu_count
     from asr_kd.models.dnn import PRESETS, Shape
     from asr_kd.plan.costs import Job, Machines, costs

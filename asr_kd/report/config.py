@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from asr_kd.common.settings import Settings
 from asr_kd.common.storage import RUN_ONLY
 
 
 @dataclass
-class Config:
+class Config(Settings):
     """Report an experiment as the paper's Table 1, figures and facts: report.md, index.html, results.json, figures/.
 
     What the experiment lacks is listed as not run.

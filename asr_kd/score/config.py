@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from asr_kd.common.settings import Seed, Settings, within
 
 Unit = Literal["utterance", "speaker"]
 
 
 @dataclass
-class Config:
+class Config(Settings):
     """Word error rates with 95 % bootstrap intervals, paired comparisons, and frame accuracies by system.
 
     An experiment:    --exp DIR --systems FILE --out DIR
@@ -37,7 +39,7 @@ class Config:
     bootstrap_by: Unit = "utterance"
     """Unit that the bootstrap draws with replacement: utterances, as is usual, or speakers, whose utterances are not
     independent of each other (wider, more honest intervals; a rough guide with fewer than about ten speakers)."""
-    replications: int = 10_000
+    replications: Annotated[int, within(100)] = 10_000
     """Number of bootstrap draws."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the bootstrap draws."""

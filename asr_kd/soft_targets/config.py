@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.parallel import Workers
+from asr_kd.common.settings import Seed, within
 from asr_kd.common.storage import RUN_ONLY
 
 
@@ -23,11 +24,11 @@ class Config(Workers):
     """Manifest of the transfer set; only the ids and features of its cuts are used."""
     out: Path
     """Folder of the store."""
-    temperatures: tuple[float, ...] = (1.0,)
+    temperatures: Annotated[tuple[float, ...], within(above=0, filled=True, different=True)] = (1.0,)
     """Temperatures T; all are computed in one pass, and a student uses one of them."""
     mean: Literal["arithmetic", "geometric"] = "arithmetic"
     """How the distributions of the teachers are averaged."""
-    floor: float = 0.02
+    floor: Annotated[float, within(0, below=1)] = 0.02
     """Smallest probability of a class that is always kept.  A class takes 3 bytes, and a frame 2 more."""
     tail: Literal["sampled", "drawn", "bucket", "prior", "even", "none"] = "sampled"
     """What happens to the classes below --floor.  sampled: each is kept with the chance probability / floor, as if its
@@ -36,11 +37,11 @@ class Config(Workers):
     one outcome "another class", and the student decides how it is shared.  prior, even: their mass is spread over them
     in proportion to the senone prior, or evenly (students then consider implausible senones possible, and their WER is
     higher).  none: they are left out, and the others are scaled to a sum of one."""
-    top: int = 255
+    top: Annotated[int, within(1, 255)] = 255
     """Maximum number of classes per frame; not for --tail sampled, which keeps up to 1 / floor + 1, nor drawn."""
-    draws: int = 64
+    draws: Annotated[int, within(1, 255)] = 64
     """Random draws per frame, for --tail drawn (importance sampling, Anshumann et al. 2025)."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the random draws."""
     device: str = field(default="auto", metadata=RUN_ONLY)
     """Device that the teachers run on: cpu, cuda, or auto.  All --jobs of a machine share its GPU."""
@@ -50,13 +51,7 @@ def check(config: Config) -> None:
     """Check the flags before anything is read.
 
     Raises:
-        UserError: the flags contradict each other, or have impossible values.
+        UserError: the flags contradict each other.
     """
-    if not config.temperatures or min(config.temperatures) <= 0:
-        raise UserError("--temperatures must be positive, at least one: correct the flag")
-    if not 1 <= config.draws <= 255:
-        raise UserError("--draws must lie between 1 and 255: correct the flag")
-    if not 1 <= config.top <= 255 or not 0 <= config.floor < 1:
-        raise UserError("--top must lie between 1 and 255, --floor in [0, 1): correct the flag")
     if config.tail == "sampled" and config.floor < 0.004:
         raise UserError("--tail sampled needs a --floor of 0.004 or more: raise it, or choose another --tail")

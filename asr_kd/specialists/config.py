@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from asr_kd.common.settings import Settings
+
 
 @dataclasses.dataclass(kw_only=True)
-class ExamplesConfig:
+class ExamplesConfig(Settings):
     """The examples, --images or --features with --cuts, and the generalist that was trained on them."""
 
     images: Path | None = None

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from asr_kd.common.settings import Settings
+
 
 @dataclass
-class Config:
+class Config(Settings):
     """Run a study from prepared features: train, measure, decode, report.  What is finished is skipped."""
 
     study: Path

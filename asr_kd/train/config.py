@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.parallel import Workers
+from asr_kd.common.settings import Count, Dropout, Natural, NotNegative, Positive, Seeds, Share
 from asr_kd.common.storage import RUN_ONLY
 
 
@@ -26,7 +26,7 @@ class Config(Workers):
     """Folder with cuts_train and cuts_dev that carry senones (made by asr_kd.hmm, or as shards by asr_kd.shar)."""
     out: Path
     """Each network is written to OUT/seed-N."""
-    seeds: tuple[int, ...] = (0,)
+    seeds: Seeds = (0,)
     """Seeds of the initial weights, the order of frames and dropout; one network is trained per seed."""
     same_order: bool = False
     """Use the order of frames of seed 0 for all seeds."""
@@ -37,15 +37,15 @@ class Config(Workers):
     preset: Literal["tiny", "quarter", "small", "medium", "large", "paper"] = "medium"
     """Hidden layers and units: tiny 2×128, quarter 4×192 (a quarter of medium), small 4×256, medium 4×512,
     large 6×1024, paper 8×2560."""
-    layers: int = 0
+    layers: Natural = 0
     """Hidden layers; 0: the preset's."""
-    width: int = 0
+    width: Natural = 0
     """Units in each hidden layer; 0: the preset's."""
-    left: int = 20
+    left: Natural = 20
     """Context frames (10 ms each) before the labelled one."""
-    right: int = 5
+    right: Natural = 5
     """Context frames after the labelled one."""
-    dropout: float = 0.2
+    dropout: Dropout = 0.2
     """Share of hidden units dropped in training."""
     batch_norm: bool = False
     """Normalise the input of every ReLU over the batch: higher frame accuracy on little speech, 10 % more time."""
@@ -55,23 +55,23 @@ class Config(Workers):
     """Store of soft targets (made by asr_kd.soft_targets); none: hard targets only."""
     teachers: tuple[Path, ...] = ()
     """Instead of a store, teacher folders to run during training: nothing on disk, but they run in every epoch."""
-    temperature: float = 0.0
+    temperature: NotNegative = 0.0
     """Temperature T of the soft targets; 0: the only one that the store has, or 1 for --teachers."""
     mean: Literal["arithmetic", "geometric"] = "arithmetic"
     """How the distributions of --teachers are averaged."""
-    hard_weight: float = 0.5
-    """Weight of the hard targets next to soft ones, 0 to 1."""
-    epochs: int = 8
+    hard_weight: Share = 0.5
+    """Weight of the hard targets next to soft ones."""
+    epochs: Count = 8
     """Passes over the training frames."""
-    batch_size: int = 512
+    batch_size: Count = 512
     """Frames per batch."""
-    learning_rate: float = 2e-3
+    learning_rate: Positive = 2e-3
     """Peak learning rate of the one-cycle schedule (AdamW)."""
-    weight_decay: float = 0.01
+    weight_decay: NotNegative = 0.01
     """Decoupled weight decay of AdamW."""
-    pool_frames: int = 2_000_000
+    pool_frames: Count = 2_000_000
     """Frames that all processes together hold in memory for shuffling."""
-    streams: int = 1
+    streams: Count = 1
     """Streams that these frames are dealt to.  Each process of torchrun reads one or more, so there must be at least as
     many streams as processes.  The results depend on the number of streams, not on the number of processes."""
     tensor_parallel: bool = field(default=False, metadata=RUN_ONLY)
@@ -101,23 +101,9 @@ def check(config: Config) -> None:
     """Check the flags before anything is read.
 
     Raises:
-        UserError: the flags contradict each other, or have impossible values.
+        UserError: the flags contradict each other.
     """
-    if not config.seeds or len(set(config.seeds)) != len(config.seeds):
-        raise UserError("--seeds must name different seeds, at least one: correct the flag")
-    if config.epochs < 1 or config.batch_size < 1 or not 0 <= config.dropout < 1:
-        raise UserError("--epochs and --batch-size must be positive, --dropout in [0, 1): correct the flag")
-    if not 0 < config.learning_rate < math.inf or not 0 <= config.weight_decay < math.inf:
-        raise UserError("--learning-rate must be positive, --weight-decay 0 or more, both finite: correct the flag")
-    if config.streams < 1:
-        raise UserError("--streams must be positive: correct the flag")
-    if config.layers < 0 or config.width < 0:
-        raise UserError("--layers and --width must be positive, or 0 for those of the preset: correct the flag")
     if config.tensor_parallel and config.batch_norm:
         raise UserError("--tensor-parallel does not work with --batch-norm: leave one of them out")
     if config.soft_targets is not None and config.teachers:
         raise UserError("--soft-targets and --teachers both give soft targets: leave one of them out")
-    if not 0 <= config.temperature < math.inf:
-        raise UserError("--temperature must be positive and finite: correct the flag")
-    if not 0 <= config.hard_weight <= 1:
-        raise UserError("--hard-weight must lie between 0 and 1: correct the flag")

@@ -99,7 +99,7 @@ def test_the_table(tmp_path, capsys, monkeypatch, inline) -> None:
     assert capsys.readouterr().out.splitlines()[-9:] == first, "the second time rates are read"
     for flags, message in (
         ({"senones": 60}, "rates of other networks or batches"),
-        ({"hours": 0}, "must be positive"),
+        ({"hours": 0}, "must be above 0"),
         ({"gpus": 8}, "give --gpu-tflops"),
     ):
         with pytest.raises(UserError, match=message):

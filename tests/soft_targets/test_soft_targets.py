@@ -264,14 +264,6 @@ def test_a_full_disk_leaves_no_partial_file(prepared, teachers, tmp_path, monkey
     assert not list((tmp_path / "store").rglob("*.npy")) and not list((tmp_path / "store").rglob("index.json"))
 
 
-@pytest.mark.parametrize(
-    "changes", [{"temperatures": ()}, {"temperatures": (0.0,)}, {"top": 0}, {"draws": 0}, {"floor": 1.0}]
-)
-def test_impossible_settings_are_refused(prepared, teachers, tmp_path, changes):
-    with pytest.raises(UserError, match="correct the flag"):
-        stage.main(store_config(prepared, teachers, tmp_path / "store", **changes))
-
-
 def test_inspection_shows_what_is_kept(prepared, store, capsys):
     inspect_stage.main(inspect_stage.Config(store, prepared.features, prepared.senones / "cuts_train.jsonl.gz"))
     printed = capsys.readouterr().out

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr_kd.common.parallel import Workers
+from asr_kd.common.settings import Count
 
 
 @dataclass
@@ -20,5 +21,5 @@ class Config(Workers):
     """Address for the shards, such as s3://BUCKET/PATH: any that fsspec can open."""
     splits: tuple[str, ...] = ("train", "dev")
     """Splits to write."""
-    shard_frames: int = 100_000
+    shard_frames: Count = 100_000
     """Approximate number of frames per shard (10 ms each); less if the split would have fewer than about 64 shards."""

@@ -10,8 +10,6 @@ TRAIN = "cuts_train.jsonl.gz"
 
 
 def main(config: Config) -> None:
-    if not 0 < config.share <= 1:
-        raise UserError(f"--share {config.share:g} is out of range: give a share above 0 and at most 1")
     stage = Stage("subset", config.out, config, [config.cuts])
     if not stage.begin():
         return

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from asr_kd.common.settings import Settings
+
 
 @dataclass
-class Config:
+class Config(Settings):
     """Compare the phone and word boundaries of an alignment with the true ones, which the embedded corpus has.
 
     The phones of each utterance are matched by edit distance, and the start and the end of each matched phone are

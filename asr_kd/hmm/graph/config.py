@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from asr_kd.common.settings import NotNegative, Settings
+
 
 @dataclass
-class Config:
+class Config(Settings):
     """Compile the decoding graph HCLG, which maps senones (input labels are senone + 1) to words."""
 
     lang: Path
@@ -16,7 +18,7 @@ class Config:
     """Folder filled by python -m asr_kd.hmm, with the decision tree and the transition model."""
     out: Path
     """Output folder for HCLG.fst, words.txt and graph.json."""
-    transition_scale: float = 1.0
+    transition_scale: NotNegative = 1.0
     """Scale of the log-probabilities of transitions between states."""
-    self_loop_scale: float = 0.1
+    self_loop_scale: NotNegative = 0.1
     """Scale of the log-probabilities of self-loops, which changes the preference for long or short phones."""

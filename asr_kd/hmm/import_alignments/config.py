@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from asr_kd.common.parallel import Workers
+from asr_kd.common.settings import within
 
 
 @dataclass
@@ -28,5 +30,5 @@ class Config(Workers):
     """Kaldi's tree for --model; with both, python -m asr_kd.hmm.graph can compile a decoding graph."""
     phones: Path | None = None
     """Kaldi's phones.txt with the names of the model's phones; names that begin with SIL, SPN or NSN are silence."""
-    silence_pdfs: tuple[int, ...] = ()
+    silence_pdfs: Annotated[tuple[int, ...], within(0)] = ()
     """pdf-ids of silence; if not given, those of the silence phones in --phones."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from asr_kd.common.settings import Settings
+
 
 @dataclass
-class Config:
+class Config(Settings):
     """Copy the senones of an alignment to the cuts of other features; noisy copies get those of the clean recording.
 
     Training and evaluation of networks accept the resulting folder in place of one from python -m asr_kd.hmm.

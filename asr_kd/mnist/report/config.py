@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from asr_kd.common.settings import Settings
+
 
 @dataclasses.dataclass
-class Config:
+class Config(Settings):
     """Write report.md, results.json, index.html and the figures of the MNIST study."""
 
     data: Path

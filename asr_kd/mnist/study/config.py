@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Annotated
 
 from asr_kd.common.parallel import Workers
+from asr_kd.common.settings import Count, within
 
 
 @dataclasses.dataclass
@@ -16,10 +18,10 @@ class Config(Workers):
     """Folder with MNIST's four files (written by asr_kd.mnist.digits)."""
     out: Path
     """Each network goes to OUT/NAME/seed-N."""
-    parts: tuple[int, ...] = (1, 2, 3, 4, 5)
+    parts: Annotated[tuple[int, ...], within(1, 5)] = (1, 2, 3, 4, 5)
     """1 large, small and distilled; 2 temperature against width; 3 transfer set without threes; 4 transfer set of only
     sevens and eights; 5 extensions of the paper.  Parts 2 to 5 need the large networks of part 1."""
-    seeds: int = 5
+    seeds: Count = 5
     """Networks of each kind."""
     quick: bool = False
     """One seed, a twentieth of the epochs, few temperatures, no validation: a check that everything works."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from asr_kd.common.settings import Settings
+
 
 @dataclasses.dataclass
-class Config:
+class Config(Settings):
     """Print what a store of soft targets contains: size, mass kept, entropies, and how often the teachers disagree with
     the labels.  The checksums of all shards are verified; damaged shards are listed, and the exit status is then 1."""
 

@@ -1,15 +1,12 @@
 """``python -m asr_kd.specialists.assign``: assigns classes to specialists (section 5.3)."""
 
 from asr_kd.common.cli import run
-from asr_kd.common.errors import UserError
 from asr_kd.common.storage import Stage, save_array, write_json
 from asr_kd.specialists.assign.config import Config
 from asr_kd.specialists.files import CLUSTERS, SIMILARITY
 
 
 def main(config: Config) -> None:
-    if config.rounds < 1:
-        raise UserError("--rounds must be positive: correct the flag")
     stage = Stage("assign", config.out, config, config.inputs)
     if not stage.begin():
         return

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
+from asr_kd.common.settings import Count, Natural, Seed
 from asr_kd.specialists.config import ExamplesConfig
 
 
@@ -18,16 +19,16 @@ class Config(ExamplesConfig):
 
     out: Path
     """Folder for clusters.json and likeness.npy."""
-    count: int = 30
+    count: Count = 30
     """Clusters, and so specialists, per round."""
-    size: int = 0
+    size: Natural = 0
     """Classes per specialist: those most similar to its cluster, so that a class may have several specialists or none;
     0: exactly the classes of the cluster."""
-    rounds: int = 1
+    rounds: Count = 1
     """Clusterings with different seeds; with more than one, a class has several specialists."""
     method: Literal["kmeans", "spectral", "agglomerative"] = "kmeans"
     """kmeans (on-line, as in the paper), spectral or agglomerative."""
     by: Literal["covariance", "confusions"] = "covariance"
     """covariance of the predictions, as in the paper; or confusions, for comparison."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of kmeans and spectral."""

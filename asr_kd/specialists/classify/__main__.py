@@ -1,15 +1,12 @@
 """``python -m asr_kd.specialists.classify``: trains a generalist or a student on images."""
 
 from asr_kd.common.cli import run
-from asr_kd.common.errors import UserError
 from asr_kd.common.parallel import run_stages
 from asr_kd.common.storage import Stage
 from asr_kd.specialists.classify.config import Config
 
 
 def main(config: Config) -> None:
-    if config.epochs < 1 or config.batch_size < 1 or config.layers < 1 or config.width < 1:
-        raise UserError("--epochs, --batch-size, --layers and --width must be positive: correct the flag")
     inputs = [config.images, *(path for path in (config.start_from, config.soft_targets) if path is not None)]
     stages = [
         (Stage("classify", config.out / f"seed-{seed}", config, inputs, {"seeds": seed}), (config, seed))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from asr_kd.common.parallel import Workers
+from asr_kd.common.settings import Count, Dropout, Positive, Seeds, Share
 from asr_kd.common.storage import RUN_ONLY
 
 
@@ -18,13 +19,13 @@ class Config(Workers):
     """Folder of images (written by asr_kd.specialists.images)."""
     out: Path
     """Each network goes to OUT/seed-N."""
-    seeds: tuple[int, ...] = (0,)
+    seeds: Seeds = (0,)
     """Seeds; each gives one network."""
-    layers: int = 3
+    layers: Count = 3
     """Hidden layers of ReLUs."""
-    width: int = 1000
+    width: Count = 1000
     """Units per hidden layer."""
-    dropout: float = 0.2
+    dropout: Dropout = 0.2
     """Dropout rate of hidden units."""
     batch_norm: bool = True
     """Batch normalisation before every ReLU."""
@@ -32,13 +33,13 @@ class Config(Workers):
     """Network whose size and weights are taken over; none: random weights."""
     soft_targets: Path | None = None
     """Store of soft targets (written by asr_kd.specialists.targets); none: labels only."""
-    hard_weight: float = 0.1
-    """Weight of the labels, 0 to 1, when there are soft targets."""
-    epochs: int = 10
+    hard_weight: Share = 0.1
+    """Weight of the labels when there are soft targets."""
+    epochs: Count = 10
     """Passes over the training images."""
-    batch_size: int = 512
+    batch_size: Count = 512
     """Images per batch."""
-    learning_rate: float = 1e-3
+    learning_rate: Positive = 1e-3
     """Peak learning rate of the one-cycle schedule (AdamW)."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Number type of matrix products (weights stay float32); auto: bfloat16 where the processor or GPU supports it."""

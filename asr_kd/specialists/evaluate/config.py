@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from asr_kd.common.settings import Count
 from asr_kd.specialists.config import ExamplesConfig
 
 
@@ -16,7 +17,7 @@ class Config(ExamplesConfig):
     """Folder of specialists (written by asr_kd.specialists.train)."""
     others: tuple[str, ...] = ()
     """Other networks: NAME=MODEL, or NAME=MODEL,MODEL for an ensemble."""
-    top_k: int = 1
+    top_k: Count = 1
     """Activate the specialists that cover the generalist's top-k classes."""
     split: str = "test"
     """Split to evaluate on."""

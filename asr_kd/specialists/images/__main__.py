@@ -9,10 +9,6 @@ from asr_kd.specialists.images.config import Config
 def main(config: Config) -> None:
     if (config.digits is None) == (config.train is None) or (config.train is None) != (config.test is None):
         raise UserError("give either --digits, or --train and --test")
-    if min(config.per_class, config.test_per_class, config.size) < 1 or config.bend <= 0:
-        raise UserError("--per-class, --test-per-class, --size and --bend must be positive: correct the flag")
-    if min(config.variants, config.more_per_class) < 0:
-        raise UserError("--variants and --more-per-class must not be negative: correct the flag")
     inputs = [path for path in (config.digits, config.train, config.test) if path is not None]
     stage = Stage("images", config.out, config, inputs)
     if not stage.begin():

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from asr_kd.common.settings import Count, Natural, Positive, Seed, Settings
+
 
 @dataclasses.dataclass
-class Config:
+class Config(Settings):
     """Compose images of three digits each (only their indices are stored), or read folders of images."""
 
     out: Path
@@ -18,17 +20,17 @@ class Config:
     """Instead of --digits: a folder with one folder of images per class."""
     test: Path | None = None
     """Test images for --train, with the same classes."""
-    size: int = 28
+    size: Count = 28
     """Pixels per side to which --train and --test images are resized; they become grey."""
-    per_class: int = 300
+    per_class: Count = 300
     """Training images per class, composed of --digits."""
-    more_per_class: int = 0
+    more_per_class: Natural = 0
     """Extra training images per class, composed of --digits, for specialists only; 0: they use the generalist's."""
-    test_per_class: int = 50
+    test_per_class: Count = 50
     """Test images per class, composed of --digits."""
-    variants: int = 0
+    variants: Natural = 0
     """Elastically distorted variants of each training digit of --digits; 0: the original digits."""
-    bend: float = 1.0
+    bend: Positive = 1.0
     """Elastic distortion of the variants: standard deviation of the displacement in pixels."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the distortions and of the choice of digits."""

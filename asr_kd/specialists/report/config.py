@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from asr_kd.common.settings import Settings
+
 
 @dataclasses.dataclass
-class Config:
+class Config(Settings):
     """Write report.md, index.html and the figures of a study of specialists."""
 
     results: tuple[Path, ...]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Annotated
 
 from asr_kd.common.parallel import Workers
+from asr_kd.common.settings import Count, Positive, Seed, within
 from asr_kd.specialists.config import ExamplesConfig
 
 
@@ -19,11 +21,11 @@ class Config(Workers, ExamplesConfig):
     """Folder of specialists (written by asr_kd.specialists.train); none: generalists only."""
     out: Path
     """Folder of the store."""
-    top_k: int = 1
+    top_k: Count = 1
     """Activate the specialists that cover the generalist's top-k classes."""
-    temperature: float = 1.0
+    temperature: Positive = 1.0
     """Temperature T: the combined distribution is raised to the power of 1/T and normalised."""
-    floor: float = 0.02
+    floor: Annotated[float, within(0.004, 1)] = 0.02
     """Classes with at least this probability are kept, and a few of the others at random (see asr_kd.soft_targets)."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the random choice."""

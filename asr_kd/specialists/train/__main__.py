@@ -3,7 +3,6 @@
 import shutil
 
 from asr_kd.common.cli import run
-from asr_kd.common.errors import UserError
 from asr_kd.common.parallel import run_stages
 from asr_kd.common.storage import Stage
 from asr_kd.specialists.files import load_clusters, specialist_folder, specialist_folders
@@ -11,8 +10,6 @@ from asr_kd.specialists.train.config import Config
 
 
 def main(config: Config) -> None:
-    if not 0 <= config.soft_weight <= 1 or config.epochs < 1 or config.batch_size < 1 or not 0 <= config.dropout < 1:
-        raise UserError("--soft-weight must be in [0, 1], --dropout in [0, 1), --epochs and --batch-size positive")
     groups = load_clusters(config.clusters)
     folders = [specialist_folder(config.out, number) for number in range(len(groups))]
     for outdated in set(specialist_folders(config.out)) - set(folders):  # from a clustering with more groups

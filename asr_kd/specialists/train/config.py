@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from asr_kd.common.parallel import Workers
+from asr_kd.common.settings import Count, Dropout, Positive, Seed, Share
 from asr_kd.specialists.config import ExamplesConfig
 
 
@@ -19,17 +20,17 @@ class Config(Workers, ExamplesConfig):
     """Each specialist goes to OUT/specialist-NN."""
     full: bool = False
     """One output for every class, instead of a single dustbin for the other classes (section 6.1)."""
-    soft_weight: float = 0.0
-    """Weight of the generalist's soft targets relative to the labels (section 6), 0 to 1; 0: labels only."""
-    temperature: float = 1.0
+    soft_weight: Share = 0.0
+    """Weight of the generalist's soft targets relative to the labels (section 6); 0: labels only."""
+    temperature: Positive = 1.0
     """Temperature of the generalist's soft targets."""
-    dropout: float = 0.2
+    dropout: Dropout = 0.2
     """Dropout rate of hidden units."""
-    epochs: int = 3
+    epochs: Count = 3
     """Passes over a specialist's examples."""
-    batch_size: int = 512
+    batch_size: Count = 512
     """Examples per batch."""
-    learning_rate: float = 3e-4
+    learning_rate: Positive = 3e-4
     """Peak learning rate of the one-cycle schedule (AdamW)."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed for the order of examples, dropout, and the choice of examples from other classes."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from asr_kd.common.settings import Settings
+
 
 @dataclass
-class Config:
+class Config(Settings):
     """Decode the systems of an experiment and measure their frame accuracy.  What is finished is skipped.
 
     Acoustic scale and word insertion penalty are tuned on dev first, for the networks that the list names.
