@@ -8,6 +8,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -55,6 +56,11 @@ def run(
         function(*(parse(config_class, flags, prog=name) for flags in _split(arguments, separator)))
     except UserError as error:
         sys.exit(f"{name}: error: {error}")
+    except BrokenExecutor:
+        sys.exit(
+            f"{name}: error: a worker process was killed, perhaps because memory ran out: run the same command again "
+            "to resume, with fewer --jobs if memory is short"
+        )
     except KeyboardInterrupt:
         print(f"\n{name}: interrupted: run the same command to resume", file=sys.stderr)
         sys.exit(130)

@@ -20,9 +20,11 @@ from threadpoolctl import threadpool_limits
 from asr_kd.common.cluster import connect
 from asr_kd.common.progress import progress
 from asr_kd.common.settings import Natural, Settings
+from asr_kd.common.stopped import tell_stopped
 from asr_kd.common.storage import RUN_ONLY, Stage
 
 JOBS_PER_WORKER = 4  # submitted at a time, including the running one
+QUIET_SECONDS = 10.0  # without a finished job, after which processes that are stopped are named
 MAX_TMPDIR_LENGTH = 70  # characters; a socket's address has at most 107, and multiprocessing appends to the folder
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -128,7 +130,9 @@ def run_all(
                 return
             if len(submitted) < free:  # there are no more items: now their number is known
                 bar.total = bar.n + len(pending)
-            done, _ = wait(pending, return_when=FIRST_COMPLETED)
+            done, _ = wait(pending, QUIET_SECONDS, FIRST_COMPLETED)
+            if not done:
+                tell_stopped(description)
             for future in done:
                 yield pending.pop(future), future.result()
                 bar.update()

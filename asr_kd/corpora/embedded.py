@@ -20,7 +20,7 @@ import soundfile
 from scipy.signal import resample_poly
 
 from asr_kd.common.errors import UserError
-from asr_kd.common.progress import progress
+from asr_kd.common.parallel import run_in_order
 from asr_kd.common.storage import atomic_open
 from asr_kd.corpora.effects import RATE, Difficulty, coloured_noise, record, rms, room_response
 from asr_kd.corpora.espeak import Espeak, Phone
@@ -143,7 +143,7 @@ def make_corpus(
     with atomic_open(out / "lm_text.txt") as file:
         file.writelines(sentence.replace(",", "") + "\n" for sentence in itertools.islice(stream, LM_SENTENCES))
     all_jobs = [job for split in voices for job in jobs[split]]
-    results = iter(progress(executor.map(_speak, all_jobs), "synthesis", len(all_jobs), "voice"))
+    results = run_in_order(executor, _speak, all_jobs, "synthesis", "voice")
     for split in voices:
         with jsonl_writer(out / f"truth_{split}.jsonl.gz") as add:
             for truths in itertools.islice(results, len(jobs[split])):

@@ -17,7 +17,7 @@ from lhotse import Recording, SupervisionSegment
 from lhotse.recipes.librispeech import parse_utterance
 
 from asr_kd.common.errors import UserError
-from asr_kd.common.progress import progress
+from asr_kd.common.parallel import run_in_order
 from asr_kd.common.storage import write_json
 from asr_kd.corpora.manifests import Skipped, jsonl_writer, require_utterances, write_skipped
 from asr_kd.corpora.parts import Part
@@ -160,7 +160,7 @@ def write_split(out: Path, split: str, parts: Sequence[Part], executor: Executor
     if duplicates:
         raise UserError(f"utterance {duplicates[0]} occurs twice in {split}: name each part once, with unique ids")
     chunks = [items[i : i + CHUNK_SIZE] for i in range(0, len(items), CHUNK_SIZE)]
-    results = executor.map(_prepare_chunk, chunks)
+    results = run_in_order(executor, _prepare_chunk, chunks, f"manifests of {split}", "chunk")
     skipped: list[Skipped] = []
     speakers: set[str] = set()
     utterances, seconds = 0, 0.0
@@ -168,7 +168,7 @@ def write_split(out: Path, split: str, parts: Sequence[Part], executor: Executor
         jsonl_writer(out / f"recordings_{split}.jsonl.gz") as add_recording,
         jsonl_writer(out / f"supervisions_{split}.jsonl.gz") as add_supervision,
     ):
-        for chunk, outcomes in progress(zip(chunks, results, strict=True), f"manifests of {split}", len(chunks)):
+        for chunk, outcomes in zip(chunks, results, strict=True):
             for item, outcome in zip(chunk, outcomes, strict=True):
                 if isinstance(outcome, str):
                     skipped.append((item.id, outcome))

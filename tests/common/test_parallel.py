@@ -1,13 +1,17 @@
 """Pools of processes."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
 import time
 
-from asr_kd.common.parallel import cpu_count, make_executor, run_all, run_stages
+import pytest
+
+from asr_kd.common import cli, parallel
+from asr_kd.common.parallel import Workers, cpu_count, make_executor, run_all, run_stages
 from asr_kd.common.storage import Stage, stage_figures
 
 PARENT = """
@@ -52,6 +56,34 @@ def test_the_folder_for_temporary_files_may_have_a_long_name(tmp_path, monkeypat
     folder = tmp_path / ("long" * 30)
     folder.mkdir()
     subprocess.run([sys.executable, script], capture_output=True, check=True, env={**os.environ, "TMPDIR": str(folder)})
+
+
+def test_a_stopped_worker_is_named_and_may_go_on(monkeypatch, caplog):
+    monkeypatch.setattr(parallel, "QUIET_SECONDS", 0.3)
+    with make_executor(1) as executor:
+        worker = executor.submit(os.getpid).result()
+        os.kill(worker, signal.SIGSTOP)
+
+        class GoOn(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                os.kill(worker, signal.SIGCONT)
+
+        logging.getLogger().addHandler(handler := GoOn())
+        try:
+            assert dict(run_all(executor, abs, [-1], "test")) == {0: 1}
+        finally:
+            logging.getLogger().removeHandler(handler)
+    assert f"test waits for process {worker}, which is stopped: `kill -CONT {worker}`" in caplog.text
+
+
+def test_a_killed_worker_ends_the_stage_with_a_sentence():
+    def work(_: Workers) -> None:
+        with make_executor(1) as executor:
+            os.kill(executor.submit(os.getpid).result(), signal.SIGKILL)
+            list(run_all(executor, abs, [-1], "test"))
+
+    with pytest.raises(SystemExit, match="error: a worker process was killed, perhaps"):
+        cli.run(Workers, work, [])
 
 
 def test_idle_cores_become_threads():
