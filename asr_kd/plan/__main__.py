@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,9 +70,15 @@ def _rates(config: Config, teacher: Shape, student: Shape) -> Rates:
     about = {"teacher": vars(teacher), "student": vars(student), "batch_size": config.batch_size}
     if config.rates is not None and config.rates.is_file():
         known = read_json(config.rates)
-        if known["about"] != about:
-            raise UserError(f"{config.rates} has the rates of other networks or batches: name another file")
-        return Rates(**known["rates"])
+        try:
+            if known["about"] != about:
+                raise UserError(f"{config.rates} has the rates of other networks or batches: name another file")
+            rates = Rates(**known["rates"])
+            if not all(0 < rate < math.inf for rate in vars(rates).values()):
+                raise ValueError("a rate is not a positive number")
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{config.rates} is damaged ({error}): delete it to measure them again") from None
+        return rates
     found = measure(teacher, student, config.batch_size)
     if config.rates is not None:
         write_json(config.rates, {"about": about, "rates": found})

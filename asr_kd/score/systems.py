@@ -4,9 +4,8 @@ A list of systems is a YAML file (recipes/librispeech/conf/systems.yaml, or a st
 and the plan of a run all read the same list.
 """
 
-import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,20 @@ from typing import Any
 from asr_kd.common.cli import read_yaml
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import is_finished, read_json
+from asr_kd.score.entries import (
+    ENTRIES,
+    ENTRIES_OR_NONE,
+    MAPPING,
+    NUMBER,
+    RUNS,
+    TEXT,
+    TEXTS,
+    TEXTS_OR_NONE,
+    check_keys,
+    check_names,
+    expand_each,
+    one_of,
+)
 
 #: gmm: Gaussian mixtures; single: networks trained on hard targets; ensemble: networks whose posteriors are
 #: averaged; student: networks trained on soft targets.
@@ -21,8 +34,16 @@ KINDS = ("gmm", "single", "ensemble", "student")
 #: Folders that networks are trained on and measured with, unless the file says otherwise.
 DATA = {"features": "exp/features", "cuts": "exp/gmm", "lang": "exp/lang", "graph": "exp/graph"}
 #: Keys of a file, those of studies among them, and keys of one system.
-FILE_KEYS = frozenset({"title", "intro", "variables", "data", "splits", "tune", "gain", "steps", "systems", "views"})
-SYSTEM_KEYS = frozenset({"name", "label", "kind", "runs", "decode", "decoded", "further", "tune", "twin", "data"})
+FILE_KEYS = {
+    "title": TEXT, "intro": TEXT, "variables": MAPPING, "data": MAPPING, "splits": TEXTS, "tune": TEXT, "gain": TEXTS,
+    "steps": ENTRIES, "systems": ENTRIES, "views": ENTRIES_OR_NONE,
+}  # fmt: skip
+SYSTEM_KEYS = {
+    "name": TEXT, "label": TEXT, "kind": one_of(*KINDS), "runs": RUNS, "decode": TEXTS_OR_NONE, "decoded": NUMBER,
+    "further": NUMBER, "tune": TEXT, "twin": TEXT, "data": MAPPING,
+}  # fmt: skip
+#: A network needs minutes, so a list of more seeds is a slip.
+MAX_SEEDS = 10_000
 
 
 @dataclass(frozen=True)
@@ -110,10 +131,11 @@ class Names:
         """Name of a network's folder, as teachers-0."""
         return f"{network.parent.name}-{network.name.removeprefix('seed-')}"
 
-    def folders(self, names: str | Sequence[str]) -> list[Path]:
-        if not isinstance(names, str):
+    def folders(self, names: Any) -> list[Path]:
+        """The folders of a name, or of the names in a list."""
+        if isinstance(names, list | tuple):
             return [folder for name in names for folder in self.folders(name)]
-        name, colon, seeds = names.partition(":")
+        name, colon, seeds = str(names).partition(":")
         base = self.exp / name.removeprefix("exp/") if name.startswith("exp/") else self.out / name
         return [base / f"seed-{seed}" for seed in self._seeds(seeds)] if colon else [base]
 
@@ -128,14 +150,14 @@ class Names:
     @staticmethod
     def _seeds(text: str) -> list[int]:
         """0-2,5 as 0, 1, 2, 5; <3 as 0, 1, 2."""
-        if text.startswith("<") and text[1:].isdigit():
-            return list(range(int(text[1:])))
         seeds: list[int] = []
-        for part in text.split(","):
-            match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
-            if match is None:
+        below = re.fullmatch(r"<([0-9]+)", text)
+        for part in [f"0-{int(below[1]) - 1}"] if below else text.split(","):
+            match = re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", part)
+            found = range(int(match[1]), int(match[2] or match[1]) + 1) if match else range(0)
+            if not 0 < len(found) <= MAX_SEEDS:
                 raise UserError(f"{text!r} are no seeds: write NAME:0-4, NAME:0,2 or NAME:<5")
-            seeds += range(int(match[1]), int(match[2] or match[1]) + 1)
+            seeds += found
         return seeds
 
 
@@ -161,17 +183,14 @@ def build_systems(path: Path, content: Mapping[str, Any], names: Names, variable
     summary = names.exp / "data" / "summary.json"
     further = [s for s in read_json(summary) if s not in ("train", "dev", "test")] if summary.is_file() else []
     splits = _splits(content.get("splits", ["dev", "test"]), further)
-    data = {**DATA, **content.get("data", {})}
+    data = {**DATA, **_data(path, content)}
     tune = names.folders(content["tune"])[0] if "tune" in content else None
     defaults = SystemList((), splits, tune, {key: names.folders(name)[0] for key, name in data.items()})
-    try:
-        systems = [
-            _system(path, template, at, entry, names, defaults, further)
-            for template in content["systems"]
-            for at, entry in expand_each(template, known)
-        ]
-    except (KeyError, IndexError) as error:
-        raise UserError(f"{path}: {error} is not a variable of each: mend the braces") from None
+    systems = [
+        _system(path, template, at, entry, names, defaults, further)
+        for template in content["systems"]
+        for at, entry in expand_each(path, template, known)
+    ]
     check_names(path, "system", [system.name for system in systems])
     for twin in filter(None, (system.twin for system in systems)):
         if twin not in {system.name for system in systems}:
@@ -191,6 +210,14 @@ def _variables(path: Path, defaults: Mapping[str, Any], given: Sequence[str]) ->
     return values
 
 
+def _data(path: Path, entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The folders that an entry names."""
+    data: Mapping[str, Any] = entry.get("data", {})
+    if unknown := sorted(set(map(str, data)) - set(DATA)):
+        raise UserError(f"{path}: data has unknown keys ({', '.join(unknown)}): it may have {', '.join(DATA)}")
+    return data
+
+
 def _splits(given: Sequence[str], further: Sequence[str]) -> tuple[str, ...]:
     """``also`` stands for the further test sets of the experiment."""
     return tuple(split for one in given for split in (further if one == "also" else [one]))
@@ -202,11 +229,9 @@ def _system(
 ) -> System:  # fmt: skip
     check_keys(path, entry, SYSTEM_KEYS, {"name", "kind", "runs"})
     name, kind = str(entry["name"]), entry["kind"]
-    if kind not in KINDS:
-        raise UserError(f"{path}: {name} has the kind {kind!r}: choose one of {', '.join(KINDS)}")
     given = [entry["runs"]] if isinstance(entry["runs"], str) else entry["runs"]
     members = [names.folders(one) for one in given] if kind == "ensemble" else [[f] for f in names.folders(given)]
-    data = dict(defaults.data) | {key: names.folders(one)[0] for key, one in entry.get("data", {}).items()}
+    data = dict(defaults.data) | {key: names.folders(one)[0] for key, one in _data(path, entry).items()}
     splits = _splits(entry.get("decode", [split for split in defaults.splits if split != "dev"]), further)
     decoded = int(entry.get("decoded", len(members)))
     with_further = int(entry.get("further", decoded))
@@ -241,42 +266,6 @@ def _tuning_folder(names: Names, defaults: SystemList) -> Path:
     if defaults.tune is None or names.belongs(defaults.tune, *defaults.data.values()):
         return names.out
     return names.shared / names.name(defaults.tune)
-
-
-def check_keys(path: Path, entry: Any, known: Iterable[str], needed: set[str]) -> None:
-    """Raise UserError unless ``entry`` is a mapping with all needed keys and, if ``known`` is given, no other one."""
-    known = set(known)
-    if not isinstance(entry, dict) or not needed <= set(entry) or (known and not set(entry) <= known):
-        allowed = f", and may have {', '.join(sorted(known))}" if known else ""
-        raise UserError(f"{path}: {entry!r} needs {', '.join(sorted(needed))}{allowed}: mend it")
-
-
-def check_names(path: Path, kind: str, names: Sequence[str]) -> None:
-    """Raise UserError when two things have the same name."""
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise UserError(f"{path}: two {kind}s are called {twice}: give each its own name")
-
-
-def expand_each(entry: Any, variables: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], Any]]:
-    """The entry for every value of its ``each``: a mapping of lists gives all combinations, a list of mappings one
-    entry after the other."""
-    each = entry.get("each") if isinstance(entry, dict) else None
-    rest = {key: value for key, value in entry.items() if key != "each"} if isinstance(entry, dict) else entry
-    if isinstance(each, dict):
-        each = [dict(zip(each, values, strict=True)) for values in itertools.product(*each.values())]
-    for at in each or [{}]:
-        values = {**variables, **at}
-        yield at, _filled(rest, values) if values else rest
-
-
-def _filled(value: Any, at: Mapping[str, Any]) -> Any:
-    """``value`` with {variables} filled in; a text that is nothing but a variable takes its value of any kind."""
-    if isinstance(value, str):
-        alone = re.fullmatch(r"\{(\w+)\}", value)
-        return at[alone[1]] if alone else value.format(**at)
-    if isinstance(value, dict):
-        return {key: _filled(one, at) for key, one in value.items()}
-    return [_filled(one, at) for one in value] if isinstance(value, list) else value
 
 
 def finished_runs(system: System, exp: Path) -> tuple[list[Run], list[str]]:

@@ -7,7 +7,9 @@ from typing import Any
 
 from asr_kd.common.cli import read_yaml
 from asr_kd.common.errors import UserError
-from asr_kd.score.systems import FILE_KEYS, Names, SystemList, build_systems, check_keys, check_names, expand_each
+from asr_kd.score.entries import TEXT, check_keys, check_names, expand_each, one_of
+from asr_kd.score.systems import FILE_KEYS, Names, SystemList, build_systems
+from asr_kd.study.shows import check_views
 
 #: Stages that a study may call, and their packages.
 STAGES = {
@@ -66,10 +68,7 @@ def read_study(path: Path, names: Names) -> Study:
     """
     content = read_yaml(str(path))
     check_keys(path, content, FILE_KEYS, {"title", "steps", "systems"})
-    try:
-        steps = [_step(path, one) for entry in content["steps"] for _, one in expand_each(entry, {})]
-    except (KeyError, IndexError) as error:
-        raise UserError(f"{path}: {error} is not a variable of each: mend the braces") from None
+    steps = [_step(path, one) for entry in content["steps"] for _, one in expand_each(path, entry, {})]
     check_names(path, "step", [step.name for step in steps])
     systems = build_systems(path, content, names)
     gain = content.get("gain", [])
@@ -77,15 +76,15 @@ def read_study(path: Path, names: Names) -> Study:
         if name not in {system.name for system in systems.systems}:
             raise UserError(f"{path}: there is no system {name}: mend gain or twin")
     _check_trained(path, steps, systems, names)
-    return Study(content["title"], content.get("intro", ""), steps, systems, content.get("views", ()), gain)
+    views = content.get("views", [])
+    check_views(path, views, systems.systems)
+    return Study(str(content["title"]), str(content.get("intro", "")), steps, systems, views, gain)
 
 
 def _step(path: Path, entry: Mapping[str, Any]) -> Step:
-    check_keys(path, entry, (), {"name", "stage"})
+    check_keys(path, entry, {"name": TEXT, "stage": one_of(*STAGES), "conf": TEXT}, {"name", "stage"}, others=True)
     flags = dict(entry)
     name, stage = str(flags.pop("name")), flags.pop("stage")
-    if stage not in STAGES:
-        raise UserError(f"{path}: {name} has the stage {stage!r}: choose one of {', '.join(STAGES)}")
     return Step(name, stage, flags.pop("conf", ""), flags)
 
 
@@ -93,13 +92,17 @@ def _check_trained(path: Path, steps: Sequence[Step], systems: SystemList, names
     """Every network of a system is trained by a step, or there already."""
     trained = {
         network for step in steps if step.stage == "train"
-        for network in names.networks(step.name, step.flags.get("seeds", (0,)))
+        for network in names.networks(step.name, _as_list(step.flags.get("seeds", 0)))
     }  # fmt: skip
     for network, name in _networks(systems):
         if network not in trained and not network.is_dir():
             raise UserError(
                 f"{path}: {name} needs {names.name(network)}, which no step trains: mend the name, or add a step"
             )
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _networks(systems: SystemList) -> Iterator[tuple[Path, str]]:

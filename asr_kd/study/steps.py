@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from asr_kd.common.cli import build_config, read_yaml
+from asr_kd.common.errors import UserError
 from asr_kd.common.parallel import cpu_count
 from asr_kd.common.storage import is_finished, read_json
 from asr_kd.models.checkpoints import read_shape
@@ -55,15 +56,20 @@ def _config(step: Step, study: Study, names: Names, conf: Path, scheduler: str) 
     flags: dict[str, Any] = read_yaml(f"{conf}:{step.section}") if step.section else {}
     for key, value in step.flags.items():
         flags[key] = value
-        if "Path" in (kind := kinds.get(key, "")):
+        if "Path" in (kind := kinds.get(key, "")) and value is not None:
             folders = names.folders(value)
+            if "tuple" not in kind and len(folders) != 1:
+                raise UserError(f"the step {step.name} of the study: {key} is one folder, not {value!r}: correct it")
             flags[key] = folders if "tuple" in kind else folders[0]
     for key, folder in study.systems.data.items():
         if key in kinds:
             flags.setdefault(key, folder / "cuts_train.jsonl.gz" if "models" in kinds and key == "cuts" else folder)
     if "scheduler" in kinds:
         flags["scheduler"] = scheduler
-    return build_config(config_class, {**flags, "out": names.folders(step.name)[0]})
+    try:
+        return build_config(config_class, {**flags, "out": names.folders(step.name)[0]})
+    except UserError as error:
+        raise UserError(f"the step {step.name} of the study: {error}") from None
 
 
 def _train_seconds(configs: list[TrainConfig]) -> float:

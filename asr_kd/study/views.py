@@ -15,17 +15,7 @@ from asr_kd.score.systems import System
 from asr_kd.score.tables import COMPARISON_NOTES, Table, comparisons
 from asr_kd.study.figures import Spread, spread_plot
 from asr_kd.study.format import Study
-
-#: Axis labels of what a view may show.
-UNITS = {
-    "accuracy": "frame accuracy, %",
-    "speech": "frame accuracy on speech, %",
-    "merged": "frame accuracy with silences merged, %",
-    "wer": "WER, %",
-    "rtf": "real-time factor",
-    "scoring": "real-time factor of scoring",
-    "parameters": "parameters",
-}
+from asr_kd.study.shows import UNITS
 
 SPREAD = "Dots: means over seeds; ticks: seeds."
 
@@ -68,10 +58,8 @@ class Views:
             elif view.get("show") == "epochs":
                 shown = [system for system in self.systems if self._group(system.name) in view["groups"]]
                 yield from curve_drawings(self.curves(shown), colours_of(shown))
-            elif view.get("show") == "grid":
-                yield self._grid_lines(f"grid-{number}", view)
             else:
-                raise UserError(f"the view {view!r} is unknown: show one of grid, lines, splits, epochs")
+                yield self._grid_lines(f"grid-{number}", view)
         yield from table_drawings(self.results, self.colours)
 
     def _group(self, name: str) -> str:

@@ -9,6 +9,7 @@ import pytest
 from fake_experiment import garble, make, write_cuts, write_hypotheses
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from training import remark
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import write_json
@@ -230,6 +231,7 @@ def test_an_experiment_is_read_back_as_it_was_scored(tmp_path):
         "ensemble",
     )
     write_json(tmp_path / "score" / "score.json", {"rows": [{"name": "x"}]})
+    remark(tmp_path / "score")
     with pytest.raises(UserError, match="is damaged"):
         Results.load(tmp_path / "score" / "score.json")
 
@@ -255,7 +257,7 @@ def test_gains_from_each_twin(tmp_path):
         ({"pairs": ("teachers-0:nobody",)}, "is not A:B with two of the systems"),
         ({"pairs": ("teachers-0",)}, "is not A:B"),
         ({"splits": ("absent",)}, "cuts_absent.jsonl.gz is missing"),
-        ({"replications": 5}, "too few for an interval"),
+        ({"replications": 5}, "--replications is 5, but must be 100 or more"),
         ({"hyp": ()}, "give --exp with --systems, or --hyp with --cuts"),
         ({"cuts": None}, "give --exp with --systems, or --hyp with --cuts"),
         ({"exp": Path("exp")}, "--exp needs --systems"),
@@ -274,5 +276,6 @@ def test_command_line_faults(tmp_path, changes, fault):
 def test_scoring_against_other_cuts_names_the_file(tmp_path):
     exp = make(tmp_path, utterances=6)
     write_hypotheses(exp / "decode" / "gmm-0", "test", {"somebody-else": ["A"]})
+    remark(exp / "decode" / "gmm-0")
     with pytest.raises(UserError, match=r"hyp_test.tsv: 1 decoded utterances have no reference"):
         stage.main(flags(exp, "gmm-0"))

@@ -93,10 +93,10 @@ def test_steps_become_the_stages_own_configurations(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "fault"),
     [
-        ({"steps": [{"name": "x", "stage": "guess"}]}, "choose one of"),
+        ({"steps": [{"name": "x", "stage": "guess"}]}, "stage of x must be one of"),
         ({"steps": [{"stage": "train"}]}, "needs name, stage"),
         ({"steps": [{"name": "x-{y}", "stage": "train", "each": {"z": [1]}}]}, "not a variable"),
-        ({"systems": [{"name": "x", "kind": "network", "runs": "x"}]}, "choose one of"),
+        ({"systems": [{"name": "x", "kind": "network", "runs": "x"}]}, "kind of x must be one of"),
         ({"systems": SMALL["systems"][:1] * 2}, "two systems are called single"),
         ({"gain": ["single", "best"]}, "no system best"),
         ({"tune": None, "colour": "red"}, "needs"),
@@ -106,12 +106,44 @@ def test_steps_become_the_stages_own_configurations(tmp_path):
             "x needs teachers-2, which no step",
         ),
         ({"tune": "teachers:0"}, "tune needs teachers-0, which no step"),
+        (
+            {"steps": [{"name": "x", "stage": "train", "epochs": 0}, *SMALL["steps"]]},
+            "step x .* --epochs is 0, but must",
+        ),
+        ({"views": [{"show": "pie"}]}, "show must be one of grid, lines"),
+        ({"views": [{"show": "epochs", "groups": ["nobody"]}]}, "no group nobody"),
+        ({"views": [{"show": "lines", "title": "a", "x": "size", "y": "wer/test", "lines": {"a": "single"}}]}, "x is"),
+        ({"views": [{**SMALL["views"][0], "rows": "depth"}]}, "'depth' is no variable of the group student"),
     ],
 )
 def test_what_makes_no_sense_is_refused(tmp_path, changes, fault):
     (tmp_path / "conf.yaml").write_text("accuracy: {}\ndecode: {}\n")
     with pytest.raises(UserError, match=fault):
         tasks_of(read(tmp_path, changes), tmp_path, tmp_path / "conf.yaml")
+
+
+def _mutants(value):
+    """A structure with one of its values replaced, in every way."""
+    yield from ([], {}, [[]], {"a": []}, None, -1, 2.5, True, "x:9-1", "{", [None])
+    keys = value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    for key, one in [(key, value[key]) for key in keys]:
+        for mutant in _mutants(one):
+            copy = value.copy()
+            copy[key] = mutant
+            yield copy
+
+
+def test_a_value_of_any_other_kind_is_refused_in_a_sentence_or_used(tmp_path):
+    (tmp_path / "conf.yaml").write_text("accuracy: {}\ndecode: {}\nteachers: {}\n")
+    refused = 0
+    for key in SMALL:
+        for mutant in _mutants(SMALL[key]):
+            try:
+                tasks_of(read(tmp_path, {key: mutant}), tmp_path, tmp_path / "conf.yaml")
+            except UserError as error:
+                assert "\n" not in str(error)
+                refused += 1
+    assert refused > 300
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
