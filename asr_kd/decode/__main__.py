@@ -14,6 +14,9 @@ from asr_kd.decode.client import SearchPool
 from asr_kd.decode.config import Config
 from asr_kd.decode.recogniser import find_specialists, make_recogniser
 
+#: Highest exit status that counts failed files; shells use those above 125.
+MAX_STATUS = 100
+
 
 def main(*configs: Config, searches: SearchPool | None = None) -> None:
     """Run all ``configs``, one after the other.
@@ -61,13 +64,15 @@ def _decode_files(config: Config, pool: SearchPool) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     if config.scheduler:
         logging.warning("--scheduler is for splits: audio files are decoded by this process")
+    if config.out or config.tune_on or config.lattices:
+        raise UserError("--out, --tune-on and --lattices are for splits: leave them out with audio files")
     recogniser = make_recogniser(config)
     searches = pool(1, recogniser.graph, recogniser.python, recogniser.num_pdfs)
     from asr_kd.decode.files import decode_files
     from asr_kd.decode.pipeline import build_decoder
 
-    if decode_files(config, build_decoder(recogniser, searches)):
-        sys.exit(1)
+    failed = decode_files(config, build_decoder(recogniser, searches))
+    sys.exit(min(failed, MAX_STATUS))
 
 
 if __name__ == "__main__":

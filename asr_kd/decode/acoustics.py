@@ -9,7 +9,7 @@ import torch
 from asr_kd.common.errors import UserError
 from asr_kd.hmm.scores import GmmScorer
 from asr_kd.losses import Mean
-from asr_kd.models.scorer import NetworkScorer, Posteriors, Scorer, check_senones, ensemble_posteriors
+from asr_kd.models.scorer import FrameScorer, NetworkScorer, Posteriors, check_senones, ensemble_posteriors
 from asr_kd.models.windows import context_windows
 from asr_kd.specialists.ensemble import Ensemble
 
@@ -20,9 +20,9 @@ def _specialist_posteriors(network: Path, num_pdfs: int, specialists: Sequence[P
     check_senones(network, ensemble.generalist, num_pdfs)
     shape = ensemble.generalist.shape
 
-    def posteriors(features: np.ndarray) -> np.ndarray:
-        frames = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))
-        return ensemble(context_windows(frames, shape.left, shape.right)).combined.numpy()
+    def posteriors(features: np.ndarray, frames: slice) -> np.ndarray:
+        rows = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))
+        return ensemble(context_windows(rows, shape.left, shape.right)[frames]).combined.numpy()
 
     return posteriors
 
@@ -30,7 +30,7 @@ def _specialist_posteriors(network: Path, num_pdfs: int, specialists: Sequence[P
 def load_scorer(
     folders: Sequence[Path], features: Path, num_pdfs: int, mean: Mean = "arithmetic",
     specialists: Sequence[Path] = (), top_k: int = 1,
-) -> Scorer:  # fmt: skip
+) -> FrameScorer:  # fmt: skip
     """The scorer for ``--model``: folders with model.json are networks, a folder with hmm.json is the GMM.
 
     Args:

@@ -31,7 +31,11 @@ class Config(Workers):
     features: Path
     """Folder of the features, with their normalisation."""
     files: Positional[tuple[Path, ...]] = field(default=(), metadata=RUN_ONLY)
-    """Audio files of any sampling rate, mono or stereo.  For each, a line path<TAB>words is printed to stdout."""
+    """Audio files of any sampling rate, mono or stereo.  For each, a line path<TAB>words is printed to stdout.
+    The exit status is the number of files that could not be decoded, at most 100."""
+    format: Literal["text", "jsonl"] = field(default="text", metadata=RUN_ONLY)
+    """What is printed for audio files: path<TAB>words, or a JSON object per file, also for those that failed, with the
+    keys file, words, seconds and error."""
     mean: Literal["arithmetic", "geometric"] = "arithmetic"
     """How the posteriors of an ensemble are averaged."""
     specialists: Path | None = None

@@ -1,75 +1,187 @@
 """Decoding of audio files named on the command line."""
 
+import dataclasses
+import io
+import itertools
+import json
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from lhotse import Features, MonoCut
 from lhotse.features.io import MemoryRawWriter
 
 from asr_kd.common.errors import UserError
+from asr_kd.common.parallel import prefetch
+from asr_kd.decode.client import Outcome
 from asr_kd.decode.config import Config
 from asr_kd.decode.output import Words
 from asr_kd.decode.pipeline import Decoder
 from asr_kd.decode.recogniser import search_options
-from asr_kd.decode.worker import SearchOptions
 from asr_kd.features.audio import SAMPLING_RATE, read_audio
-from asr_kd.features.filterbanks import extract
-from asr_kd.models.scorer import Scorer
+from asr_kd.features.filterbanks import FRAME_SHIFT, extract
+
+#: A long recording is cut where this many frames are quietest.
+PAUSE_FRAMES = 30
+
+
+@dataclasses.dataclass
+class Recording:
+    """An audio file, and what is known of it so far.
+
+    Attributes:
+        seconds: None if it could not be read.
+        features: what the scorer takes, (T, D).
+        words: word ids of the pieces that have been searched.
+        error: why it cannot be decoded, or "".
+    """
+
+    path: Path
+    seconds: float | None = None
+    features: np.ndarray | None = None
+    words: list[int] = dataclasses.field(default_factory=list)
+    error: str = ""
+
+
+class Piece(NamedTuple):
+    """Frames of a recording that are searched at once."""
+
+    recording: Recording
+    start: int
+    stop: int
+    last: bool
 
 
 def decode_files(config: Config, decoder: Decoder) -> int:
-    """Print path<TAB>words for each file of ``config``, in order; errors go to stderr.
+    """Print the words of each file of ``config``, in order, as --format says; errors go to stderr.
 
-    A tab, newline or backslash in a path is printed as \\t, \\n or \\\\, so that a line has one meaning.
+    Memory does not depend on the number of files: they are read, scored and searched one after the other, in batches
+    as large as those of splits, and a recording longer than a batch is cut into pieces at its pauses.
 
     Returns:
         The number of files that could not be decoded.
     """
-    options, words, failed = search_options(config), Words(config.graph), 0
-    for start in range(0, len(config.files), decoder.batch):
-        for path, text, reason in _decode(config.files[start : start + decoder.batch], decoder, options, words):
-            if reason:
-                failed += 1
-                print(reason if str(path) in reason else f"{path}: {reason}", file=sys.stderr, flush=True)
-            else:
-                name = str(path).replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n")
-                print(f"{name}\t{text}", flush=True)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # print names of files as they are, whatever bytes they have
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+    words, failed = Words(config.graph), 0
+    for recording in _decode(config, decoder):
+        text = words.text(recording.words)
+        if recording.error:
+            failed += 1
+            print(_message(recording), file=sys.stderr, flush=True)
+        if config.format == "jsonl":
+            print(_json_line(recording, text), flush=True)
+        elif not recording.error:
+            print(f"{_escape(recording.path)}\t{text}", flush=True)
+    if failed:
+        print(f"{failed} of {len(config.files)} files could not be decoded", file=sys.stderr, flush=True)
     return failed
 
 
-def _decode(
-    paths: Sequence[Path], decoder: Decoder, options: SearchOptions, words: Words
-) -> Iterator[tuple[Path, str, str]]:
-    """(path, words, error message) of each file."""
-    scores = [_scores(path, decoder.scorer) for path in paths]
-    outcomes = iter(decoder.searches[0]([m for m in scores if isinstance(m, np.ndarray)], options))
-    for path, matrix in zip(paths, scores, strict=True):
-        if isinstance(matrix, str):
-            yield path, "", matrix
-            continue
-        outcome = next(outcomes)
-        ids = (outcome.hypothesis.words if outcome.hypothesis else None) or []
-        yield path, words.text(ids), outcome.reason
+def _message(recording: Recording) -> str:
+    """The error in one line that names the file."""
+    named = str(recording.path) in recording.error
+    return " ".join((recording.error if named else f"{recording.path}: {recording.error}").splitlines())
 
 
-def _scores(path: Path, scorer: Scorer) -> np.ndarray | str:
-    """The scores (T, C) of a file, or the error message."""
+def _escape(path: Path) -> str:
+    r"""A path whose tabs, line ends and backslashes are \t, \n, \r and \\, so that a line has one meaning."""
+    return str(path).replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
+
+
+def _json_line(recording: Recording, text: str) -> str:
+    """ASCII; bytes of a name that are no UTF-8 are the surrogates U+DC80 to U+DCFF, as in Python's os.fsdecode."""
+    failed = bool(recording.error)
+    seconds = None if recording.seconds is None else round(recording.seconds, 3)
+    values = {"words": None if failed else text, "seconds": seconds, "error": recording.error or None}
+    return json.dumps({"file": str(recording.path), **values})
+
+
+def _decode(config: Config, decoder: Decoder) -> Iterator[Recording]:
+    """Every file, once all its pieces have been searched; a thread reads and scores the next ones meanwhile."""
+    options, search = search_options(config), decoder.searches[0]
+    for batch, scores in prefetch(_scored(config.files, decoder)):
+        outcomes = iter(search([matrix for matrix in scores if isinstance(matrix, np.ndarray)], options))
+        for piece, matrix in zip(batch, scores, strict=True):
+            recording = piece.recording
+            _add(piece, Outcome(None, matrix) if isinstance(matrix, str) else next(outcomes))
+            if piece.last:
+                yield recording
+
+
+def _add(piece: Piece, outcome: Outcome) -> None:
+    """Add the words of a piece to those of its recording, or the reason why there are none."""
+    recording = piece.recording
+    if outcome.hypothesis is not None:
+        recording.words += outcome.hypothesis.words or []
+    elif not recording.error:
+        part = "" if piece.start == 0 and piece.last else f"{piece.start // 100} to {-(-piece.stop // 100)} s: "
+        recording.error = part + outcome.reason
+
+
+def _scored(paths: Sequence[Path], decoder: Decoder) -> Iterator[tuple[list[Piece], list[np.ndarray | str]]]:
+    """Batches of pieces, and the scores (T, C) of each, or why there are none."""
+    for batch in decoder.batches(_pieces(paths, decoder), lambda piece: piece.stop - piece.start):
+        yield batch, [_scores(piece, decoder) for piece in batch]
+
+
+def _scores(piece: Piece, decoder: Decoder) -> np.ndarray | str:
+    recording = piece.recording
+    if recording.features is None:
+        return recording.error
     try:
-        return scorer(_cut(extract(read_audio(path))))
-    except UserError as error:
-        return str(error)
-    except Exception as error:  # whatever a library may raise: one strange file must not end the others
-        return f"{path} cannot be decoded ({type(error).__name__}: {error}): export it again as WAV or FLAC"
+        return decoder.scorer.scores(recording.features, piece.start, piece.stop)
+    except Exception as error:  # as below
+        return _unexpected(recording.path, error)
 
 
-def _cut(features: np.ndarray) -> MonoCut:
+def _pieces(paths: Sequence[Path], decoder: Decoder) -> Iterator[Piece]:
+    """The pieces of all files, in order; a file that cannot be read has one of no frames."""
+    for path in paths:
+        recording = Recording(path)
+        bounds = [0, 0]
+        try:
+            raw = extract(read_audio(path))
+            recording.seconds = len(raw) * FRAME_SHIFT
+            bounds = _cut_at_pauses(raw, decoder.max_frames)
+            recording.features = decoder.scorer.features(_in_memory(raw))
+        except UserError as error:
+            recording.error = str(error)
+        except Exception as error:  # whatever a library may raise: one strange file must not end the others
+            recording.error = _unexpected(path, error)
+        if len(bounds) > 2:
+            logging.warning(
+                "%s: %.0f s are decoded in %d pieces, cut where it is quietest",
+                path, recording.seconds, len(bounds) - 1,
+            )  # fmt: skip
+        for start, stop in itertools.pairwise(bounds):
+            yield Piece(recording, start, stop, stop == bounds[-1])
+
+
+def _unexpected(path: Path, error: Exception) -> str:
+    return f"{path} cannot be decoded ({type(error).__name__}: {error}): export it again as WAV or FLAC"
+
+
+def _cut_at_pauses(features: np.ndarray, limit: int) -> list[int]:
+    """The bounds of pieces of at most ``limit`` frames, given log-mels (T, 40): 0, …, T."""
+    bounds, frames = [0], len(features)
+    loudness = np.convolve(features.mean(1), np.ones(PAUSE_FRAMES), "same")
+    while frames - bounds[-1] > limit:
+        first = bounds[-1] + limit // 2
+        last = min(bounds[-1] + limit, frames - limit // 4)  # leave no short rest
+        bounds.append(first + int(loudness[first : last + 1].argmin()))
+    return [*bounds, frames]
+
+
+def _in_memory(features: np.ndarray) -> MonoCut:
     """A cut of an unknown speaker with log-mels (T, 40), before normalisation, in memory."""
     frames, dim = features.shape
     stored = Features(
-        type="fbank", num_frames=frames, num_features=dim, frame_shift=0.01, sampling_rate=SAMPLING_RATE, start=0,
-        duration=frames / 100, storage_type="memory_raw", storage_path="",
+        type="fbank", num_frames=frames, num_features=dim, frame_shift=FRAME_SHIFT, sampling_rate=SAMPLING_RATE,
+        start=0, duration=frames / 100, storage_type="memory_raw", storage_path="",
         storage_key=MemoryRawWriter().write("", features),
     )  # fmt: skip
     return MonoCut(id="file", start=0, duration=stored.duration, channel=0, features=stored)

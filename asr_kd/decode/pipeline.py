@@ -6,7 +6,7 @@ import gzip
 import queue
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,13 +22,14 @@ from asr_kd.decode.client import Outcome, Search
 from asr_kd.decode.output import lattice_text
 from asr_kd.decode.recogniser import Recogniser
 from asr_kd.decode.worker import SearchOptions
-from asr_kd.models.scorer import Scorer
+from asr_kd.models.scorer import FrameScorer
 
 Item = TypeVar("Item")
 
 #: Utterances per shard, the unit of resuming; few, so that a short split keeps every worker busy.
 SHARD_SIZE = 8
-#: Bounds on a batch: frames (lattices take up to 100 kB per frame in the worker), and bytes of scores.
+#: Bounds on a batch, padded to its longest utterance: frames (lattices take up to 100 kB per frame in the worker), and
+#: bytes of scores.
 MAX_BATCH_FRAMES = 12000
 MAX_BATCH_BYTES = 128 << 20
 
@@ -53,7 +54,7 @@ class Decoder:
         batch: maximum number of utterances per search.
     """
 
-    def __init__(self, scorer: Scorer, searches: Sequence[Search], batch: int = 4) -> None:
+    def __init__(self, scorer: FrameScorer, searches: Sequence[Search], batch: int = 4) -> None:
         self.scorer, self.searches, self.batch = scorer, searches, batch
         self._free: queue.SimpleQueue[Search] = queue.SimpleQueue()
         for search in searches:
@@ -122,7 +123,7 @@ class Decoder:
 
     def _scored(self, cuts: list[MonoCut]) -> Iterator[tuple[list[MonoCut], list[np.ndarray | str], float]]:
         """Batches of cuts, their scores (or why there are none), and the CPU seconds that scoring took."""
-        for batch in self._batches(cuts):
+        for batch in self.batches(cuts, lambda cut: cut.num_frames):
             started = time.thread_time()
             scores = [self._score(cut) for cut in batch]
             yield batch, scores, time.thread_time() - started
@@ -133,14 +134,27 @@ class Decoder:
         except Exception as error:  # one damaged utterance must not stop the others
             return f"no scores: {error or type(error).__name__}"
 
-    def _batches(self, cuts: list[MonoCut]) -> Iterator[list[MonoCut]]:
-        start = 0
-        while start < len(cuts):
-            frames = max(1, cuts[start].num_frames)  # of the longest: cuts are sorted
-            scores = 4 * self.searches[0].num_pdfs * frames
-            size = max(1, min(self.batch, MAX_BATCH_FRAMES // frames, MAX_BATCH_BYTES // scores))
-            yield cuts[start : start + size]
-            start += size
+    @property
+    def max_frames(self) -> int:
+        """Maximum number of frames of a batch, which bounds the memory of a search."""
+        return max(1, min(MAX_BATCH_FRAMES, MAX_BATCH_BYTES // (4 * self.searches[0].num_pdfs)))
+
+    def batches(self, items: Iterable[Item], frames: Callable[[Item], int]) -> Iterator[list[Item]]:
+        """Successive ``items`` that are searched together; an item longer than ``max_frames`` has its own batch.
+
+        Args:
+            frames: returns the length of an item.
+        """
+        batch: list[Item] = []
+        longest = 0
+        for item in items:
+            longest = max(longest, frames(item))
+            if batch and (len(batch) == self.batch or (len(batch) + 1) * longest > self.max_frames):
+                yield batch
+                batch, longest = [], frames(item)
+            batch.append(item)
+        if batch:
+            yield batch
 
 
 def build_decoder(recogniser: Recogniser, searches: Sequence[Search]) -> Decoder:

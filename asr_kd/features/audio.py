@@ -1,61 +1,129 @@
 """Reading audio files, and finding faults in their samples."""
 
 import logging
+import math
+import os
+import stat
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from asr_kd.common.errors import UserError
 
+if TYPE_CHECKING:
+    from soundfile import SoundFile
+
 SAMPLING_RATE = 16000
 MIN_SECONDS = 0.1
+#: Longer recordings are refused: their samples and features would take gigabytes of memory.
+MAX_HOURS = 4
 #: Rates in Hz outside of which a header is taken to be damaged.
 MIN_RATE, MAX_RATE = 4_000, 768_000
-#: Frames read at once: what a header announces is not trusted for an allocation.
-BLOCK_FRAMES = 1 << 20
+#: Samples of all channels read at once: what a header announces is not trusted for an allocation.
+BLOCK_SAMPLES = 1 << 20
 #: Share of the loudest channel's power below which the mean of the channels counts as cancelled.
 CANCELLED = 1e-3
+#: Magnitude beyond which samples are nonsense, whatever full scale is, and features overflow.
+MAX_LEVEL = 1e9
 
 
 def read_audio(path: Path | str) -> np.ndarray:
     """Mono 16 kHz float32 samples of any audio file that libsndfile reads (channels are averaged, rates converted).
 
+    A file that ends before its header says so is read up to there, with a warning.
+
     Raises:
-        UserError: the file is missing, damaged or empty, has NaN samples, or a rate outside 4 to 768 kHz.
+        UserError: the file is missing, no regular file, damaged, empty or longer than ``MAX_HOURS``, has NaN or
+            infinite samples, or a rate outside 4 to 768 kHz.
     """
     import soundfile
-    from scipy.signal import resample_poly
 
     try:
-        with soundfile.SoundFile(path) as file:
+        with _open_regular(path) as content, soundfile.SoundFile(content.fileno(), closefd=False) as file:
             rate = file.samplerate
             if not MIN_RATE <= rate <= MAX_RATE:
                 raise UserError(f"{path} has a rate of {rate} Hz, outside {MIN_RATE} to {MAX_RATE}: export it again")
-            blocks = []
-            while len(block := file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):
-                blocks.append(block)
-    except (OSError, RuntimeError, TypeError, ValueError) as error:  # TypeError: a name in .raw
-        raise UserError(f"{path} cannot be read as audio ({error}): give a WAV, FLAC, OGG or MP3 file") from None
-    if not blocks:
-        raise UserError(f"{path} has no samples: record it again")
-    samples = np.concatenate(blocks)
-    if not np.isfinite(samples).all():
-        raise UserError(f"{path} has NaN or infinite samples: export it again")
-    mono = _mix(samples, path)
-    if rate == SAMPLING_RATE:
-        return mono
-    divisor = np.gcd(rate, SAMPLING_RATE)
-    return resample_poly(mono, SAMPLING_RATE // divisor, rate // divisor).astype(np.float32)
+            return _read_mono(file, path)
+    except soundfile.LibsndfileError as error:
+        raise UserError(_unreadable(path, error.error_string)) from None
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(_unreadable(path, getattr(error, "strerror", None) or error)) from None
 
 
-def _mix(samples: np.ndarray, path: Path | str) -> np.ndarray:
-    """The mean of the channels (T, channels); where they cancel each other, the loudest channel."""
-    mono = samples.mean(axis=1)
-    power = np.square(samples, dtype=np.float64).mean(axis=0)
-    if np.square(mono, dtype=np.float64).mean() >= CANCELLED * power.max():
+def _unreadable(path: Path | str, reason: object) -> str:
+    return f"{path} cannot be read as audio ({str(reason).rstrip('.')}): give a WAV, FLAC, OGG or MP3 file"
+
+
+def _open_regular(path: Path | str) -> BinaryIO:
+    """The file at ``path``; a pipe or device could be read for ever."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # opening a pipe would wait for its writer
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UserError(f"{path} is a folder, pipe or device: give a regular audio file")
+    return os.fdopen(descriptor, "rb")
+
+
+def _read_mono(file: "SoundFile", path: Path | str) -> np.ndarray:
+    """The mean of the channels at 16 kHz; where they cancel each other, the loudest channel."""
+    power = np.zeros(file.channels + 1)
+    mono = np.concatenate([*_resample(_checked_means(file, path, power), file.samplerate)])
+    if "should be" in file.extra_info:  # so libsndfile's log marks a size in the header
+        logging.warning("%s: its header announces other sizes than the file has: it may be cut off", path)
+    if power[-1] >= CANCELLED * power.max():
         return mono
     logging.warning("%s: the channels cancel each other, so the loudest one is used alone", path)
-    return np.ascontiguousarray(samples[:, power.argmax()])
+    file.seek(0)
+    return np.concatenate([*_resample((block[:, power.argmax()] for block in _blocks(file)), file.samplerate)])
+
+
+def _checked_means(file: "SoundFile", path: Path | str, power: np.ndarray) -> Iterator[np.ndarray]:
+    """Blocks of the mean of the channels; their sums of squares, and last that of the mean, are added to ``power``.
+
+    Raises:
+        UserError: the file has no samples, too many, or some that are NaN or infinite.
+    """
+    read = 0
+    for block in _blocks(file):
+        read += len(block)
+        if read > MAX_HOURS * 3600 * file.samplerate:
+            raise UserError(f"{path} is longer than {MAX_HOURS} hours: cut it into shorter files")
+        if not np.isfinite(block).all():
+            raise UserError(f"{path} has NaN or infinite samples: export it again")
+        mean = block.mean(axis=1)
+        power += np.square(np.column_stack([block, mean]), dtype=np.float64).sum(axis=0)
+        yield mean
+    if not read:
+        raise UserError(f"{path} has no samples: record it again")
+    if read < file.frames:
+        logging.warning("%s: %d of the %d samples of its header can be read", path, read, file.frames)
+
+
+def _blocks(file: "SoundFile") -> Iterator[np.ndarray]:
+    """The rest of a file, in arrays (T, channels) float32."""
+    while len(block := file.read(max(1, BLOCK_SAMPLES // file.channels), dtype="float32", always_2d=True)):
+        yield block
+
+
+def _resample(blocks: Iterator[np.ndarray], rate: int) -> Iterator[np.ndarray]:
+    """Blocks of samples at 16 kHz, the same (but for rounding) as if all samples were resampled at once."""
+    from scipy.signal import resample_poly
+
+    divisor = math.gcd(rate, SAMPLING_RATE)
+    up, down = SAMPLING_RATE // divisor, rate // divisor
+    if up == down:
+        yield from blocks
+        return
+    margin = down * math.ceil(10 * max(up, down) / (up * down))  # half of the filter, in whole periods
+    pending, done = np.empty(0, np.float32), 0  # of the pending samples, the first are only context
+    for block in blocks:
+        pending = np.concatenate([pending, block])
+        ready = (len(pending) - margin) // down * down
+        if ready > max(done, margin):
+            yield resample_poly(pending, up, down)[done // down * up : ready // down * up]
+            pending, done = pending[ready - margin :], margin
+    yield resample_poly(pending, up, down)[done // down * up :]
 
 
 def sample_fault(samples: np.ndarray) -> str | None:
@@ -64,4 +132,6 @@ def sample_fault(samples: np.ndarray) -> str | None:
         return f"shorter than {MIN_SECONDS} s"
     if not np.isfinite(samples).all():
         return "NaN or infinite samples"
-    return None if np.any(samples) else "digital silence: every sample is zero"
+    if (level := float(np.abs(samples).max())) > MAX_LEVEL:
+        return f"samples up to {level:.1g} where 1.0 is full scale"
+    return None if level else "digital silence: every sample is zero"

@@ -12,6 +12,8 @@ from asr_kd.features.audio import SAMPLING_RATE, sample_fault
 
 NUM_MELS = 40
 FRAME_SHIFT = 0.01  # seconds
+#: Frames computed at once.
+CHUNK_FRAMES = 12000
 
 
 @functools.cache
@@ -25,11 +27,19 @@ def _extractor() -> Fbank:
 
 
 def log_mels(samples: np.ndarray) -> np.ndarray:
-    """Raw log-mels (T, 40) of 16 kHz samples, float32; T = round(seconds / 0.01)."""
-    features = _extractor().extract(np.ascontiguousarray(samples, dtype=np.float32), SAMPLING_RATE)
+    """Raw log-mels (T, 40) of 16 kHz samples, float32; T = round(seconds / 0.01).
+
+    They are computed in chunks, which bounds memory: a frame needs the samples of its neighbours, and no others.
+    """
+    samples = np.ascontiguousarray(samples, dtype=np.float32)
     frames = compute_num_frames_from_samples(len(samples), FRAME_SHIFT, SAMPLING_RATE)
-    assert features.shape == (frames, NUM_MELS), (features.shape, frames)
-    return np.ascontiguousarray(features)
+    features = np.empty((frames, NUM_MELS), np.float32)
+    shift = round(FRAME_SHIFT * SAMPLING_RATE)
+    for start in range(0, frames, CHUNK_FRAMES):
+        first, stop = max(start - 1, 0), start + CHUNK_FRAMES
+        chunk = _extractor().extract(samples[first * shift : (stop + 1) * shift], SAMPLING_RATE)
+        features[start:stop] = chunk[start - first :][:CHUNK_FRAMES]
+    return features
 
 
 def extract(samples: np.ndarray, sampling_rate: int = SAMPLING_RATE) -> np.ndarray:

@@ -12,10 +12,10 @@ from asr_kd.common.storage import read_json
 from asr_kd.hmm.cepstra import CepstralMeans, apply_transform
 from asr_kd.hmm.kaldi_io import read_model
 from asr_kd.losses import Mean
-from asr_kd.models.scorer import NetworkScorer, ensemble_posteriors
+from asr_kd.models.scorer import FrameScorer, NetworkScorer, ensemble_posteriors
 
 
-class GmmScorer:
+class GmmScorer(FrameScorer):
     """Log-likelihoods (T, C) float32 of a cut under the GMMs of a folder.
 
     Raises:
@@ -32,8 +32,8 @@ class GmmScorer:
         """Return the features of the GMMs, (T, 39)."""
         return apply_transform(self.means.cepstra(cut), self.transform)
 
-    def __call__(self, cut: MonoCut) -> np.ndarray:
-        return self.gmms.scores(self.features(cut))
+    def chunk_scores(self, features: np.ndarray, frames: slice) -> np.ndarray:
+        return self.gmms.scores(features[frames])
 
 
 def network_scorer(networks: Sequence[Path], features: Path, mean: Mean) -> NetworkScorer:

@@ -19,21 +19,23 @@ def compute_logits(model: AcousticModel, windows: Tensor, dtype: torch.dtype) ->
 
 
 @torch.inference_mode()
-def ensemble_logits(models: Sequence[AcousticModel], features: np.ndarray) -> list[Tensor]:
+def ensemble_logits(models: Sequence[AcousticModel], features: np.ndarray, frames: slice = slice(None)) -> list[Tensor]:
     """Return the logits of each network for one utterance, (T, C).
 
     Args:
         models: networks in evaluation mode, of any shapes but the same senones.
         features: (T, D) normalised log-mels.
+        frames: the frames of which logits are returned, by default all; the others are only context.
 
     Returns:
         Logits in the dtype of the networks' matrix products (``load_model``).
     """
-    frames = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32)).to(models[0].output.weight)
+    rows = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32)).to(models[0].output.weight)
+    count = len(range(len(rows))[frames])
     contexts = {(model.shape.left, model.shape.right) for model in models}
     # Networks of the same context share one copy of the windows.
-    windows = {context: _pad_rows(context_windows(frames, *context)) for context in contexts}
-    return [model(windows[model.shape.left, model.shape.right])[: len(frames)] for model in models]
+    windows = {context: _pad_rows(context_windows(rows, *context)[frames]) for context in contexts}
+    return [model(windows[model.shape.left, model.shape.right])[:count] for model in models]
 
 
 def _pad_rows(rows: Tensor, multiple: int = 32) -> Tensor:
@@ -44,10 +46,11 @@ def _pad_rows(rows: Tensor, multiple: int = 32) -> Tensor:
 
 
 def posteriors(
-    models: Sequence[AcousticModel], features: np.ndarray, temperature: float = 1.0, mean: Mean = "arithmetic"
-) -> np.ndarray:
+    models: Sequence[AcousticModel], features: np.ndarray, temperature: float = 1.0, mean: Mean = "arithmetic",
+    frames: slice = slice(None),
+) -> np.ndarray:  # fmt: skip
     """Return the senone posteriors of a network, or the average of an ensemble's, (T, C) float32.
 
-    See ``ensemble_logits`` for the first two arguments, ``average_distributions`` for the others.
+    See ``ensemble_logits`` for ``models``, ``features`` and ``frames``, ``average_distributions`` for the others.
     """
-    return average_distributions(ensemble_logits(models, features), temperature, mean).cpu().numpy()
+    return average_distributions(ensemble_logits(models, features, frames), temperature, mean).cpu().numpy()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,11 +22,36 @@ if TYPE_CHECKING:
 
 #: Returns the frame scores of a cut with features, (T, C) float32; is called from several threads at once.
 Scorer = Callable[["MonoCut"], np.ndarray]
-#: Returns the senone posteriors (T, C) of normalised features (T, D).
-Posteriors = Callable[[np.ndarray], np.ndarray]
+#: Returns the senone posteriors of some frames, given the normalised features (T, D) of the utterance.
+Posteriors = Callable[[np.ndarray, slice], np.ndarray]
+
+#: Frames scored at once, which bounds the memory of a long utterance.
+CHUNK_FRAMES = 6000
 
 
-class NetworkScorer:
+class FrameScorer(ABC):
+    """A scorer that can score a part of an utterance; may be called from several threads at once."""
+
+    @abstractmethod
+    def features(self, cut: MonoCut) -> np.ndarray:
+        """The features (T, D) float32 of a cut, which ``scores`` takes."""
+
+    @abstractmethod
+    def chunk_scores(self, features: np.ndarray, frames: slice) -> np.ndarray:
+        """The scores of some frames, given the features of the whole cut."""
+
+    def scores(self, features: np.ndarray, start: int, stop: int) -> np.ndarray:
+        """The scores (stop − start, C) float32 of the frames from ``start`` to ``stop``."""
+        starts = range(start, max(stop, start + 1), CHUNK_FRAMES)  # one of no frames gives scores of shape (0, C)
+        scores = [self.chunk_scores(features, slice(first, min(first + CHUNK_FRAMES, stop))) for first in starts]
+        return scores[0] if len(scores) == 1 else np.concatenate(scores)
+
+    def __call__(self, cut: MonoCut) -> np.ndarray:
+        features = self.features(cut)
+        return self.scores(features, 0, len(features))
+
+
+class NetworkScorer(FrameScorer):
     """Frame scores log posterior − log prior.
 
     Args:
@@ -39,8 +64,11 @@ class NetworkScorer:
         self._posteriors, self._log_prior = posteriors, load_log_prior(network)
         self._normaliser = Normaliser.load(features)
 
-    def __call__(self, cut: MonoCut) -> np.ndarray:
-        average = self._posteriors(self._normaliser(cut))
+    def features(self, cut: MonoCut) -> np.ndarray:
+        return self._normaliser(cut)
+
+    def chunk_scores(self, features: np.ndarray, frames: slice) -> np.ndarray:
+        average = self._posteriors(features, frames)
         floor = np.finfo(np.float32).tiny  # a softmax can underflow to 0
         return np.log(np.maximum(average, floor)) - self._log_prior
 
@@ -54,7 +82,7 @@ def ensemble_posteriors(folders: Sequence[Path], num_pdfs: int, mean: Mean) -> P
     models = [load_model(folder) for folder in folders]
     for folder, model in zip(folders, models, strict=True):
         check_senones(folder, model, num_pdfs)
-    return partial(posteriors, models, mean=mean)
+    return lambda features, frames: posteriors(models, features, mean=mean, frames=frames)
 
 
 def check_senones(folder: Path, model: AcousticModel, num_pdfs: int) -> None:

@@ -164,3 +164,26 @@ def toy_experiment(root: Path) -> None:
     identity = np.stack([np.zeros(40), np.ones(40)])
     np.save(features / "cmvn_speakers.npy", identity[None])
     np.save(features / "cmvn_global.npy", identity)
+
+
+def aborting_python(folder: Path, python: Path, frames: int) -> Path:
+    """An interpreter for the real worker, which calls abort() when it gets a matrix of that many frames."""
+    (folder / "aborting.py").write_text(
+        "import importlib.util, os, sys\n"
+        "spec = importlib.util.spec_from_file_location('worker', sys.argv[1])\n"
+        "worker = sys.modules['worker'] = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(worker)\n"
+        "search = worker.Searcher.search\n"
+        "def poisoned(self, scores, options):\n"
+        f"    if any(len(matrix) == {frames} for matrix in scores):\n"
+        "        print('[F] somewhere.cu:1 Check failed: something', file=sys.stderr, flush=True)\n"
+        "        os.abort()\n"
+        "    print('noise on stdout')\n"
+        "    return search(self, scores, options)\n"
+        "worker.Searcher.search = poisoned\n"
+        "worker.main(sys.argv[2:])\n"
+    )
+    script = folder / "python"
+    script.write_text(f'#!/bin/sh\nexec {python} {folder}/aborting.py "$@"\n')
+    script.chmod(0o755)
+    return script

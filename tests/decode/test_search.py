@@ -19,7 +19,7 @@ import pytest
 pytest.importorskip("kaldifst")
 pytest.importorskip("kaldi_hmm_gmm")
 import kaldifst
-from decode_toy import PDFS
+from decode_toy import PDFS, aborting_python
 
 from asr_kd.common.errors import UserError
 from asr_kd.decode.client import Search, check_scores
@@ -176,28 +176,9 @@ def test_a_killed_worker_loses_no_utterance(toy: SimpleNamespace) -> None:
 
 
 def test_an_utterance_that_aborts_its_worker_fails_alone(toy: SimpleNamespace, tmp_path: Path) -> None:
-    """The real worker, patched to call abort() on matrices of 77 frames."""
-    (tmp_path / "aborting.py").write_text(
-        "import importlib.util, os, sys\n"
-        "spec = importlib.util.spec_from_file_location('worker', sys.argv[1])\n"
-        "worker = sys.modules['worker'] = importlib.util.module_from_spec(spec)\n"
-        "spec.loader.exec_module(worker)\n"
-        "search = worker.Searcher.search\n"
-        "def poisoned(self, scores, options):\n"
-        "    if any(len(matrix) == 77 for matrix in scores):\n"
-        "        print('[F] somewhere.cu:1 Check failed: something', file=sys.stderr, flush=True)\n"
-        "        os.abort()\n"
-        "    print('noise on stdout')\n"
-        "    return search(self, scores, options)\n"
-        "worker.Searcher.search = poisoned\n"
-        "worker.main(sys.argv[2:])\n"
-    )
-    python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\nexec {toy.python} {tmp_path}/aborting.py "$@"\n')
-    python.chmod(0o755)
     matrices = random_scores(7, 4, longest=70)
     poison = np.zeros((77, PDFS), dtype=np.float32)
-    search = Search(toy.prepared, python, PDFS)
+    search = Search(toy.prepared, aborting_python(tmp_path, toy.python, 77), PDFS)
     outcomes = search([*matrices[:2], poison, *matrices[2:]], SearchOptions())
     search.close()
     assert [bool(o.hypothesis) for o in outcomes] == [True, True, False, True, True]
