@@ -13,6 +13,7 @@ from lhotse.features.io import NumpyFilesWriter
 from scipy.signal import lfilter
 from training import config, inline_jobs, store_config
 
+from asr_kd.common.checksums import array_checksum
 from asr_kd.common.storage import Stage, save_array, write_json
 from asr_kd.corpora import __main__ as corpora_stage
 from asr_kd.features.__main__ import main as features_stage
@@ -74,15 +75,16 @@ def _speaker(folder: Path, speaker: int, truth: dict[str, np.ndarray]) -> None:
 
 
 def _align(features_dir: Path, out: Path, truth: dict[str, np.ndarray]) -> None:
-    stage = Stage("senones", out, {}, [features_dir])
+    stage = Stage("senones", out, {}, [features_dir], elsewhere=["senones/*"])
     stage.begin()
     splits = {}
     for split in ("train", "dev", "test"):
         cuts = []
-        with NumpyFilesWriter(out / "storage") as writer:
+        with NumpyFilesWriter(out / "senones") as writer:
             for cut in CutSet.from_file(features_dir / f"cuts_{split}.jsonl.gz"):
                 senones = truth[cut.id][: cut.num_frames].astype(np.int32)
                 cut.senones = writer.store_array(cut.id, senones, temporal_dim=0, frame_shift=0.01, start=0)
+                cut.senones_crc32 = array_checksum(senones)
                 cuts.append(cut)
         CutSet.from_cuts(cuts).to_file(out / f"cuts_{split}.jsonl.gz")
         splits[split] = {"frames": sum(cut.num_frames for cut in cuts)}

@@ -1,7 +1,6 @@
 """Command lines: one dataclass declares the flags, defaults, YAML keys and help of a stage (through tyro)."""
 
 import dataclasses
-import errno
 import logging
 import os
 import sys
@@ -15,7 +14,7 @@ from typing import Any, TypeVar
 import tyro
 import yaml
 
-from asr_kd.common.errors import UserError
+from asr_kd.common.errors import UserError, system_fault
 from asr_kd.common.settings import flag_name
 
 Config = TypeVar("Config")
@@ -65,9 +64,9 @@ def run(
         print(f"\n{name}: interrupted: run the same command to resume", file=sys.stderr)
         sys.exit(130)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            sys.exit(f"{name}: error: the disk is full: free some space and run the same command again")
-        raise
+        if not (fault := system_fault(error)):
+            raise
+        sys.exit(f"{name}: error: {fault}")
     except ModuleNotFoundError as error:
         missing = (error.name or "").split(".")[0]
         extra = next((extra for extra, modules in EXTRAS.items() if missing in modules), None)

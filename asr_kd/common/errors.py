@@ -1,5 +1,34 @@
-"""The error that stages report to users."""
+"""The error that stages report to users, and what they can do about errors of the system."""
+
+import errno
+
+#: Errors of the system -> what has happened, and what to do before the same command is run again.
+ADVICE = {
+    errno.ENOSPC: "the disk is full (or has no inodes left): free some space",
+    errno.EDQUOT: "your share of the disk is used up: free some space",
+    errno.EFBIG: "a file is larger than the system allows: raise the limit (ulimit -f)",
+    errno.EROFS: "the disk is read-only: choose another folder, or mount it for writing",
+    errno.EACCES: "permission denied: choose another folder, or change its permissions",
+    errno.EPERM: "permission denied: choose another folder, or change its permissions",
+    errno.EEXIST: "a file is in the place of a folder: choose another folder",
+    errno.ENOTDIR: "a file is in the place of a folder: choose another folder",
+    errno.ENAMETOOLONG: "a name is too long for the disk: choose a shorter one",
+    errno.EIO: "the disk or the network has failed: check it",
+    errno.ESTALE: "a shared disk has been mounted anew: check it",
+    errno.EMFILE: "too many files are open: raise the limit (ulimit -n)",
+}
 
 
 class UserError(Exception):
     """An error that the user can correct, as one sentence that says how.  Stages print it and exit with status 1."""
+
+
+def system_fault(error: OSError) -> str:
+    """One sentence about a disk that is full, cannot be written, or fails; empty for any other error."""
+    number = error.errno
+    if number is None and "requested and" in str(error):  # from NumPy: "1000 requested and 12 written"
+        number = errno.ENOSPC
+    if number not in ADVICE:
+        return ""
+    place = f"{error.filename}: " if error.filename else ""
+    return f"{place}{ADVICE[number]} and run the same command again"

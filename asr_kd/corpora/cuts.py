@@ -1,13 +1,20 @@
 """Folders of cuts, with a cuts_SPLIT.jsonl.gz for each split."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lhotse import CutSet
-from lhotse.cut import MonoCut
+import numpy as np
 
+from asr_kd.common.checksums import array_checksum
 from asr_kd.common.errors import UserError
-from asr_kd.common.storage import MARK, stage_figures
+from asr_kd.common.storage import MARK, stage_figures, verify
+
+if TYPE_CHECKING:
+    from lhotse import CutSet
+    from lhotse.cut import MonoCut
 
 CHUNK_FRAMES = 30_000  # five minutes; constant, so that sums do not depend on the number of processes
 
@@ -46,4 +53,55 @@ def splits_of(folder: Path) -> list[str]:
 
 def load_cuts(folder: Path, split: str) -> CutSet:
     """The cuts of a split, read lazily."""
-    return CutSet.from_jsonl_lazy(folder / f"cuts_{split}.jsonl.gz")
+    return open_cuts(folder / f"cuts_{split}.jsonl.gz")
+
+
+def open_cuts(path: Path) -> CutSet:
+    """The cuts of a manifest, read lazily.
+
+    Raises:
+        UserError: the manifest has changed since its stage finished.
+    """
+    from lhotse import load_manifest_lazy
+
+    return load_manifest_lazy(verify(path))
+
+
+def checksum_field(name: str) -> str:
+    """The custom field of a cut with the checksum of its "features" or "senones"."""
+    return f"{name}_crc32"
+
+
+def check_array(cut: MonoCut, name: str, array: np.ndarray) -> np.ndarray:
+    """``array``, if it is the one whose checksum the cut has.  Parts of it, and cuts without a checksum, pass.
+
+    Raises:
+        UserError: it is another one.
+    """
+    expected = (cut.custom or {}).get(checksum_field(name))
+    whole = cut.features.num_frames if cut.features is not None else cut.num_frames
+    if expected is not None and len(array) == whole and array_checksum(array) != expected:
+        raise UserError(
+            f"the {name} of {cut.id} have changed since they were written (their checksum differs): delete the folder "
+            f"that has them ({cut_folder(cut, name)}) and run its stage again"
+        )
+    return array
+
+
+def cut_folder(cut: MonoCut, name: str) -> str:
+    """Where the "features" or "senones" of a cut are stored."""
+    manifest = cut.features if name == "features" else (cut.custom or {})[name].array
+    return str(getattr(manifest, "storage_path", "") or "memory")
+
+
+def load_senones(cut: MonoCut) -> np.ndarray:
+    """The senone of each frame of a cut (T,).
+
+    Raises:
+        UserError: they are missing or damaged.
+    """
+    try:
+        senones: np.ndarray = cut.load_custom("senones")
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"the senones of {cut.id} cannot be read ({error}): run the alignment again") from None
+    return check_array(cut, "senones", senones)

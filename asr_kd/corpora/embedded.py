@@ -3,6 +3,7 @@
 Train has no voices of dev and test.  The same seed gives the same bytes with any number of processes.
 """
 
+import io
 import itertools
 import os
 import random
@@ -174,7 +175,10 @@ def _speak(job: _Job) -> list[dict[str, Any]]:
             audio = record(speech, noise, response, draw(*DIFFICULTY.snr_db), tilt, draw(*DIFFICULTY.level_db))
             seconds = len(audio) / RATE
             utterance = f"{voice.speaker}-1-{len(lines):04d}"
-            soundfile.write(job.folder / f"{utterance}.flac", audio, RATE, subtype="PCM_16")
+            encoded = io.BytesIO()  # so that a full disk is an error with a number
+            soundfile.write(encoded, audio, RATE, format="FLAC", subtype="PCM_16")
+            with atomic_open(job.folder / f"{utterance}.flac", "wb") as file:
+                file.write(encoded.getvalue())
             words = text.replace(",", "").split()
             lines.append(f"{utterance} {' '.join(words)}\n")
             truths.append(_truth(utterance, phones, words, before / RATE, UP / voice.down / RATE, seconds))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from asr_kd.common.errors import UserError
-from asr_kd.common.storage import atomic_open
+from asr_kd.common.storage import atomic_open, verify
 
 Skipped = tuple[str, str]  # utterance id, reason
 
@@ -33,20 +33,26 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         UserError: the file is missing or damaged.
     """
+    yield from _lines(path, json.loads)
+
+
+def count_lines(path: Path) -> int:
+    """The number of objects in a .jsonl.gz or .jsonl file.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    return sum(1 for _ in _lines(path, len))
+
+
+def _lines(path: Path, read: Callable[[str], Any]) -> Iterator[Any]:
     try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
-            for line in file:
-                yield json.loads(line)
+        with (gzip.open if path.suffix == ".gz" else open)(verify(path), "rt", encoding="utf-8") as file:
+            yield from map(read, file)
     except FileNotFoundError:
         raise UserError(f"{path} is missing: first run the stage that makes it") from None
     except (OSError, EOFError, ValueError) as error:
         raise UserError(f"{path} is damaged ({error}): delete its folder and run the stage again") from None
-
-
-def count_lines(path: Path) -> int:
-    """The number of objects in a .jsonl.gz file."""
-    with gzip.open(path, "rb") as file:
-        return sum(1 for _ in file)
 
 
 def write_skipped(out: Path, split: str, skipped: Sequence[Skipped]) -> None:

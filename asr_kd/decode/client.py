@@ -115,6 +115,8 @@ class InProcess:
             self._searcher = worker.Searcher(graph)
         except ImportError as error:
             raise UserError(f"--in-process needs k2 in this interpreter ({error}): leave out the flag") from None
+        except ValueError as error:  # the graph is damaged
+            raise UserError(str(error)) from None
 
     def search(self, scores: list[np.ndarray], options: SearchOptions) -> tuple[list[Hypothesis], float]:
         started = time.process_time()

@@ -1,5 +1,6 @@
 """Words of word ids, tables of hypotheses, lattices as text, and tuned values."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from asr_kd.common.errors import UserError
-from asr_kd.common.storage import atomic_open, read_json
+from asr_kd.common.storage import atomic_open, read_json, verify
 from asr_kd.decode.worker import Lattice
 
 BOUNDARY = "▁"  # the first character of a sentencepiece piece that begins a word
@@ -24,7 +25,7 @@ class Words:
     def __init__(self, graph: Path) -> None:
         path = graph / "words.txt"
         try:
-            pairs = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
+            pairs = [line.split() for line in verify(path).read_text(encoding="utf-8").splitlines()]
             self.names = {int(number): word for word, number in pairs}
         except FileNotFoundError:
             raise UserError(f"{path} is missing: run python -m asr_kd.hmm.graph first") from None
@@ -84,6 +85,9 @@ def read_tuned(path: Path) -> tuple[float, float]:
     """
     values: dict[str, Any] = read_json(path)
     try:
-        return float(values["acoustic_scale"]), float(values["insertion_penalty"])
+        scale, penalty = float(values["acoustic_scale"]), float(values["insertion_penalty"])
+        if not (0 < scale < math.inf and math.isfinite(penalty)):
+            raise ValueError
+        return scale, penalty
     except (KeyError, TypeError, ValueError):
         raise UserError(f"{path} has no tuned values: give the tuned.json of a decoding with --tune-on") from None

@@ -117,7 +117,7 @@ class Decoder:
                 "scoring_seconds": scoring,
                 "search_seconds": search.seconds - before,
             }
-            write_json(shard.path, {"utterances": records, **figures})
+            write_json(shard.path, {"utterances": records, **figures}, sealed=True)
         finally:
             self._free.put(search)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import asr_kd
 from asr_kd.common.errors import UserError
-from asr_kd.common.storage import path_fingerprint
+from asr_kd.common.storage import path_fingerprint, verify
 from asr_kd.decode import worker
 
 #: Environment variable with the path of the interpreter that has k2.
@@ -57,6 +57,7 @@ def prepared_graph(graph: Path, python: Path | None, cache: Path | None = None) 
     source = graph / "HCLG.fst"
     cache = cache or graph.resolve().with_name(graph.resolve().name + ".k2")
     folder = cache / f"{path_fingerprint(source)}-{worker.GRAPH_FORMAT}"
+    verify(source)
     if folder.is_dir():
         return folder
     if not source.is_file():

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lhotse import CutSet
-
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import write_json
+from asr_kd.corpora.cuts import open_cuts
 from asr_kd.decode.config import Config
 from asr_kd.decode.output import Words, join_files, read_tuned, write_table
 from asr_kd.decode.pipeline import Decoder, lattice_path, read_records, total_seconds
@@ -92,7 +91,7 @@ def _cuts_path(config: Config, split: str) -> Path:
 
 def _read_cuts(config: Config, split: str) -> list[Any]:
     path = _cuts_path(config, split)
-    cuts = list(CutSet.from_file(path))
+    cuts = list(open_cuts(path))
     if not cuts:
         raise UserError(f"{path} is empty: there is nothing to decode in {split}")
     return cuts

@@ -21,13 +21,17 @@ import struct
 import sys
 import tempfile
 import time
+import zlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO, Any
 
 import numpy as np
 
 #: Part of a prepared graph's folder name: increment it when the conversion changes.
-GRAPH_FORMAT = 1
+GRAPH_FORMAT = 2
+#: File of a prepared graph with the checksums of its arrays.
+CHECKSUMS = "checksums.json"
 #: Lattice beam where only the best path is needed: a narrow one saves a fifth of the time and half the memory.
 ONE_BEST_LATTICE_BEAM = 1.0
 _SIZES = struct.Struct("<QQ")
@@ -244,14 +248,43 @@ def prepare(graph: str | Path, folder: str | Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".preparing-") as temporary:
         complete = Path(temporary) / folder.name
         complete.mkdir()
-        np.save(complete / "arcs.npy", fsa.arcs.values().numpy(), allow_pickle=False)
-        np.save(complete / "words.npy", fsa.aux_labels.values.numpy(), allow_pickle=False)
-        np.save(complete / "splits.npy", fsa.aux_labels.shape.row_splits(1).numpy(), allow_pickle=False)
+        arrays = {
+            "arcs": fsa.arcs.values().numpy(),
+            "words": fsa.aux_labels.values.numpy(),
+            "splits": fsa.aux_labels.shape.row_splits(1).numpy(),
+        }
+        for name, array in arrays.items():
+            with open(complete / f"{name}.npy", "wb") as file:  # np.save's error on a full disk has no number
+                np.lib.format.write_array(SimpleNamespace(write=file.write), array, allow_pickle=False)
+        checksums = {name: _checksum(array) for name, array in arrays.items()}
+        (complete / CHECKSUMS).write_text(json.dumps(checksums), encoding="utf-8")
         try:
             os.rename(complete, folder)
         except OSError:
             if not folder.is_dir():  # otherwise another process finished first, with the same arrays
                 raise
+
+
+def load_prepared(folder: Path) -> list[np.ndarray]:
+    """The arrays of a prepared graph: arcs, words, splits.
+
+    Raises:
+        ValueError: one of them is missing or damaged.
+    """
+    arrays = []
+    try:
+        checksums = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
+        for name in ("arcs", "words", "splits"):
+            arrays.append(np.load(folder / f"{name}.npy", allow_pickle=False))
+            if _checksum(arrays[-1]) != checksums[name]:
+                raise ValueError(f"the checksum of {name}.npy differs")
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{folder} is damaged ({error}): delete that folder and decode again") from None
+    return arrays
+
+
+def _checksum(array: np.ndarray) -> int:
+    return zlib.crc32(np.ascontiguousarray(array).data, zlib.crc32(f"{array.dtype} {array.shape}".encode()))
 
 
 # ---------------------------------------------------------------------------------------------------- search
@@ -267,9 +300,7 @@ class Searcher:
         torch.set_num_threads(1)
         self.k2, self.torch = k2, torch
         folder = Path(folder)
-        arcs = np.load(folder / "arcs.npy", allow_pickle=False)
-        self.words = np.load(folder / "words.npy", allow_pickle=False)
-        self.row_splits = np.load(folder / "splits.npy", allow_pickle=False)
+        arcs, self.words, self.row_splits = load_prepared(folder)
         self.word_counts = np.diff(self.row_splits).astype(np.float32)
         self.graph_scores = np.ascontiguousarray(arcs[:, 3]).view(np.float32)
         self.num_labels = int(arcs[:, 2].max())

@@ -1,6 +1,5 @@
 """Extraction of features: parallel chunks that an interrupted run leaves for the next one to reuse."""
 
-import json
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -15,8 +14,11 @@ from lhotse import Features, NumpyFilesWriter
 from lhotse.cut import MonoCut
 from lhotse.utils import fastcopy
 
+from asr_kd.common.checksums import array_checksum
+from asr_kd.common.errors import UserError
 from asr_kd.common.parallel import run_all
-from asr_kd.common.storage import atomic_open, read_json
+from asr_kd.common.storage import read_json, verify, write_json
+from asr_kd.corpora.cuts import checksum_field
 from asr_kd.corpora.manifests import Skipped, jsonl_writer, require_utterances, write_skipped
 from asr_kd.features.audio import SAMPLING_RATE, sample_fault
 from asr_kd.features.babble import add_babble
@@ -92,19 +94,24 @@ def _extract_chunk(job: _Job) -> None:
             storage_path=str(writer.storage_path), storage_key=writer.write(cut.id, features),
             recording_id=cut.recording_id, channels=0,
         )  # fmt: skip
-        cuts.append(fastcopy(cut, features=manifest).to_dict())
+        custom = {**(cut.custom or {}), checksum_field("features"): array_checksum(features)}
+        cuts.append(fastcopy(cut, features=manifest, custom=custom).to_dict())
         key = cut.supervisions[0].speaker if job.per_speaker else cut.id
         sums[key] += np.stack([power_sums(select_frames(features, job.over)), power_sums(features)])
-    with atomic_open(job.result) as file:
-        json.dump({"cuts": cuts, "skipped": skipped, "sums": {k: v.tolist() for k, v in sums.items()}}, file)
+    result = {"cuts": cuts, "skipped": skipped, "sums": {k: v.tolist() for k, v in sums.items()}}
+    write_json(job.result, result, sealed=True)
 
 
 def _compute_features(cut: MonoCut) -> np.ndarray | str:
     """Raw log-mels of a cut's recording, or the reason why there are none."""
     try:
+        for source in cut.recording.sources:  # audio of the embedded corpus
+            verify(Path(source.source))
         samples = cut.load_audio()[0]
         if cut.has_custom("babble") and np.any(samples):
             samples = add_babble(samples, cut)
+    except UserError:
+        raise
     except Exception as error:  # a decoder may raise anything, and one bad file must not end the stage
         return f"damaged recording ({type(error).__name__}: {str(error).splitlines()[0]})"
     if len(samples) != cut.num_samples:

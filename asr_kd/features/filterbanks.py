@@ -8,6 +8,7 @@ from lhotse.cut import MonoCut
 from lhotse.utils import compute_num_frames_from_samples
 
 from asr_kd.common.errors import UserError
+from asr_kd.corpora.cuts import check_array
 from asr_kd.features.audio import SAMPLING_RATE, sample_fault
 
 NUM_MELS = 40
@@ -62,6 +63,7 @@ def raw_features(cut: MonoCut) -> np.ndarray:
         UserError: the stored features are missing or damaged.
     """
     try:
-        return np.ascontiguousarray(cut.load_features(), dtype=np.float32)
+        features = np.ascontiguousarray(cut.load_features(), dtype=np.float32)
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"the features of {cut.id} cannot be read ({error}): run asr_kd.features again") from None
+    return check_array(cut, "features", features)

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 from lhotse.cut import MonoCut
 
-from asr_kd.common.errors import UserError
-from asr_kd.common.storage import read_json
+from asr_kd.common.storage import load_array, read_json
 from asr_kd.features.config import Over
 from asr_kd.features.filterbanks import raw_features
 from asr_kd.features.statistics import mean_and_std, power_sums, select_frames
@@ -40,11 +39,8 @@ class Normaliser:
         """
         folder = Path(features_dir)
         description = read_json(folder / "cmvn.json")
-        try:
-            statistics = np.load(folder / "cmvn_speakers.npy", allow_pickle=False)
-            overall = np.load(folder / "cmvn_global.npy", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise UserError(f"{folder} is damaged ({error}): delete it and run asr_kd.features again") from None
+        statistics = load_array(folder / "cmvn_speakers.npy")
+        overall = load_array(folder / "cmvn_global.npy")
         speakers = {speaker: row for row, speaker in enumerate(description["speakers"])}
         return cls(description["normalise"] == "speaker", speakers, statistics, overall, description["normalise_over"])
 

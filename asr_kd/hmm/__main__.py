@@ -7,9 +7,9 @@ from asr_kd.hmm.config import Config
 
 
 def main(config: Config) -> None:
-    if config.leaves < 10:
-        raise UserError(f"--leaves {config.leaves} is too small: use 10 or more (600 suits two hours of speech)")
-    stage = Stage("hmm", config.out, config, [config.features, config.lang])
+    if 0 < config.gaussians < config.leaves:
+        raise UserError(f"--gaussians {config.gaussians} is fewer than --leaves {config.leaves}: raise it")
+    stage = Stage("hmm", config.out, config, [config.features, config.lang], elsewhere=["senones/*"])
     if not stage.begin():
         return
     from asr_kd.hmm.pipeline import train_and_align

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from lhotse.cut import MonoCut
 
-from asr_kd.common.storage import atomic_open, read_json, save_array
+from asr_kd.common.storage import atomic_open, load_array, read_json, save_array
 from asr_kd.hmm.cepstra import CepstralMeans
 from asr_kd.hmm.pronunciations import Pronunciations
 
@@ -73,7 +73,7 @@ class Chunk:
         """Read a chunk's folder."""
         content = read_json(folder / "chunk.json")
         bounds = np.concatenate([[0], np.cumsum(content["frames"])])
-        cepstra = np.load(folder / "cepstra.npy", allow_pickle=False)
+        cepstra = load_array(folder / "cepstra.npy")
         return cls(content["ids"], bounds, content["words"], content["lexicon"], content["phones"], cepstra)
 
     def utterances(self) -> Iterator[tuple[str, slice, list[str]]]:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from asr_kd.common.errors import UserError
-from asr_kd.common.storage import atomic_open
+from asr_kd.common.files import all_finite
+from asr_kd.common.storage import atomic_open, verify
 from asr_kd.hmm.gmm import Gmms
 from asr_kd.hmm.tree import Node
 
@@ -91,7 +92,13 @@ def _gmm_bytes(gmms: Gmms) -> Iterator[bytes]:
 
 
 def write_model(path: Path, transitions: kaldi_hmm_gmm.TransitionModel, gmms: Gmms) -> None:
-    """Write a transition model and its GMMs as a Kaldi ``.mdl`` file."""
+    """Write a transition model and its GMMs as a Kaldi ``.mdl`` file.
+
+    Raises:
+        UserError: a Gaussian is not finite.
+    """
+    if not all_finite(gmms.parameters):
+        raise UserError(f"the Gaussians of {path.name} are not finite: make the features again")
     with atomic_open(path, "wb") as file:
         file.write(BINARY + _transition_model_bytes(transitions))
         file.writelines(_gmm_bytes(gmms))
@@ -153,7 +160,7 @@ class _Reader:
 def _reading(path: Path) -> Iterator[_Reader]:
     """Open a reader after the header of a Kaldi binary file; any damage raises a UserError."""
     try:
-        reader = _Reader(Path(path).read_bytes())
+        reader = _Reader(verify(Path(path)).read_bytes())
         if not reader.data.startswith(BINARY):
             raise ValueError("it is not a Kaldi binary file")
         reader.position = len(BINARY)
@@ -192,7 +199,10 @@ def read_model(path: Path) -> tuple[kaldi_hmm_gmm.TransitionModel, Gmms]:
         UserError: the file is missing or damaged.
     """
     with _reading(path) as reader:
-        return _read_transition_model(reader), _read_gmms(reader)
+        transitions, gmms = _read_transition_model(reader), _read_gmms(reader)
+        if not all_finite(gmms.parameters):
+            raise ValueError("a Gaussian is not finite")
+        return transitions, gmms
 
 
 def read_transition_model(path: Path) -> kaldi_hmm_gmm.TransitionModel:

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from kaldi_hmm_gmm import ContextDependency
 
-from asr_kd.common.storage import read_json, save_array
+from asr_kd.common.storage import load_array, read_json, save_array
 from asr_kd.hmm.cepstra import apply_transform
 from asr_kd.hmm.corpus import Chunk
 from asr_kd.hmm.gmm import Accumulators, Gmms, accumulate
@@ -84,7 +84,7 @@ def run_pass(job: PassJob) -> PassStatistics:
     transitions, gmms, transform = _load(job.model)
     failed: list[str] = []
     if job.mode == "keep":
-        alignment = np.load(job.chunk / ALIGNMENT, allow_pickle=False)
+        alignment = load_array(job.chunk / ALIGNMENT)
     else:
         alignment, failed = _align_chunk(job, chunk, transitions, gmms, transform)
         save_array(job.chunk / ALIGNMENT, alignment)
@@ -142,7 +142,7 @@ def tree_statistics(job: PassJob) -> ContextStats:
     chunk = Chunk.load(job.chunk)
     transitions, _, transform = _load(job.model)
     pdf_class = _pdf_classes(transitions)
-    alignment = np.load(job.chunk / ALIGNMENT, allow_pickle=False)
+    alignment = load_array(job.chunk / ALIGNMENT)
     contexts, features = [], []
     for _, span, _ in chunk.utterances():
         path = alignment[span]
@@ -171,7 +171,7 @@ def convert_alignment(job: ConvertJob) -> None:
     new = Transitions.of(read_transition_model(job.new.mdl))
     tree = read_tree(job.new.tree)
     pdf_class = _pdf_classes(old)
-    alignment = np.load(job.chunk / ALIGNMENT, allow_pickle=False)
+    alignment = load_array(job.chunk / ALIGNMENT)
     for _, span, _ in chunk.utterances():
         path = alignment[span]
         if path[0]:

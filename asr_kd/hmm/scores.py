@@ -7,8 +7,7 @@ import numpy as np
 import torch
 from lhotse.cut import MonoCut
 
-from asr_kd.common.errors import UserError
-from asr_kd.common.storage import read_json
+from asr_kd.common.storage import load_array, read_json
 from asr_kd.hmm.cepstra import CepstralMeans, apply_transform
 from asr_kd.hmm.kaldi_io import read_model
 from asr_kd.losses import Mean
@@ -59,7 +58,4 @@ class StoredScores:
 
     def __call__(self, cut: MonoCut) -> np.ndarray:
         path = self.folder / f"{cut.id}.npy"
-        try:
-            return np.asarray(np.load(path, allow_pickle=False), dtype=np.float32)
-        except (OSError, ValueError) as error:
-            raise UserError(f"the scores {path} cannot be read ({error}): write them again") from None
+        return np.asarray(load_array(path), dtype=np.float32)

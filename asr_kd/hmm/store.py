@@ -17,9 +17,10 @@ from lhotse.cut import MonoCut
 from lhotse.supervision import AlignmentItem
 from lhotse.utils import fastcopy
 
+from asr_kd.common.checksums import array_checksum
 from asr_kd.common.parallel import run_in_order
 from asr_kd.common.storage import atomic_open, copy_file, save_array, write_json
-from asr_kd.corpora.cuts import chunks, load_cuts, max_chunks, splits_of
+from asr_kd.corpora.cuts import checksum_field, chunks, load_cuts, max_chunks, splits_of
 from asr_kd.corpora.manifests import Skipped, jsonl_writer, require_utterances, write_skipped
 from asr_kd.hmm.align import Alignment
 from asr_kd.lang.lexicon import Lexicon
@@ -48,7 +49,8 @@ def attach_alignment(cut: MonoCut, alignment: Alignment, writer: NumpyFilesWrite
         if segments
     }
     supervision = fastcopy(cut.supervisions[0], alignment=items or None)
-    return fastcopy(cut, supervisions=[supervision], custom={**(cut.custom or {}), "senones": array})
+    checksum = {checksum_field("senones"): array_checksum(alignment.senones)}
+    return fastcopy(cut, supervisions=[supervision], custom={**(cut.custom or {}), "senones": array, **checksum})
 
 
 def _item(cut: MonoCut, symbol: str, first: int, end: int) -> AlignmentItem:

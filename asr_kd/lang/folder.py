@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from asr_kd.common.errors import UserError
-from asr_kd.common.storage import read_json
+from asr_kd.common.storage import read_json, verify
 from asr_kd.lang.lexicon import Lexicon
 from asr_kd.lang.pieces import Pieces
 
@@ -110,14 +110,17 @@ class Lang:
         """Read a transducer; L and L_disambig are sorted by output label, G by input label.
 
         Raises:
-            UserError: the file is missing.
+            UserError: the file is missing or damaged.
         """
         import kaldifst
 
         path = self.path / f"{name}.fst"
         if not path.is_file():
             raise UserError(f"{path} is missing: run python -m asr_kd.lang first")
-        return kaldifst.StdVectorFst.read(str(path))
+        fst = kaldifst.StdVectorFst.read(str(verify(path)))
+        if fst is None:
+            raise UserError(f"{path} is damaged: delete its folder and run python -m asr_kd.lang again")
+        return fst
 
     @cached_property
     def _pieces(self) -> Pieces:
@@ -151,6 +154,6 @@ def _read_symbols(path: Path) -> list[str]:
 
 def _read_lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8").split("\n")[:-1]
+        return verify(path).read_text(encoding="utf-8").split("\n")[:-1]
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run python -m asr_kd.lang first") from None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from asr_kd.common.errors import UserError
 from asr_kd.common.storage import atomic_path
 from asr_kd.lang.lexicon import Pronunciation
 
@@ -99,16 +100,29 @@ def _compile(arcs: list[tuple[int, int, int, int, float]], final: int) -> kaldif
 
 
 def write_fst(path: Path, fst: kaldifst.StdVectorFst) -> None:
-    """Write a transducer atomically."""
+    """Write a transducer atomically.
+
+    Raises:
+        UserError: the disk is full, or fails.
+    """
     with atomic_path(path) as temporary:
-        fst.write(str(temporary))
+        if not fst.write(str(temporary)):
+            raise _not_written(path)
+
+
+def _not_written(path: Path) -> UserError:
+    # OpenFst does not tell why.
+    return UserError(f"{path} cannot be written: free some space on its disk and run the same command again")
 
 
 def grammar_fst(arpa: Path, words_txt: Path, out: Path) -> None:
     """Write G for an ARPA model, with #0 on back-off arcs, sorted by input label, restricted to ``words_txt``."""
+    import kaldifst
     import kaldilm
 
     with atomic_path(out) as temporary:
         kaldilm.arpa2fst(
             input_arpa=str(arpa), output_fst=str(temporary), disambig_symbol="#0", read_symbol_table=str(words_txt)
         )
+        if kaldifst.StdVectorFst.read(str(temporary)) is None:  # kaldilm does not tell that the disk is full
+            raise _not_written(out)

@@ -14,7 +14,7 @@ from pathlib import Path
 import sentencepiece
 
 from asr_kd.common.errors import UserError
-from asr_kd.common.storage import atomic_open
+from asr_kd.common.storage import atomic_open, verify
 from asr_kd.lang.fst import BOUNDARY
 from asr_kd.lang.lexicon import Lexicon
 
@@ -71,7 +71,7 @@ class Pieces:
 
     def __init__(self, path: Path, alphabet: Iterable[str]) -> None:
         self.alphabet = frozenset(alphabet)
-        self._model = model = sentencepiece.SentencePieceProcessor(model_file=str(path))
+        self._model = model = sentencepiece.SentencePieceProcessor(model_file=str(verify(path)))
         trained = {model.id_to_piece(i) for i in range(model.get_piece_size()) if not model.is_unknown(i)}
         letters = {prefix + letter for letter in self.alphabet for prefix in ("", BOUNDARY)}
         self.pieces = sorted((trained | letters) - {BOUNDARY})

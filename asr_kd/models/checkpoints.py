@@ -1,16 +1,21 @@
 """Networks on disk: weights as safetensors, and the senone prior."""
 
 import dataclasses
+import os
+import re
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from asr_kd.common.checksums import SEAL
 from asr_kd.common.errors import UserError
-from asr_kd.common.storage import atomic_path, read_json
+from asr_kd.common.storage import atomic_path, load_array, read_json, verify
 from asr_kd.models.dnn import AcousticModel, Shape
 
 
@@ -67,17 +72,28 @@ def load_tensors(path: Path, shapes: dict[str, torch.Size] | None = None) -> dic
         shapes: names and shapes that the tensors must have; default: any.
 
     Raises:
-        UserError: the file is missing or damaged, or belongs to another model.
+        UserError: the file is missing or damaged, belongs to another model, or has weights that are not finite.
     """
     try:
-        tensors = load_file(path)
+        tensors = load_file(verify(path))
+        with safe_open(path, "pt") as file:
+            written = (file.metadata() or {}).get(SEAL)
+        if written is not None and written != str(_checksum(tensors)):
+            raise OSError("its checksum differs")
     except FileNotFoundError:
         raise UserError(f"{path} is missing: train the model first (python -m asr_kd.train)") from None
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is damaged ({error}): delete its folder and train again") from None
     if shapes is not None and {n: t.shape for n, t in tensors.items()} != shapes:
         raise UserError(f"{path} does not fit its model.json: delete its folder and train again")
+    if name := not_finite(tensors):
+        raise UserError(f"{path} is no finished network ({name} is not finite): delete its folder and train again")
     return tensors
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> str:
+    """Return the name of a tensor with NaN or infinite numbers; "" if there is none."""
+    return next((name for name, tensor in tensors.items() if not tensor.isfinite().all()), "")
 
 
 def load_log_prior(folder: Path) -> np.ndarray:
@@ -87,12 +103,11 @@ def load_log_prior(folder: Path) -> np.ndarray:
         UserError: it is missing or damaged, or has another number of senones than the network.
     """
     path, senones = folder / "log_prior.npy", read_shape(folder).num_pdfs
-    try:
-        prior = np.load(path, allow_pickle=False)
-        if prior.shape != (senones,):
-            raise ValueError(f"its shape is {prior.shape}, and the network has {senones} senones")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is missing or damaged ({error}): train the model again") from None
+    prior = load_array(path)
+    if prior.shape != (senones,):
+        raise UserError(
+            f"{path} is damaged (its shape is {prior.shape}, and the network has {senones} senones): train it again"
+        )
     return prior
 
 
@@ -102,6 +117,28 @@ def cpu_state_dict(model: AcousticModel) -> dict[str, Tensor]:
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file; it gets its name after its content is safe on disk."""
+    """Write a safetensors file with a checksum; it gets its name after its content is safe on disk.
+
+    Raises:
+        UserError: weights, or moments of the optimiser, are not finite.
+    """
+    if name := not_finite(tensors):
+        raise UserError(f"{path} would be no network ({name} is not finite): lower the learning rate and train again")
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata)
+        try:
+            save_file(tensors, temporary, {**(metadata or {}), SEAL: str(_checksum(tensors))})
+        except SafetensorError as error:  # its text alone tells a full disk from anything else
+            number = re.search(r"os error (\d+)", str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> int:
+    """The CRC-32 of weights with their names, types and shapes."""
+    value = 0
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        value = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), value)
+        value = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, value)
+    return value

@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from asr_kd.common.errors import UserError
-from asr_kd.common.storage import MARK, read_json
+from asr_kd.common.storage import MARK, load_array, read_json
 from asr_kd.lang.folder import Lang
 from asr_kd.report import figures
 from asr_kd.report.svg import SERIES, render
@@ -158,7 +158,7 @@ def _boundaries(folder: Path) -> Iterator[Drawing]:
     found = read_json(path)
     split = "test" if "test" in found else next(iter(found))
     phones = found[split]["phones"]
-    errors = np.load(folder / f"boundaries_{split}.npy", allow_pickle=False)
+    errors = load_array(folder / f"boundaries_{split}.npy")
     edges = np.arange(-100.0, 101.0, 5.0)
     counts = np.histogram(np.clip(errors, edges[0], edges[-1]), edges)[0]
     caption = (

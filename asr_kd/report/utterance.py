@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from lhotse import load_manifest_lazy
 from lhotse.cut import MonoCut
 
 from asr_kd.common.errors import UserError
+from asr_kd.corpora.cuts import open_cuts
 from asr_kd.features.filterbanks import raw_features
 from asr_kd.features.normalise import Normaliser
 from asr_kd.hmm.kaldi_io import read_transition_model
@@ -86,7 +86,7 @@ def pdf_phones(gmm: Path) -> np.ndarray:
 def _choose(path: Path, wanted: str) -> MonoCut:
     best: tuple[float, str] | None = None
     chosen = None
-    for cut in load_manifest_lazy(path):
+    for cut in open_cuts(path):
         aligned = cut.supervisions and (cut.supervisions[0].alignment or {}).get("phone")
         rank = (abs(cut.duration - SECONDS), cut.id)
         if aligned and (cut.id == wanted if wanted else best is None or rank < best):

@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from asr_kd.common.errors import UserError
-from asr_kd.common.storage import read_json, stage_figures
+from asr_kd.common.storage import read_json, stage_figures, verify
 from asr_kd.score.bootstrap import Bootstrap, compare, interval
 from asr_kd.score.frame_accuracy import frame_rates
 from asr_kd.score.systems import Run, System, finished_runs
@@ -342,7 +342,7 @@ def training_curves(systems: Sequence[System], exp: Path) -> list[Curve]:
 
 def _read_log(path: Path) -> list[dict[str, float]]:
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [json.loads(line) for line in verify(path).read_text(encoding="utf-8").splitlines()]
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}): train this network again") from None
 

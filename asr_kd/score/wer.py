@@ -1,7 +1,5 @@
 """Word errors of hypotheses against references, utterance by utterance.  Rates are in per cent throughout."""
 
-import gzip
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from asr_kd.common.errors import UserError
+from asr_kd.common.storage import verify
+from asr_kd.corpora.manifests import read_jsonl
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,11 @@ def read_references(path: Path) -> dict[str, Reference]:
     """
     references: dict[str, Reference] = {}
     try:
-        with gzip.open(path, "rt", encoding="utf-8") as file:
-            for line in file:
-                cut = json.loads(line)
-                spoken = cut["supervisions"][0] if cut.get("supervisions") else {}
-                words = tuple(normalise(spoken.get("text") or ""))
-                references[cut["id"]] = Reference(words, spoken.get("speaker") or cut["id"])
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: check the split and the folder, or run the stage that makes it") from None
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        for cut in read_jsonl(path):
+            spoken = cut["supervisions"][0] if cut.get("supervisions") else {}
+            words = tuple(normalise(spoken.get("text") or ""))
+            references[cut["id"]] = Reference(words, spoken.get("speaker") or cut["id"])
+    except (AttributeError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}): delete its folder and run its stage again") from None
     if not any(reference.words for reference in references.values()):
         raise UserError(f"{path} has no reference words: score a split with transcripts")
@@ -55,7 +51,7 @@ def read_hypotheses(path: Path) -> dict[str, list[str]]:
     """
     hypotheses: dict[str, list[str]] = {}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = verify(path).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         raise UserError(f"{path} is missing: decode this split first (python -m asr_kd.decode)") from None
     except ValueError as error:

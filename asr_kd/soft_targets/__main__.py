@@ -11,7 +11,8 @@ CUTS_PER_SHARD = 200
 
 def main(config: Config) -> None:
     check(config)
-    stage = Stage("soft_targets", config.out, config, [*config.models, config.features, config.cuts])
+    inputs = [*config.models, config.features, config.cuts]
+    stage = Stage("soft_targets", config.out, config, inputs, elsewhere=["shard-*/*.npy"])
     if not stage.begin():
         return
     import numpy as np

@@ -9,7 +9,6 @@ and few shards are open at a time, so that the memory of a reader does not depen
 import functools
 import hashlib
 import os
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from asr_kd.common.checksums import checksum
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import MARK, read_json, save_array, stage_fingerprint, write_json
 from asr_kd.losses import CompactTargets
@@ -66,9 +66,9 @@ def write_shard(
         for name in COLUMNS:
             path = _column(folder, temperature, name)
             save_array(path, getattr(joined, name))
-            checksums[path.name] = _checksum(path)
+            checksums[path.name] = checksum(path)
     # Last: it marks the shard as complete.
-    write_json(folder / INDEX, {"frames": frames, "checksums": checksums, **metadata})
+    write_json(folder / INDEX, {"frames": frames, "checksums": checksums, **metadata}, sealed=True)
 
 
 def write_store(folder: Path, shards: int, features: Path, teachers: Sequence[Path], **metadata: Any) -> None:
@@ -83,7 +83,7 @@ def write_store(folder: Path, shards: int, features: Path, teachers: Sequence[Pa
     """
     _write_places(folder, shards)
     marks = {os.path.relpath(teacher, folder): stage_fingerprint(teacher) for teacher in teachers}
-    checksums = {name: _checksum(folder / name) for name in (KEYS, PLACES)}
+    checksums = {name: checksum(folder / name) for name in (KEYS, PLACES)}
     sources = {"shards": shards, "features": stage_fingerprint(features), "teachers": marks, "checksums": checksums}
     write_json(folder / "store.json", {**metadata, **sources})
 
@@ -205,12 +205,12 @@ class SoftTargets:
     def _map(self, name: str) -> np.ndarray:
         path = self.folder / name
         try:
-            if _checksum(path) != self.metadata["checksums"][name]:
+            if checksum(path) != self.metadata["checksums"][name]:
                 raise ValueError("its checksum differs")
             return np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, KeyError) as error:
             raise UserError(
-                f"{path} is missing or damaged ({error}): delete {self.folder / MARK} and run asr_kd.soft_targets again"
+                f"{path} is missing or damaged ({error}): delete it and run asr_kd.soft_targets again"
             ) from None
 
     def _open(self, number: int) -> TargetRows:
@@ -221,18 +221,10 @@ class SoftTargets:
         for name in COLUMNS:
             path = _column(folder, self.temperature, name)
             try:
-                if number not in self._verified and _checksum(path) != checksums[path.name]:
+                if number not in self._verified and checksum(path) != checksums[path.name]:
                     raise UserError(f"{path} is damaged (its checksum differs): {advice}")
                 columns[name] = np.load(path, mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError, KeyError) as error:
                 raise UserError(f"{path} is missing or damaged ({error}): {advice}") from None
         self._verified.add(number)
         return TargetRows(**columns, tail=self.metadata["tail"], prior=self._prior)
-
-
-def _checksum(path: Path) -> int:
-    value = 0
-    with open(path, "rb") as file:
-        while block := file.read(1 << 22):
-            value = zlib.crc32(block, value)
-    return value

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from asr_kd.common.errors import UserError
-from asr_kd.common.storage import read_json
+from asr_kd.common.storage import load_array, read_json
 from asr_kd.models.checkpoints import load_model
 from asr_kd.models.dnn import AcousticModel
 from asr_kd.models.posteriors import compute_logits
@@ -58,7 +57,7 @@ class Ensemble:
     def __init__(self, generalist: Path, specialists: Sequence[Path], top_k: int, dtype: torch.dtype) -> None:
         self.generalist, self.dtype, self.top_k = load_model(generalist), dtype, top_k
         self.specialists: list[AcousticModel] = [load_model(folder) for folder in specialists]
-        self.classes = [torch.from_numpy(np.load(f / CLASSES, allow_pickle=False)) for f in specialists]
+        self.classes = [torch.from_numpy(load_array(f / CLASSES)) for f in specialists]
         self.metadata = [read_json(folder / "model.json") for folder in specialists]
         try:
             self.members = membership(self.classes, self.generalist.shape.num_pdfs)

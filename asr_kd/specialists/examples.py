@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from asr_kd.common.errors import UserError
-from asr_kd.common.storage import read_json
+from asr_kd.common.storage import load_array, read_json
+from asr_kd.corpora.cuts import load_senones, open_cuts
 from asr_kd.features.normalise import Normaliser
 from asr_kd.losses import CompactTargets
 from asr_kd.models.dnn import Shape
@@ -126,7 +127,7 @@ class SpeechExamples:
 
     def __init__(self, features: Path, cuts: Path, left: int, right: int) -> None:
         self.folder, self.normaliser, self.left, self.right = cuts, Normaliser.load(features), left, right
-        self.counts = np.load(cuts / "pdf_counts.npy", allow_pickle=False)
+        self.counts = load_array(cuts / "pdf_counts.npy")
         self.names = [f"senone {pdf}" for pdf in range(len(self.counts))]
 
     def loader(self, batch_size: int, dtype: torch.dtype, device: str, select: Selection | None = None) -> Loader:
@@ -138,13 +139,9 @@ class SpeechExamples:
         return self.folder / f"cuts_{split}.jsonl.gz"
 
     def num_blocks(self, split: str) -> int:
-        from lhotse import load_manifest_lazy
-
-        return sum(1 for _ in load_manifest_lazy(self._cuts(split)))
+        return sum(1 for _ in open_cuts(self._cuts(split)))
 
     def blocks(self, split: str, start: int = 0, stop: int | None = None) -> Iterator[Block]:
-        from lhotse import load_manifest_lazy
-
-        for cut in itertools.islice(load_manifest_lazy(self._cuts(split)), start, stop):
+        for cut in itertools.islice(open_cuts(self._cuts(split)), start, stop):
             windows = context_windows(torch.from_numpy(self.normaliser(cut)), self.left, self.right)
-            yield Block(cut.id, windows, torch.from_numpy(cut.load_custom("senones").astype(np.int64)))
+            yield Block(cut.id, windows, torch.from_numpy(load_senones(cut).astype(np.int64)))

@@ -2,7 +2,7 @@
 
 import html
 
-from asr_kd.common.storage import atomic_open, write_json
+from asr_kd.common.storage import atomic_open, verify, write_json
 from asr_kd.report.page import document
 from asr_kd.report.sections import write_report
 from asr_kd.score.bootstrap import Bootstrap
@@ -26,7 +26,8 @@ def report(study: Study, names: Names, command: str) -> None:
         file.write("\n".join(body))
     studies = sorted(path.parent.parent for path in out.parent.glob(f"*/report/{BODY}"))
     links = "".join(f'<li><a href="#{s.name}">{html.escape(s.name.replace("_", " "))}</a></li>' for s in studies)
-    bodies = [f'<section id="{s.name}">{(s / "report" / BODY).read_text(encoding="utf-8")}</section>' for s in studies]
+    texts = {s.name: verify(s / "report" / BODY).read_text(encoding="utf-8") for s in studies}
+    bodies = [f'<section id="{name}">{text}</section>' for name, text in texts.items()]
     with atomic_open(out.parent / "index.html") as file:
         file.write(document("Studies", [f"<ul>{links}</ul>", *bodies]))
     print(f"all studies: {out.parent / 'index.html'}")

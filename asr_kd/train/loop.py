@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import safe_open
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 from asr_kd.common import distributed
 from asr_kd.common.errors import UserError
 from asr_kd.common.progress import progress
-from asr_kd.common.storage import atomic_open, read_json, save_array, stage_fingerprint, write_json
+from asr_kd.common.storage import atomic_open, load_array, read_json, save_array, stage_fingerprint, write_json
 from asr_kd.corpora.shar.shards import Shards
 from asr_kd.features.normalise import Normaliser
 from asr_kd.models.checkpoints import load_tensors, save_tensors, warm_start
@@ -217,7 +219,7 @@ class Trainer:
                 "soft_targets": stage_fingerprint(config.soft_targets) if config.soft_targets else None,
             },
         )
-        counts = np.load(config.cuts / "pdf_counts.npy", allow_pickle=False).astype(np.float64) + 1.0
+        counts = load_array(config.cuts / "pdf_counts.npy").astype(np.float64) + 1.0
         save_array(self.out / "log_prior.npy", np.log(counts / counts.sum()).astype(np.float32))
 
     def _sum_over_processes(self, values: Sequence[float]) -> list[float]:
@@ -246,9 +248,12 @@ class Trainer:
         save_tensors(self.out / "last.safetensors", weights | moments, {"log": json.dumps(self.log)})
         with atomic_open(self.out / "log.jsonl") as file:
             file.writelines(json.dumps(line) + "\n" for line in self.log)
-        with SummaryWriter(self.out / "tensorboard", filename_suffix=f".{self.epoch}") as board:
-            for name, value in entry.items():
-                board.add_scalar(name, value, self.updates)
+        with atomic_open(self.out / "tensorboard" / f"events.out.tfevents.{self.epoch:05d}", "wb") as file:
+            board = RecordWriter(file)
+            board.write(Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
+            values = [Summary.Value(tag=name, simple_value=value) for name, value in entry.items()]
+            event = Event(wall_time=time.time(), step=self.updates, summary=Summary(value=values))
+            board.write(event.SerializeToString())
 
     def _load(self) -> dict[str, Tensor]:
         """Return the weights and moments of the last finished epoch, if there is one, and restore its log."""

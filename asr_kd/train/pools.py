@@ -20,6 +20,7 @@ from torch import Tensor
 from asr_kd.common.errors import UserError
 from asr_kd.common.parallel import prefetch
 from asr_kd.corpora.copies import clean_id
+from asr_kd.corpora.cuts import load_senones
 from asr_kd.losses.frames import UNLABELLED
 from asr_kd.soft_targets.online import OnlineTargets
 from asr_kd.soft_targets.rows import TargetRows
@@ -165,7 +166,7 @@ class PoolReader:
 
 
 def _senones(cut: MonoCut, frames: int) -> np.ndarray:
-    senones = cut.load_custom("senones") if cut.has_custom("senones") else np.full(frames, UNLABELLED)
+    senones = load_senones(cut) if cut.has_custom("senones") else np.full(frames, UNLABELLED)
     if len(senones) != frames:
         raise UserError(f"{cut.id} has {frames} frames and {len(senones)} senones: run the alignment again")
     return senones

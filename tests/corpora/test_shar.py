@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from training import config, inline_jobs
+from training import config, inline_jobs, remark
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import stage_figures
@@ -61,8 +61,7 @@ def test_an_interrupted_stage_writes_the_missing_shards(prepared, tmp_path, inli
     shar.main(settings)
     folder = tmp_path / "shar" / "dev"
     (folder / "000001.done").unlink()
-    mark = tmp_path / "shar" / "stage.json"
-    mark.write_text(mark.read_text().replace('"done"', '"running"'))
+    remark(tmp_path / "shar", "running")
     kept, again = folder / "features.000000.tar", folder / "features.000001.tar"
     before, content = kept.stat().st_mtime_ns, again.read_bytes()
     shar.main(settings)

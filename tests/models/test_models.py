@@ -2,16 +2,19 @@
 
 import shutil
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
+from training import remark
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import save_array, write_json
-from asr_kd.models.checkpoints import load_log_prior, load_model
+from asr_kd.models.checkpoints import load_log_prior, load_model, load_tensors, save_tensors
 from asr_kd.models.dnn import AcousticModel, Shape, count_parameters
-from asr_kd.models.posteriors import ensemble_logits
+from asr_kd.models.posteriors import ensemble_logits, posteriors
 from asr_kd.models.windows import context_windows
 
 
@@ -55,11 +58,34 @@ def test_an_ensemble_scores_utterances_of_any_length(frames):
         assert logits.shape == (frames, 6)
 
 
+def test_a_network_that_is_not_finite_is_no_network(teachers, tmp_path):
+    shutil.copytree(teachers / "seed-0", tmp_path / "model")
+    weights = tmp_path / "model" / "model.safetensors"
+    tensors = load_tensors(weights)
+    (tmp_path / "model" / "stage.json").unlink()
+    tensors["output.bias"][1] = torch.nan
+    with pytest.raises(UserError, match=r"would be no network \(output.bias is not finite\): lower the learning rate"):
+        save_tensors(weights, tensors)
+    load_model(tmp_path / "model")  # the file is still the old one
+    save_file(tensors, weights)
+    with pytest.raises(UserError, match=r"is no finished network \(output.bias is not finite\)"):
+        load_model(tmp_path / "model")
+
+
+def test_posteriors_that_are_not_finite_are_refused(teachers):
+    model = load_model(teachers / "seed-0")
+    features = np.zeros((5, model.shape.feature_dim), np.float32)
+    assert np.isfinite(posteriors([model], features)).all()
+    features[2, 3] = np.nan
+    with pytest.raises(UserError, match="posteriors of an utterance are not finite"):
+        posteriors([model], features)
+
+
 def test_damaged_checkpoint_is_refused(teachers, tmp_path):
     shutil.copytree(teachers / "seed-0", tmp_path / "model")
     weights = tmp_path / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(UserError, match=r"damaged.*train again"):
+    with pytest.raises(UserError, match=r"model.safetensors has changed since .* run that stage \(train\) again"):
         load_model(tmp_path / "model")
     weights.unlink()
     with pytest.raises(UserError, match="missing"):
@@ -70,6 +96,7 @@ def test_damaged_checkpoint_is_refused(teachers, tmp_path):
 def test_a_description_of_another_version_is_named(teachers, tmp_path, shape):
     shutil.copytree(teachers / "seed-0", tmp_path / "net")
     write_json(tmp_path / "net" / "model.json", {"preset": "tiny"} if shape is None else {"shape": shape})
+    remark(tmp_path / "net")
     with pytest.raises(UserError, match=r"model.json is damaged or of another version"):
         load_model(tmp_path / "net")
 
@@ -78,5 +105,6 @@ def test_a_prior_of_other_senones_is_named(teachers, tmp_path):
     shutil.copytree(teachers / "seed-0", tmp_path / "net")
     prior = load_log_prior(tmp_path / "net")
     save_array(tmp_path / "net" / "log_prior.npy", prior[:-1])
+    remark(tmp_path / "net")
     with pytest.raises(UserError, match=rf"log_prior.npy .* the network has {len(prior)} senones"):
         load_log_prior(tmp_path / "net")

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from training import config, store_config
+from training import config, remark, store_config
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import read_json, write_json
@@ -26,6 +26,7 @@ def with_other_senones(folder: Path, out: Path, name: str) -> Path:
     """A copy of ``folder`` whose description NAME.json has another identity of senones."""
     shutil.copytree(folder, out)
     write_json(out / f"{name}.json", {**read_json(out / f"{name}.json"), "senones": "other"})
+    remark(out)
     return out
 
 

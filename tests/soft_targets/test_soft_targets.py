@@ -1,9 +1,9 @@
 """The store of soft targets: what it keeps, how it is read, and which errors it reports."""
 
 import dataclasses
-import errno
 import itertools
 import os
+import resource
 import shutil
 
 import numpy as np
@@ -14,11 +14,10 @@ from hypothesis import strategies as st
 from lhotse import CutSet
 from training import config, store_config
 
-from asr_kd.common import storage
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import stage_figures
 from asr_kd.features.normalise import Normaliser
-from asr_kd.models.checkpoints import load_model
+from asr_kd.models.checkpoints import load_model, load_tensors, save_tensors
 from asr_kd.models.posteriors import posteriors
 from asr_kd.soft_targets import __main__ as stage
 from asr_kd.soft_targets import store as store_module
@@ -251,17 +250,32 @@ def test_a_damaged_shard_is_named_and_the_others_read(prepared, teachers, tmp_pa
     assert len(SoftTargets(tmp_path / "store", prepared.features, 1.0).read(ids[5]))  # its other temperature is whole
 
 
-def test_a_full_disk_leaves_no_partial_file(prepared, teachers, tmp_path, monkeypatch):
-    def full(file, array, **_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
+def test_a_full_disk_leaves_no_partial_file(prepared, teachers, tmp_path):
     models = (teachers / "seed-0",)
     form = Form((1.0,), "arithmetic", 4, 0.0, "even", 0)
     job = ShardJob(tmp_path / "store/shard-00000", list(cuts_of(prepared))[:2], models, prepared.features, form, 0)
-    monkeypatch.setattr(storage.np, "save", full)
-    with pytest.raises(OSError, match="No space left"):
-        make_shard(job)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            make_shard(job)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not list((tmp_path / "store").rglob("*.npy")) and not list((tmp_path / "store").rglob("index.json"))
+
+
+def test_soft_targets_that_are_not_finite_are_not_stored(prepared, teachers, tmp_path):
+    shutil.copytree(teachers / "seed-0", tmp_path / "teacher")
+    (tmp_path / "teacher" / "stage.json").unlink()
+    weights = load_tensors(tmp_path / "teacher" / "model.safetensors")
+    weights["output.weight"] *= 1e38  # finite, but the logits overflow
+    save_tensors(tmp_path / "teacher" / "model.safetensors", weights)
+    for tail in ("sampled", "drawn", "even"):
+        form, folder = Form((1.0,), "arithmetic", 4, 0.02, tail, 8), tmp_path / tail
+        cuts = list(cuts_of(prepared))[:2]
+        with pytest.raises(UserError, match=f"posteriors of {cuts[0].id} are not finite"):
+            make_shard(ShardJob(folder, cuts, (tmp_path / "teacher",), prepared.features, form, 0))
+        assert not list(folder.rglob("*"))
 
 
 def test_inspection_shows_what_is_kept(prepared, store, capsys):

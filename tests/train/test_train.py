@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from training import config, store_config
+from training import config, remark, store_config
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import read_json, stage_figures, write_json
@@ -71,6 +71,7 @@ def test_teachers_that_do_not_fit_are_refused(prepared, teachers, tmp_path):
     shutil.copytree(teachers / "seed-0", tmp_path / "teacher")
     about = read_json(tmp_path / "teacher" / "model.json")
     write_json(tmp_path / "teacher" / "model.json", about | {"features": "others"})
+    remark(tmp_path / "teacher")
     with pytest.raises(UserError, match="trained on other features"):
         Trainer(config(prepared, tmp_path / "student", teachers=(tmp_path / "teacher",)), 0)
 

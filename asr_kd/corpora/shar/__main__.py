@@ -1,15 +1,12 @@
 """``python -m asr_kd.corpora.shar``: writes aligned cuts as Lhotse Shar, tar shards to train from."""
 
 from asr_kd.common.cli import run
-from asr_kd.common.errors import UserError
 from asr_kd.common.storage import MARK, Stage, copy_file
 from asr_kd.corpora.shar.config import Config
 
 
 def main(config: Config) -> None:
-    if config.shard_frames < 1:
-        raise UserError("--shard-frames must be positive: correct the flag")
-    stage = Stage("shar", config.out, config, [config.cuts])
+    stage = Stage("shar", config.out, config, [config.cuts], elsewhere=["*/*.tar"])
     if not stage.begin():
         return
     from asr_kd.corpora.shar.shards import write_split

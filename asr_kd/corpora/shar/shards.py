@@ -4,7 +4,6 @@ A manifest makes training seek to and open a file per cut; from shards it reads 
 disk or from any address that fsspec can open.
 """
 
-import os
 import tempfile
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from lhotse.shar import SharWriter
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.parallel import run_in_order
-from asr_kd.common.storage import read_json, write_json
+from asr_kd.common.storage import atomic_open, publish, read_json, verify, write_json
 from asr_kd.corpora.cuts import chunks, load_cuts
 from asr_kd.corpora.shar.config import Config
 
@@ -74,8 +73,9 @@ def write_shard(job: Job) -> int:
             if job.url:
                 _filesystem(job.url).put_file(f"{folder}/{name}", f"{job.url}/{name}")
             else:
-                os.replace(f"{folder}/{name}", job.folder / name)
-    done.touch()
+                publish(Path(folder, name), job.folder / name)
+    with atomic_open(done):
+        pass
     return frames
 
 
@@ -125,7 +125,7 @@ class Shards:
         names = {field: _name(field, number) for field in FIELDS}
         try:
             if not self.url:
-                return _read({field: self.folder / name for field, name in names.items()})
+                return _read({field: verify(self.folder / name) for field, name in names.items()})
             with tempfile.TemporaryDirectory() as copy:
                 for name in names.values():
                     _filesystem(self.url).get_file(f"{self.url}/{name}", f"{copy}/{name}")

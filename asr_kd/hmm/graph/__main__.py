@@ -1,7 +1,7 @@
 """``python -m asr_kd.hmm.graph``: compiles the decoding graph HCLG."""
 
 from asr_kd.common.cli import run
-from asr_kd.common.storage import Stage, atomic_open, atomic_path, write_json
+from asr_kd.common.storage import Stage, atomic_open, write_json
 from asr_kd.hmm.graph.config import Config
 
 
@@ -12,6 +12,7 @@ def main(config: Config) -> None:
     from asr_kd.hmm.graph.build import compile_hclg
     from asr_kd.hmm.kaldi_io import read_transition_model, read_tree
     from asr_kd.lang.folder import Lang, symbol_table
+    from asr_kd.lang.fst import write_fst
     from asr_kd.models.senones import tree_identity
 
     lang = Lang.load(config.lang)
@@ -22,8 +23,7 @@ def main(config: Config) -> None:
         transition_scale=config.transition_scale,
         self_loop_scale=config.self_loop_scale,
     )
-    with atomic_path(config.out / "HCLG.fst") as path:
-        hclg.write(str(path))
+    write_fst(config.out / "HCLG.fst", hclg)
     with atomic_open(config.out / "words.txt") as file:
         file.write(symbol_table(lang.words))
     sizes = {name: figures[name] for name in ("num_pdfs", "states", "arcs")}

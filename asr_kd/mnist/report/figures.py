@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
+from asr_kd.common.storage import load_array
 from asr_kd.losses import average_distributions
 from asr_kd.mnist.digits.dataset import Digits
 from asr_kd.mnist.report.biases import OFFSETS, Correction
@@ -66,7 +67,7 @@ def _soft_targets(folder: Path, train: Digits) -> list[tuple[np.ndarray, dict[fl
 
 def _confusions(folder: Path, correction: Correction, test: Digits) -> list[np.ndarray]:
     """Return the confusion matrices (digit, prediction) before and after the correction."""
-    logits = np.load(trained_seeds(folder)[0] / TEST_LOGITS, allow_pickle=False)
+    logits = load_array(trained_seeds(folder)[0] / TEST_LOGITS)
     corrected = logits.copy()
     corrected[:, CORRECTED[folder.name]] += correction.offset
     return [

@@ -5,10 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-import numpy as np
-
 from asr_kd.common.errors import UserError
-from asr_kd.common.storage import stage_figures
+from asr_kd.common.storage import load_array, stage_figures
 from asr_kd.mnist.digits.dataset import Digits
 from asr_kd.mnist.report.biases import Correction, correct
 from asr_kd.mnist.study.networks import HELD_OUT, trained_seeds
@@ -104,5 +102,5 @@ def collect(folder: Path, train: Digits, test: Digits) -> Results:
 
 
 def _correct(folder: Path, digits: Sequence[int], train: Digits, test: Digits) -> Correction:
-    test_logits = np.load(folder / TEST_LOGITS, allow_pickle=False)
+    test_logits = load_array(folder / TEST_LOGITS)
     return correct(digits, load_logits(folder, train), train.labels, test_logits, test.labels)

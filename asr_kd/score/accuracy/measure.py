@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from asr_kd.common.storage import read_json, write_json
+from asr_kd.corpora.cuts import load_cuts, load_senones
 from asr_kd.features.normalise import Normaliser
 from asr_kd.losses import Mean
 from asr_kd.models.checkpoints import load_model
@@ -27,7 +28,6 @@ class Job:
 
 def measure(job: Job) -> dict[str, Any]:
     """Write the counts of correct frames of every split; returns the number of parameters."""
-    from lhotse import load_manifest_lazy
 
     for folder in job.models:
         check_same_senones(folder, job.cuts)
@@ -37,9 +37,9 @@ def measure(job: Job) -> dict[str, Any]:
     results = {}
     for split in job.splits:
         accuracy = FrameAccuracy(silence)
-        for cut in load_manifest_lazy(job.cuts / f"cuts_{split}.jsonl.gz"):
+        for cut in load_cuts(job.cuts, split):
             predictions = posteriors(models, normaliser(cut), mean=job.mean).argmax(1)
-            accuracy.update(cut.load_custom("senones"), predictions)
+            accuracy.update(load_senones(cut), predictions)
         results[split] = accuracy.result()
     write_json(job.out / "accuracy.json", results)
     return {"parameters": sum(model.num_parameters() for model in models)}

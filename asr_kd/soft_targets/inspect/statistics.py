@@ -8,6 +8,7 @@ import torch
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.progress import progress
+from asr_kd.corpora.cuts import load_senones, open_cuts
 from asr_kd.corpora.manifests import count_lines
 from asr_kd.soft_targets.store import SoftTargets
 
@@ -63,13 +64,12 @@ def inspect(targets: SoftTargets, cuts: Path | None, damaged: list[str]) -> dict
 
 
 def _disagree(targets: SoftTargets, cuts: Path, damaged: list[str]) -> float | None:
-    from lhotse import load_manifest_lazy
 
     frames = wrong = 0
-    for cut in progress(load_manifest_lazy(cuts), "labels", count_lines(cuts), "cut"):
+    for cut in progress(open_cuts(cuts), "labels", count_lines(cuts), "cut"):
         if cut.id not in targets:
             continue
-        labels = cut.load_custom("senones")
+        labels = load_senones(cut)
         try:
             rows = targets.read(cut.id, len(labels))
         except UserError as error:

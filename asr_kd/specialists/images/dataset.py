@@ -16,7 +16,7 @@ from torch import Tensor
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.progress import progress
-from asr_kd.common.storage import atomic_path, read_json, save_array
+from asr_kd.common.storage import atomic_open, atomic_path, load_array, read_json, save_array
 from asr_kd.losses import CompactTargets
 from asr_kd.mnist.digits.dataset import Digits, load_digits
 from asr_kd.mnist.loader import as_inputs, distort
@@ -102,7 +102,8 @@ def read_folders(config: Config) -> dict[str, Any]:
             raise UserError(f"{folder / names[min(empty)]} has no readable image: add some, or delete it")
         if not images:
             raise UserError(f"{folder} has no readable image: give one folder per class")
-        (config.out / f"skipped_{split}.tsv").write_text("".join(line + "\n" for line in skipped))
+        with atomic_open(config.out / f"skipped_{split}.tsv") as file:
+            file.writelines(line + "\n" for line in skipped)
         save_array(config.out / f"{split}_images.npy", np.stack(images))
         save_array(config.out / f"{split}_labels.npy", np.array(labels, np.int64))
         print(f"{split}: {len(images)} images, {len(skipped)} skipped")
@@ -125,17 +126,17 @@ class Images:
         description = read_json(folder / DESCRIPTION)
         self.names: list[str] = description["names"]
         self.pixels = int(description["pixels"])
-        self.labels: np.ndarray = np.load(folder / f"{split}_labels.npy", allow_pickle=False)
+        self.labels: np.ndarray = load_array(folder / f"{split}_labels.npy")
         if description["digits"] is None:
-            pictures = np.load(folder / f"{split}_images.npy", allow_pickle=False)
+            pictures = load_array(folder / f"{split}_images.npy")
             chosen = np.arange(len(pictures))[:, None]
         else:
             if split != "test" and (folder / VARIANTS).is_file():
-                pictures = np.load(folder / VARIANTS, mmap_mode="c", allow_pickle=False)
+                pictures = load_array(folder / VARIANTS, "c")
             else:
                 train, test = load_digits(folder / description["digits"])
                 pictures = (test if split == "test" else train).images
-            chosen = np.load(folder / f"{split}_digits.npy", allow_pickle=False).astype(np.int64)
+            chosen = load_array(folder / f"{split}_digits.npy").astype(np.int64)
         self._pictures, self._chosen = torch.from_numpy(pictures), torch.from_numpy(chosen)
 
     @staticmethod

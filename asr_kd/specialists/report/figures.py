@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from asr_kd.common.storage import load_array
 from asr_kd.report.draw import Drawing
 from asr_kd.report.figures import BLUE, Series, line_plot, styled
 from asr_kd.report.svg import MUTED, SERIES
@@ -25,7 +26,7 @@ def drawings(config: Config) -> Iterator[Drawing]:
         lines.append(Series([int(number) for number in results["curve"]], accuracies, colour, short_name(folder)))
     plot = line_plot(lines, "Accuracy against number of specialists", "specialists", "accuracy, %")
     yield Drawing("curve", "Accuracy with the first specialists, by their number.", plot)
-    similarity = np.load(config.clusters / SIMILARITY, allow_pickle=False)
+    similarity = load_array(config.clusters / SIMILARITY)
     caption = "Similarity of classes to the generalist, as correlations, ordered by cluster."
     yield Drawing("likeness", caption, similarity_plot(similarity, load_clusters(config.clusters)))
 

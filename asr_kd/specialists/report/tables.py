@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from asr_kd.common.storage import stage_figures
+from asr_kd.common.storage import load_array, stage_figures
 from asr_kd.report.sections import Section
 from asr_kd.score.collect import Results
 from asr_kd.score.tables import COMPARISON_NOTES, Table, comparisons, signed, word_error_rates
@@ -63,8 +63,8 @@ def _systems(config: Config) -> Iterator[list[str]]:
     """Yield a row per system; the generalist, which is in all results, only once."""
     seen: set[str] = set()
     for folder in config.results:
-        correct = np.load(folder / "right.npy", allow_pickle=False)
-        units = np.load(folder / "units.npy", allow_pickle=False)
+        correct = load_array(folder / "right.npy")
+        units = load_array(folder / "units.npy")
         errors = (~correct).sum(1)
         for name, row, count in zip(load_results(folder)["systems"], correct, errors, strict=True):
             label = name if "+" not in name else f"generalist + {short_name(folder)}"

@@ -8,12 +8,11 @@ from asr_kd.specialists.targets.config import Config
 
 
 def main(config: Config) -> None:
-    if not config.temperature > 0 or config.top_k < 1 or not 0.004 <= config.floor <= 1:
-        raise UserError("--temperature and --top-k must be positive, and --floor from 0.004 to 1: correct the flag")
     if config.more and config.specialists is not None:
         raise UserError("--more generalists cannot be combined with --specialists: leave one out")
     specialists = specialist_folders(config.specialists) if config.specialists is not None else []
-    stage = Stage("targets", config.out, config, [*config.inputs, *config.more, *specialists])
+    inputs = [*config.inputs, *config.more, *specialists]
+    stage = Stage("targets", config.out, config, inputs, elsewhere=["shard-*/*.npy"])
     if not stage.begin():
         return
     from asr_kd.specialists.targets.compute import write_targets
