@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from tyro.conf import Positional
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.parallel import Workers
+from asr_kd.common.settings import Count, Natural, Positive, within
 from asr_kd.common.storage import RUN_ONLY
 
 
@@ -40,7 +41,7 @@ class Config(Workers):
     """How the posteriors of an ensemble are averaged."""
     specialists: Path | None = None
     """Folder of specialists (written by asr_kd.specialists.train) that are combined with the one network of --model."""
-    top_k: int = 1
+    top_k: Count = 1
     """Activate the specialists that cover the generalist's top-k senones."""
     cuts: Path | None = None
     """Folder with cuts_SPLIT.jsonl.gz; default: --features, which also has the utterances without an alignment."""
@@ -52,25 +53,27 @@ class Config(Workers):
     """Split on which the acoustic scale and word insertion penalty with the fewest word errors are chosen first."""
     tuned: Path | None = None
     """tuned.json of another run; its values replace --acoustic-scale and --insertion-penalty."""
-    acoustic_scale: float = 0.07
+    acoustic_scale: Positive = 0.07
     """Factor of the acoustic log-likelihoods; with --tune-on, the factor for the first lattices."""
     insertion_penalty: float = 0.0
     """Word insertion penalty: subtracted from the score of a path (natural logarithm) for each word."""
-    scales: tuple[float, ...] = (0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.1, 0.12, 0.15, 0.2)
+    scales: Annotated[tuple[float, ...], within(above=0, filled=True, different=True)] = (
+        0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.1, 0.12, 0.15, 0.2,
+    )  # fmt: skip
     """Acoustic scales that --tune-on tries."""
-    penalties: tuple[float, ...] = (-1.0, -0.5, 0.0, 0.5, 1.0)
+    penalties: Annotated[tuple[float, ...], within(filled=True, different=True)] = (-1.0, -0.5, 0.0, 0.5, 1.0)
     """Word insertion penalties that --tune-on tries."""
-    beam: float = 13.0
+    beam: Positive = 13.0
     """Search beam: paths more than this below the best path of the same frame (scaled natural logarithm) are pruned."""
-    max_active: int = 2500
+    max_active: Count = 2500
     """Maximum number of active states per frame; must exceed --min-active."""
-    min_active: int = 30
+    min_active: Natural = 30
     """Minimum number of active states per frame, whatever the beam."""
-    lattice_beam: float = 4.0
+    lattice_beam: Positive = 4.0
     """Lattice arcs without a path within this of the best path are pruned (for --tune-on and --lattices)."""
     lattices: bool = False
     """Also write lattices_SPLIT.gz, a Kaldi text archive: source, target, pdf + 1, word, graph cost,acoustic cost."""
-    batch: int = field(default=4, metadata=RUN_ONLY)
+    batch: Count = field(default=4, metadata=RUN_ONLY)
     """Maximum number of utterances per search; on a CPU a larger number costs memory and saves no time."""
     k2_python: Path | None = field(default=None, metadata=RUN_ONLY)
     """Interpreter that has k2; default: $ASR_KD_K2_PYTHON, else .venv-k2 next to the package, else this one."""
@@ -80,14 +83,9 @@ class Config(Workers):
     """Folder for graphs converted for k2; default: the folder GRAPH.k2 next to --graph."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.max_active <= self.min_active:
             raise UserError(f"--max-active {self.max_active} must exceed --min-active {self.min_active}")
-        if min((self.acoustic_scale, self.beam, self.lattice_beam, *self.scales)) <= 0:
-            raise UserError("--acoustic-scale, --scales, --beam and --lattice-beam must be positive")
-        if self.top_k < 1:
-            raise UserError("--top-k must be positive: correct the flag")
-        if not self.scales or not self.penalties or self.batch < 1:
-            raise UserError("--scales and --penalties need at least one value each, --batch at least 1")
         if self.tune_on == "test":
             raise UserError("tuning on test makes its WER worthless: name another split by --tune-on")
         if self.tune_on and self.tuned:

@@ -31,5 +31,5 @@ class Config(Workers):
     """Compute them from all frames, or from speech: frames louder than halfway between the quietest and loudest."""
     speed_perturb: Annotated[tuple[float, ...], within(0.5, 2, different=True)] = ()
     """Add copies of the training split at these speeds, such as 0.9 1.1."""
-    babble: Annotated[tuple[float, ...], within(different=True)] = ()
+    babble: Annotated[tuple[float, ...], within(-100, 100, different=True)] = ()
     """Add splits with background speakers at these SNRs in dB: train_noisy, dev_noisy (one per cut) and test_snrN."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -149,8 +150,7 @@ def average_distributions(
     """
     if not teacher_logits:
         raise ValueError("an ensemble needs at least one teacher")
-    if temperature <= 0:
-        raise ValueError(f"temperature must be positive, not {temperature}")
+    _check_temperature(temperature)
     total: Tensor | None = None
     for logits in teacher_logits:
         z = upcast(logits) / temperature
@@ -161,13 +161,17 @@ def average_distributions(
     return average if mean == "arithmetic" else F.softmax(average, -1)
 
 
+def _check_temperature(temperature: float) -> None:
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature must be positive and finite, not {temperature}")
+
+
 def validate_targets(
     shape: torch.Size, soft: Tensor | CompactTargets, labels: Tensor | None, temperature: float, hard_weight: float,
     kind: Kind,
 ) -> Targets:  # fmt: skip
     """Check all arguments of a loss, and return its soft targets with a single dimension of frames."""
-    if not temperature > 0:
-        raise ValueError(f"temperature must be positive, not {temperature}")
+    _check_temperature(temperature)
     if not 0 <= hard_weight <= 1:
         raise ValueError(f"hard_weight must lie in [0, 1], not {hard_weight}")
     if labels is not None and labels.shape != shape[:-1]:

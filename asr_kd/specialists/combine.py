@@ -63,7 +63,7 @@ def active_specialists(generalist: Tensor, members: Tensor, top_k: int = 1) -> T
     Returns:
         (N, M) bool.
     """
-    top = generalist.topk(top_k, dim=1).indices
+    top = generalist.topk(min(top_k, generalist.shape[1]), dim=1).indices
     return members.T[top].any(1)
 
 

@@ -146,7 +146,6 @@ def test_bad_features_fail_alone(toy: SimpleNamespace, tmp_path: Path) -> None:
     [
         ({"min_active": 10, "max_active": 10}, "must exceed"),
         ({"tune_on": "test"}, "worthless"),
-        ({"acoustic_scale": 0.0}, "positive"),
         ({"out": None}, "--out DIR is missing"),
         ({"files": (Path("a.wav"),)}, "are for splits"),
     ],

@@ -125,6 +125,7 @@ def test_mean_of_distributions():
     [
         {"temperature": 0.0},
         {"temperature": math.nan},
+        {"temperature": math.inf},
         {"hard_weight": 1.5},
         {"labels": torch.zeros(3, dtype=torch.long)},
         {"mask": torch.ones(3, dtype=torch.bool)},
