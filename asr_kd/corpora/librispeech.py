@@ -19,6 +19,7 @@ from lhotse.recipes.librispeech import parse_utterance
 from asr_kd.common.errors import UserError
 from asr_kd.common.parallel import run_in_order
 from asr_kd.common.storage import write_json
+from asr_kd.common.text import read_lines
 from asr_kd.corpora.manifests import Skipped, jsonl_writer, require_utterances, write_skipped
 from asr_kd.corpora.parts import Part
 
@@ -34,6 +35,7 @@ class Item:
     part: Path
     id: str
     text: str | None  # None: there is no transcript
+    twice: bool = False  # there are several
 
     @property
     def speaker(self) -> str:
@@ -44,16 +46,19 @@ def find_items(part: Part) -> list[Item]:
     """All utterances of a part, sorted by id.
 
     Raises:
-        UserError: the part has no transcripts and no audio, or fewer speakers than groups.
+        UserError: the part has no transcripts and no audio, or fewer speakers than groups, or a file of transcripts is
+            damaged or not UTF-8.
     """
     texts: dict[str, str] = {}
+    twice: set[str] = set()
     for path in sorted(part.folder.rglob("*.trans.txt")):
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in read_lines(path):
             if line.strip():
                 utterance, *words = line.split()
+                twice |= {utterance} & texts.keys()
                 texts[utterance] = " ".join(words).upper()
     orphans = {path.stem for path in part.folder.rglob("*.flac")} - texts.keys()
-    items = [Item(part.folder, i, texts.get(i)) for i in sorted(texts.keys() | orphans)]
+    items = [Item(part.folder, i, texts.get(i), i in twice) for i in sorted(texts.keys() | orphans)]
     if not items:
         raise UserError(f"{part.folder} is empty: it has no .trans.txt and no .flac in LibriSpeech layout")
     if part.groups == 1:
@@ -83,6 +88,8 @@ def prepare_item(item: Item) -> tuple[Recording, SupervisionSegment] | str:
     path = item.part.joinpath(*item.id.split("-")[:-1], f"{item.id}.flac")
     if item.text is None:
         return "audio without a transcript: its id is in no .trans.txt"
+    if item.twice:
+        return "two transcripts: its id is in two lines of .trans.txt"
     if not path.is_file():
         return f"transcript without audio: {path} is missing"
     if not item.text:

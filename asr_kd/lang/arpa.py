@@ -1,19 +1,20 @@
 """Reading and writing of back-off n-gram models in ARPA format."""
 
-import gzip
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import atomic_open
+from asr_kd.common.text import read_lines
 from asr_kd.lang.ngram import BackoffModel
 
 BOS, EOS = "<s>", "</s>"
 LOG10 = math.log(10.0)
+log = logging.getLogger(__name__)
 
 
 def write_arpa(path: Path, model: BackoffModel, words: Sequence[str]) -> None:
@@ -53,20 +54,20 @@ def read_arpa(path: Path, max_words: int) -> tuple[list[str], BackoffModel]:
         UserError: the file is missing or not an ARPA file.
     """
     try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8") as file:
-            return _parse(file, max_words)
-    except FileNotFoundError:
-        raise UserError(f"the language model {path} does not exist: check --arpa") from None
-    except (ValueError, KeyError, EOFError, StopIteration, gzip.BadGzipFile) as error:
+        return _parse(read_lines(path), max_words, path)
+    except (ValueError, StopIteration) as error:
         raise UserError(f"{path} is not an ARPA language model ({error}): check --arpa") from None
 
 
-def _parse(file: IO[str], max_words: int) -> tuple[list[str], BackoffModel]:
-    sections = _sections(file)
+def _parse(lines: Iterator[str], max_words: int, path: Path) -> tuple[list[str], BackoffModel]:
+    sections = _sections(lines)
     unigrams: dict[str, float] = {}
+    read = kept = 0
     for log_prob, (word, *_) in next(sections):
         if word not in (BOS, "<UNK>"):
             unigrams[word] = max(log_prob, unigrams.get(word, -math.inf))
+    if EOS not in unigrams:
+        raise ValueError(f"it has no {EOS}")
     end = unigrams.pop(EOS)
     words = sorted(sorted(unigrams, key=lambda word: (-unigrams[word], word))[:max_words])
     ids = {word: i for i, word in enumerate([*words, EOS, BOS])}
@@ -78,8 +79,9 @@ def _parse(file: IO[str], max_words: int) -> tuple[list[str], BackoffModel]:
             raise UserError(f"{n}-grams of {len(words)} words do not fit into 64 bits: lower --max-words")
         entries: dict[int, float] = {}
         for log_prob, gram in section:
+            read += 1
             numbers = [ids.get(word, -1) for word in gram[:n]]
-            if len(numbers) == n and -1 not in numbers:
+            if -1 not in numbers:
                 key = 0
                 for number in numbers:
                     key = key * base + number
@@ -88,32 +90,46 @@ def _parse(file: IO[str], max_words: int) -> tuple[list[str], BackoffModel]:
         new = new[np.isin(new // base, keys[-1])]
         if not len(new):
             break
+        kept += len(new)
         keys.append(new)
         log_probs.append(np.array([entries[key] for key in new.tolist()]))
     model = BackoffModel(base, keys, log_probs, [np.zeros(len(k)) for k in keys])
     model.renormalise()
+    if kept < read:
+        log.warning("%s: %d of %d longer n-grams are left out, with words or histories that are not in the model, or "
+                    "that occur twice in upper case", path, read - kept, read)  # fmt: skip
     return words, model
 
 
-def _sections(file: IO[str]) -> Iterator[Iterator[tuple[float, list[str]]]]:
+def _sections(lines: Iterator[str]) -> Iterator[Iterator[tuple[float, list[str]]]]:
     """Yield the entries of each order: log10 probability; words, possibly followed by a back-off weight."""
-    order = 0
-    for line in file:
+    sizes: list[int] = []
+    for line in lines:
         if line.startswith("ngram "):
-            order += 1
+            sizes.append(int(line.partition("=")[2]))
         elif line.strip() == "\\1-grams:":
             break
     else:
         raise ValueError("it has no section \\1-grams:")
-    for _ in range(order):
-        yield _section(file)
+    for order, size in enumerate(sizes, 1):
+        yield _section(lines, order, size)
 
 
-def _section(file: IO[str]) -> Iterator[tuple[float, list[str]]]:
-    for line in file:
+def _section(lines: Iterator[str], order: int, size: int) -> Iterator[tuple[float, list[str]]]:
+    """Raises ValueError unless the section has ``size`` n-grams with probabilities."""
+    found = 0
+    for line in lines:
         fields = line.split()
         if fields and fields[0].startswith("\\") and len(fields) == 1:
+            if found != size:
+                raise ValueError(f"it has {found} {order}-grams, and {size} in its head")
             return
         if fields:
-            yield float(fields[0]), [word if word in (BOS, EOS) else word.upper() for word in fields[1:]]
+            if not order < len(fields) <= order + 2:
+                raise ValueError(f"{line[:60]!r} is no {order}-gram")
+            log_prob, *_ = numbers = [float(field) for field in (fields[0], *fields[order + 1 :])]
+            if not log_prob <= 0 or any(math.isnan(number) or number == math.inf for number in numbers):
+                raise ValueError(f"{line[:60]!r} has no probability up to 1 or no back-off weight")
+            found += 1
+            yield log_prob, [word if word in (BOS, EOS) else word.upper() for word in fields[1:]]
     raise ValueError("it ends early")

@@ -1,6 +1,5 @@
 """Work of the lang stage: lexicon, language model, L and G."""
 
-import gzip
 import logging
 import math
 import time
@@ -11,6 +10,7 @@ from typing import Any
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import atomic_open, write_json
+from asr_kd.common.text import read_lines
 from asr_kd.corpora.manifests import read_jsonl
 from asr_kd.lang import ngram
 from asr_kd.lang.arpa import read_arpa, write_arpa
@@ -60,15 +60,7 @@ def build(config: Config) -> dict[str, Any]:
 
 
 def check_flags(config: Config) -> None:
-    """Raises UserError if a flag is out of range."""
-    if not 0 < config.silence_probability < 1:
-        raise UserError(f"--silence-probability {config.silence_probability} must lie between 0 and 1")
-    if config.transcript_weight is not None and not 0 <= config.transcript_weight <= 1:
-        raise UserError(f"--transcript-weight {config.transcript_weight} must lie between 0 and 1")
-    if config.order is not None and not 1 <= config.order <= 5:
-        raise UserError(f"--order {config.order} must lie between 1 and 5")
-    if config.prune is not None and config.prune < 0:
-        raise UserError(f"--prune {config.prune} must not be negative")
+    """Raises UserError if flags contradict each other."""
     if config.arpa and config.units != "phone":
         raise UserError("--arpa is a model of words: it cannot be used with --units sentencepiece")
 
@@ -85,17 +77,8 @@ def read_transcripts(data: Path, split: str) -> list[str]:
 
 
 def read_text(path: Path) -> Iterator[str]:
-    """Yield the lines of a text file (also gzipped) in upper case.
-
-    Raises:
-        UserError: the file is missing, damaged or not UTF-8.
-    """
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8") as file:
-            for line in file:
-                yield line.upper()
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise UserError(f"the text {path} cannot be read ({error}): check --lm-text") from None
+    """Return the lines of a text file (also gzipped) in upper case (see ``read_lines``)."""
+    return map(str.upper, read_lines(path))
 
 
 def frequent_words(config: Config, transcripts: Sequence[str]) -> list[str]:

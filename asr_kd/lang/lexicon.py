@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr_kd.common.errors import UserError
+from asr_kd.common.text import read_lines
 from asr_kd.lang.g2p import Pronouncer
 
 Pronunciation = tuple[str, ...]
@@ -46,10 +47,7 @@ def read_lexicon(path: Path) -> Lexicon:
     Raises:
         UserError: the file is missing or empty, or a word has no phones.
     """
-    try:
-        lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"the lexicon {path} cannot be read ({error}): check --lexicon") from None
+    lines = [line.split() for line in read_lines(path)]
     unpronounced = next((fields[0] for fields in lines if len(fields) == 1), None)
     if unpronounced is not None:
         raise UserError(f"the lexicon {path} has no phones for {unpronounced}: add them or remove the line")

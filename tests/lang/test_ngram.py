@@ -177,11 +177,15 @@ def test_arpa_round_trip(tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "hello\n", "\\data\\\nngram 1=2\n\n\\1-grams:\n-1 A\n", "\\data\\\nngram 1=1\n\n\\1-grams:\nx A\n\\end\\\n"],
+    ["", "hello\n", "\\data\\\nngram 1=2\n\n\\1-grams:\n-1 A\n", "\\data\\\nngram 1=1\n\n\\1-grams:\nx A\n\\end\\\n"]
+    + [
+        f"\\data\\\nngram 1={n}\n\n\\1-grams:\n-1 </s>\n{line}\n\\end\\\n"
+        for n, line in ((3, "-1 A"), (2, "nan A"), (2, "0.1 A"), (2, "-1 A B C"))
+    ],
 )
 def test_damaged_and_missing_arpa_files_are_errors(tmp_path, text):
     (tmp_path / "lm.arpa").write_text(text)
     with pytest.raises(UserError, match="not an ARPA"):
         read_arpa(tmp_path / "lm.arpa", 10)
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(UserError, match="cannot be read"):
         read_arpa(tmp_path / "other.arpa", 10)
