@@ -15,7 +15,6 @@ from lhotse.cut import MonoCut
 from lhotse.utils import fastcopy
 
 from asr_kd.common.checksums import array_checksum
-from asr_kd.common.errors import UserError
 from asr_kd.common.parallel import run_all
 from asr_kd.common.storage import read_json, verify, write_json
 from asr_kd.corpora.cuts import checksum_field
@@ -104,14 +103,12 @@ def _extract_chunk(job: _Job) -> None:
 
 def _compute_features(cut: MonoCut) -> np.ndarray | str:
     """Raw log-mels of a cut's recording, or the reason why there are none."""
+    for source in cut.recording.sources:  # audio of the embedded corpus
+        verify(Path(source.source))
     try:
-        for source in cut.recording.sources:  # audio of the embedded corpus
-            verify(Path(source.source))
         samples = cut.load_audio()[0]
-        if cut.has_custom("babble") and np.any(samples):
+        if cut.has_custom("babble") and not sample_fault(samples):
             samples = add_babble(samples, cut)
-    except UserError:
-        raise
     except Exception as error:  # a decoder may raise anything, and one bad file must not end the stage
         return f"damaged recording ({type(error).__name__}: {str(error).splitlines()[0]})"
     if len(samples) != cut.num_samples:

@@ -154,9 +154,9 @@ def test_pauses_do_not_shift_features_normalised_over_speech(tmp_path: Path, per
 
 
 def test_bad_recordings_are_skipped_counted_and_listed(tmp_path: Path) -> None:
-    data = prepare(tmp_path, train={"1": 8})
+    data = prepare(tmp_path, train={"1": 10})
     folder = tmp_path / "corpus" / "train" / "1" / "1"
-    path = [folder / f"1-1-{i:04d}.flac" for i in range(8)]
+    path = [folder / f"1-1-{i:04d}.flac" for i in range(10)]
     content = bytearray(path[0].read_bytes())
     content[len(content) // 3 : len(content) // 2] = b"\0" * (len(content) // 2 - len(content) // 3)
     path[0].write_bytes(content)
@@ -166,12 +166,17 @@ def test_bad_recordings_are_skipped_counted_and_listed(tmp_path: Path) -> None:
     soundfile.write(path[3], np.ones(5000) * 0.1, RATE)  # shorter than its manifest says
     soundfile.write(path[4], np.zeros(int(RATE * 0.6)), RATE)
     path[5].unlink()
+    for number, value in ((8, np.inf), (9, 1e20)):
+        samples = np.full(int(RATE * 0.6 * (1 + number % 2)), 0.1, np.float32)
+        samples[-1] = value
+        soundfile.write(path[number], samples, RATE, format="WAV", subtype="FLOAT")
     figures = run(data, tmp_path / "out")
-    assert figures["train"]["cuts"] == 2 and figures["train"]["skipped"] == 6
+    assert figures["train"]["cuts"] == 2 and figures["train"]["skipped"] == 8
     lines = (tmp_path / "out" / "skipped_train.tsv").read_text().splitlines()
     reasons = [line.split("\t")[1] for line in lines]
-    for reason, expected in zip(reasons, ("damaged", "", "NaN", "", "digital silence", "damaged"), strict=True):
-        assert expected in reason
+    expected = ("damaged", "", "NaN", "", "digital silence", "damaged", "infinite", "1e+20 where 1.0 is full scale")
+    for reason, part in zip(reasons, expected, strict=True):
+        assert part in reason
     assert [cut.id for cut in cuts_of(tmp_path / "out", "train")] == ["1-1-0006", "1-1-0007"]
 
 
