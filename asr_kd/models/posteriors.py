@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from asr_kd.common.errors import UserError
 from asr_kd.losses import Mean, average_distributions
 from asr_kd.models.dnn import AcousticModel
 from asr_kd.models.windows import context_windows
@@ -52,5 +53,23 @@ def posteriors(
     """Return the senone posteriors of a network, or the average of an ensemble's, (T, C) float32.
 
     See ``ensemble_logits`` for ``models``, ``features`` and ``frames``, ``average_distributions`` for the others.
+
+    Raises:
+        UserError: they are not finite.
     """
-    return average_distributions(ensemble_logits(models, features, frames), temperature, mean).cpu().numpy()
+    average = average_distributions(ensemble_logits(models, features, frames), temperature, mean)
+    check_finite(average, "an utterance")
+    return average.cpu().numpy()
+
+
+def check_finite(probabilities: Tensor, name: str) -> None:
+    """Check posteriors (T, C) or soft targets of what is called ``name``, in one pass over them.
+
+    Raises:
+        UserError: some of them are NaN or infinite.
+    """
+    if not probabilities.sum().isfinite():
+        raise UserError(
+            f"the posteriors of {name} are not finite: its features, or a network, are damaged; make the features "
+            "again, or train the networks again with a lower --learning-rate"
+        )

@@ -8,14 +8,15 @@ from typing import Literal
 
 import numpy as np
 import torch
-from lhotse import MonoCut, load_manifest_lazy
+from lhotse import MonoCut
 
 from asr_kd.common.storage import read_json
+from asr_kd.corpora.cuts import open_cuts
 from asr_kd.features.normalise import Normaliser
 from asr_kd.losses import Mean, Tail, average_distributions
 from asr_kd.models.checkpoints import load_model
 from asr_kd.models.device import device_and_dtype
-from asr_kd.models.posteriors import ensemble_logits
+from asr_kd.models.posteriors import check_finite, ensemble_logits
 from asr_kd.soft_targets.config import Config
 from asr_kd.soft_targets.rows import PROBABILITY, TargetRows
 from asr_kd.soft_targets.store import INDEX, write_shard
@@ -59,7 +60,7 @@ class ShardJob:
 def missing_shards(config: Config, folders: Sequence[Path], cuts_per_shard: int) -> Iterator[ShardJob]:
     """Yield the jobs of the shards that no earlier run has finished."""
     form = Form(config.temperatures, config.mean, config.top, config.floor, config.tail, config.draws)
-    cuts = iter(load_manifest_lazy(config.cuts))
+    cuts = iter(open_cuts(config.cuts))
     for number, folder in enumerate(folders):
         shard = list(itertools.islice(cuts, cuts_per_shard))
         if not (folder / INDEX).is_file():
@@ -93,6 +94,7 @@ def make_shard(job: ShardJob) -> None:
             rows = []
             for i, temperature in enumerate(form.temperatures):
                 average = average_distributions(logits, temperature, form.mean)
+                check_finite(average, cut.id)
                 if form.tail == "drawn":
                     rows.append(TargetRows.importance_sample(average, form.draws, generator))
                 elif form.tail == "sampled":

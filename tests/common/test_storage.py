@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from asr_kd.common import locks
@@ -15,8 +16,10 @@ from asr_kd.common.storage import (
     Stage,
     atomic_open,
     atomic_path,
+    load_array,
     path_fingerprint,
     read_json,
+    save_array,
     stage_figures,
     write_json,
 )
@@ -179,6 +182,19 @@ def test_files_get_the_mode_of_the_umask_whoever_writes_them(tmp_path):
     umask = os.umask(0)
     os.umask(umask)
     assert {p.stat().st_mode & 0o777 for p in tmp_path.iterdir()} == {0o666 & ~umask}
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_arrays_that_are_not_finite_are_neither_written_nor_read(tmp_path, value):
+    array = np.array([[1.0, 2.0], [3.0, value]], np.float32)
+    with pytest.raises(UserError, match="NaN or infinite"):
+        save_array(tmp_path / "a.npy", array)
+    assert not list(tmp_path.iterdir())
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(UserError, match=r"damaged.*NaN or infinite"):
+        load_array(tmp_path / "a.npy")
+    save_array(tmp_path / "b.npy", array[:1])
+    assert load_array(tmp_path / "b.npy").tolist() == [[1.0, 2.0]]
 
 
 def test_damaged_json_says_what_to_do(tmp_path):

@@ -118,3 +118,7 @@ def test_models_are_preserved_by_kaldis_format(tmp_path: Path, classes: int) -> 
         read_model(tmp_path / "x.mdl")
     with pytest.raises(UserError, match="missing"):
         read_model(tmp_path / "z.mdl")
+    gmms.means[1, 0] = np.nan
+    with pytest.raises(UserError, match=r"Gaussians of n\.mdl are not finite"):
+        write_model(tmp_path / "n.mdl", model, Gmms(gmms.starts, gmms.weights, gmms.means, gmms.variances))
+    assert not (tmp_path / "n.mdl").exists()

@@ -14,7 +14,7 @@ from asr_kd.common.parallel import run_all
 from asr_kd.losses import CompactTargets
 from asr_kd.models.checkpoints import load_model
 from asr_kd.models.device import device_and_dtype
-from asr_kd.models.posteriors import compute_logits
+from asr_kd.models.posteriors import check_finite, compute_logits
 from asr_kd.models.senones import senones_of
 from asr_kd.soft_targets.rows import TargetRows
 from asr_kd.soft_targets.store import INDEX, SoftTargets, shard_folder, write_shard, write_store
@@ -56,6 +56,7 @@ def _write_shard(job: tuple[Config, Sequence[Path], int]) -> None:
         if config.temperature != 1:
             q = q.pow(1 / config.temperature)
             q /= q.sum(1, keepdim=True)
+        check_finite(q, block.key)
         return TargetRows.threshold_sample(q, config.floor, generator)
 
     examples = open_examples(config)
