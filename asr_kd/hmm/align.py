@@ -75,6 +75,9 @@ def align_cuts(
                 f"the scores of {cut.id} have the shape {scores.shape} instead of "
                 f"{(cut.num_frames, transitions.num_pdfs)}: use a model with the senones of this folder"
             )
+        if not np.isfinite(scores.sum()):
+            results.append("its scores are NaN or infinite")
+            continue
         result = viterbi_align(graph, transitions, ids, scores[:, transitions.pdf[ids]], beam, retry_beam)
         if result is None:
             results.append(f"{len(scores)} frames do not align with the transcript")

@@ -1,5 +1,6 @@
 """Logits and posteriors of networks and ensembles."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -53,22 +54,17 @@ def posteriors(
     """Return the senone posteriors of a network, or the average of an ensemble's, (T, C) float32.
 
     See ``ensemble_logits`` for ``models``, ``features`` and ``frames``, ``average_distributions`` for the others.
-
-    Raises:
-        UserError: they are not finite.
     """
-    average = average_distributions(ensemble_logits(models, features, frames), temperature, mean)
-    check_finite(average, "an utterance")
-    return average.cpu().numpy()
+    return average_distributions(ensemble_logits(models, features, frames), temperature, mean).cpu().numpy()
 
 
-def check_finite(probabilities: Tensor, name: str) -> None:
+def check_finite(probabilities: Tensor | np.ndarray, name: str) -> None:
     """Check posteriors (T, C) or soft targets of what is called ``name``, in one pass over them.
 
     Raises:
         UserError: some of them are NaN or infinite.
     """
-    if not probabilities.sum().isfinite():
+    if not math.isfinite(float(probabilities.sum())):
         raise UserError(
             f"the posteriors of {name} are not finite: its features, or a network, are damaged; make the features "
             "again, or train the networks again with a lower --learning-rate"

@@ -14,7 +14,7 @@ from asr_kd.common.errors import UserError
 from asr_kd.common.storage import save_array, write_json
 from asr_kd.models.checkpoints import load_log_prior, load_model, load_tensors, save_tensors
 from asr_kd.models.dnn import AcousticModel, Shape, count_parameters
-from asr_kd.models.posteriors import ensemble_logits, posteriors
+from asr_kd.models.posteriors import check_finite, ensemble_logits, posteriors
 from asr_kd.models.windows import context_windows
 
 
@@ -75,10 +75,10 @@ def test_a_network_that_is_not_finite_is_no_network(teachers, tmp_path):
 def test_posteriors_that_are_not_finite_are_refused(teachers):
     model = load_model(teachers / "seed-0")
     features = np.zeros((5, model.shape.feature_dim), np.float32)
-    assert np.isfinite(posteriors([model], features)).all()
+    check_finite(posteriors([model], features), "a")
     features[2, 3] = np.nan
-    with pytest.raises(UserError, match="posteriors of an utterance are not finite"):
-        posteriors([model], features)
+    with pytest.raises(UserError, match="posteriors of b are not finite"):
+        check_finite(posteriors([model], features), "b")
 
 
 def test_damaged_checkpoint_is_refused(teachers, tmp_path):

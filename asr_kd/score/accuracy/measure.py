@@ -9,7 +9,7 @@ from asr_kd.corpora.cuts import load_cuts, load_senones
 from asr_kd.features.normalise import Normaliser
 from asr_kd.losses import Mean
 from asr_kd.models.checkpoints import load_model
-from asr_kd.models.posteriors import posteriors
+from asr_kd.models.posteriors import check_finite, posteriors
 from asr_kd.models.senones import check_same_senones
 from asr_kd.score.frame_accuracy import FrameAccuracy
 
@@ -38,8 +38,9 @@ def measure(job: Job) -> dict[str, Any]:
     for split in job.splits:
         accuracy = FrameAccuracy(silence)
         for cut in load_cuts(job.cuts, split):
-            predictions = posteriors(models, normaliser(cut), mean=job.mean).argmax(1)
-            accuracy.update(load_senones(cut), predictions)
+            average = posteriors(models, normaliser(cut), mean=job.mean)
+            check_finite(average, cut.id)
+            accuracy.update(load_senones(cut), average.argmax(1))
         results[split] = accuracy.result()
     write_json(job.out / "accuracy.json", results)
     return {"parameters": sum(model.num_parameters() for model in models)}
