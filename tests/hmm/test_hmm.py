@@ -21,6 +21,7 @@ from asr_kd.common.errors import UserError
 from asr_kd.common.storage import read_json, save_array, write_json
 from asr_kd.corpora.manifests import jsonl_writer
 from asr_kd.hmm.__main__ import main as train_and_align
+from asr_kd.hmm.align import ForcedAligner
 from asr_kd.hmm.boundaries.compare import boundary_errors, compare_split, match
 from asr_kd.hmm.cepstra import DCT
 from asr_kd.hmm.config import Config
@@ -36,6 +37,7 @@ from asr_kd.hmm.scores import GmmScorer
 from asr_kd.hmm.viterbi import Transitions
 from asr_kd.lang.__main__ import main as make_lang
 from asr_kd.lang.config import Config as LangConfig
+from asr_kd.models.scorer import Scorer
 
 PHONES = ["AA", "B", "IY", "K", "S", "T"]
 WORDS = {"BAT": "B AA T", "KEY": "K IY", "SEA": "S IY", "TEA": "T IY", "ASK": "AA S K", "BEAST": "B IY S T"}
@@ -220,6 +222,17 @@ def test_scores_equal_those_of_kaldis_decodable(gmm: Path) -> None:
         expected = [decodable.log_likelihood(frame, pdf + 1) for pdf in range(gmms.num_pdfs)]
         np.testing.assert_allclose(scores[frame], expected, atol=1e-3)
     assert Transitions.of(transitions).num_pdfs == scores.shape[1]
+
+
+def test_utterances_with_scores_of_nan_are_skipped(corpus: Path, gmm: Path) -> None:
+    def load_scorer() -> Scorer:
+        good = GmmScorer(gmm)
+        return lambda cut: good(cut) * (np.nan if cut.id == "test-000" else 1)
+
+    cuts = cuts_of(gmm, "test")
+    results, _ = ForcedAligner(gmm, corpus / "lang", load_scorer)(list(cuts.values()))
+    reasons = {name: one for name, one in zip(cuts, results, strict=True) if isinstance(one, str)}
+    assert reasons == {"test-000": "its scores are NaN or infinite"}
 
 
 def test_realignment_with_the_same_scores_gives_the_same_senones(corpus: Path, gmm: Path, tmp_path: Path) -> None:

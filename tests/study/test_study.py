@@ -183,8 +183,8 @@ def test_what_is_done_takes_no_time(tmp_path):
     before = expected()
     assert all(value > 0 for value in before.values())
     for folder in ("exp/teachers/seed-0", "exp/studies/small/targets", "exp/studies/shared/teachers-0/tuned"):
-        write_json(tmp_path / folder / "stage.json", {"layout": LAYOUT, "status": "done"})
-    write_json(tmp_path / "exp/teachers/seed-1/stage.json", {"layout": LAYOUT, "status": "running"})
+        write_json(tmp_path / folder / "stage.json", {"stage": "test", "layout": LAYOUT, "status": "done"})
+    write_json(tmp_path / "exp/teachers/seed-1/stage.json", {"stage": "test", "layout": LAYOUT, "status": "running"})
     after = expected()
     changed = {task: after[task] / before[task] for task in before if after[task] != before[task]}
     assert changed == {
