@@ -138,6 +138,9 @@ class Check:
                     self._read(path.stat().st_size)
         readers = [read for pattern, read in READERS if pattern in elsewhere]
         for cut in _cuts(folder) if readers else ():
+            if isinstance(cut, str):
+                yield cut
+                continue
             for read in readers:
                 try:
                     self._read(read(cut).nbytes)
@@ -145,8 +148,8 @@ class Check:
                     yield str(error)
 
 
-def _cuts(folder: Path) -> Iterator[MonoCut]:
-    """The cuts of a stage's manifests and shards, up to a damaged one, which has been named."""
+def _cuts(folder: Path) -> Iterator[MonoCut | str]:
+    """The cuts of a stage's manifests, up to a damaged one, which has been named; those of its shards, or the fault."""
     for path in sorted(folder.glob("cuts_*.jsonl.gz")):
         with contextlib.suppress(UserError):
             yield from open_cuts(path)
@@ -154,7 +157,10 @@ def _cuts(folder: Path) -> Iterator[MonoCut]:
         with contextlib.suppress(UserError):
             shards = Shards(index.parent)
             for number in range(len(shards.sizes)):
-                yield from shards.read(number)
+                try:
+                    yield from shards.read(number)
+                except UserError as error:
+                    yield str(error)
 
 
 def _changed_inputs(folder: Path, mark: dict[str, Any]) -> Iterator[str]:

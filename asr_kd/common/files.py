@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from tokenize import TokenError
 from types import SimpleNamespace
 from typing import IO, Any, Literal
 
@@ -15,6 +16,9 @@ import numpy as np
 
 from asr_kd.common.checksums import SEAL, is_sealed, seal, verify
 from asr_kd.common.errors import UserError
+
+#: What NumPy raises for a damaged .npy file: its header is a Python literal.
+UNREADABLE = (OSError, ValueError, TypeError, EOFError, MemoryError, SyntaxError, TokenError)
 
 
 @contextlib.contextmanager
@@ -121,7 +125,7 @@ def load_array(path: Path | str, mmap_mode: Literal["r", "c"] | None = None) -> 
         return array
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run the stage that makes it") from None
-    except (OSError, ValueError, EOFError) as error:
+    except UNREADABLE as error:
         raise UserError(f"{path} is damaged ({error}): delete its folder and run its stage again") from None
 
 

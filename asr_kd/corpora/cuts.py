@@ -10,10 +10,11 @@ import numpy as np
 
 from asr_kd.common.checksums import array_checksum
 from asr_kd.common.errors import UserError
-from asr_kd.common.storage import MARK, stage_figures, verify
+from asr_kd.common.files import UNREADABLE
+from asr_kd.common.storage import MARK, stage_figures
+from asr_kd.corpora.manifests import read_manifest
 
 if TYPE_CHECKING:
-    from lhotse import CutSet
     from lhotse.cut import MonoCut
 
 CHUNK_FRAMES = 30_000  # five minutes; constant, so that sums do not depend on the number of processes
@@ -51,20 +52,20 @@ def splits_of(folder: Path) -> list[str]:
     return sorted(splits, key=lambda split: split != "train")
 
 
-def load_cuts(folder: Path, split: str) -> CutSet:
-    """The cuts of a split, read lazily."""
+def load_cuts(folder: Path, split: str) -> Iterator[MonoCut]:
+    """The cuts of a split, read lazily (see ``open_cuts``)."""
     return open_cuts(folder / f"cuts_{split}.jsonl.gz")
 
 
-def open_cuts(path: Path) -> CutSet:
+def open_cuts(path: Path) -> Iterator[MonoCut]:
     """The cuts of a manifest, read lazily.
 
     Raises:
-        UserError: the manifest has changed since its stage finished.
+        UserError: the manifest is missing or damaged, or has changed since its stage finished.
     """
-    from lhotse import load_manifest_lazy
+    from lhotse.serialization import deserialize_item
 
-    return load_manifest_lazy(verify(path))
+    return read_manifest(path, deserialize_item)
 
 
 def checksum_field(name: str) -> str:
@@ -102,6 +103,6 @@ def load_senones(cut: MonoCut) -> np.ndarray:
     """
     try:
         senones: np.ndarray = cut.load_custom("senones")
-    except (OSError, ValueError, EOFError) as error:
+    except UNREADABLE as error:
         raise UserError(f"the senones of {cut.id} cannot be read ({error}): run the alignment again") from None
     return check_array(cut, "senones", senones)

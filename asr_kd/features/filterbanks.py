@@ -8,6 +8,7 @@ from lhotse.cut import MonoCut
 from lhotse.utils import compute_num_frames_from_samples
 
 from asr_kd.common.errors import UserError
+from asr_kd.common.files import UNREADABLE
 from asr_kd.corpora.cuts import check_array
 from asr_kd.features.audio import SAMPLING_RATE, sample_fault
 
@@ -64,6 +65,6 @@ def raw_features(cut: MonoCut) -> np.ndarray:
     """
     try:
         features = np.ascontiguousarray(cut.load_features(), dtype=np.float32)
-    except (OSError, ValueError, EOFError) as error:
+    except UNREADABLE as error:
         raise UserError(f"the features of {cut.id} cannot be read ({error}): run asr_kd.features again") from None
     return check_array(cut, "features", features)

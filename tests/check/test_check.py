@@ -97,6 +97,9 @@ def test_a_flipped_bit_is_named_by_the_check_and_by_who_reads_it(prepared, teach
             with flipped(path, number):
                 check = Check(folder)
                 check.run()
+                if path.suffix == ".tar" and not check.faults:  # padding, which nobody reads
+                    assert use() == expected
+                    continue
                 assert folder in check.faults, path
                 name = path.stem if "/storage/" in str(path) or "/senones/" in str(path) else path.name
                 assert name in check.report() or path.suffix == ".tar", (path, check.report())
