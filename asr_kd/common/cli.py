@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import tyro
 import yaml
 
-from asr_kd.common.errors import UserError, system_fault
+from asr_kd.common.errors import UserError, is_out_of_memory, system_fault
 from asr_kd.common.settings import flag_name
 
 Config = TypeVar("Config")
@@ -67,7 +67,14 @@ def run(
         if not (fault := system_fault(error)):
             raise
         sys.exit(f"{name}: error: {fault}")
-    except ModuleNotFoundError as error:
+    except (MemoryError, RuntimeError, ImportError) as error:
+        if is_out_of_memory(error):
+            sys.exit(
+                f"{name}: error: there is not enough memory: run the same command again to resume, with fewer --jobs, "
+                "smaller batches, or a higher limit (ulimit -v)"
+            )
+        if not isinstance(error, ModuleNotFoundError):
+            raise
         missing = (error.name or "").split(".")[0]
         extra = next((extra for extra, modules in EXTRAS.items() if missing in modules), None)
         if extra is None:
@@ -189,7 +196,7 @@ def _convert(name: str, kind: Any, value: Any) -> Any:
     """
     if value is tyro.MISSING:  # a flag will give it
         return value
-    alternatives = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    alternatives = typing.get_args(kind) if typing.get_origin(kind) in (types.UnionType, typing.Union) else (kind,)
     for alternative in alternatives:
         try:
             return _as_type(alternative, value)

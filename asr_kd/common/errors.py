@@ -11,12 +11,21 @@ ADVICE = {
     errno.EACCES: "permission denied: choose another folder, or change its permissions",
     errno.EPERM: "permission denied: choose another folder, or change its permissions",
     errno.EEXIST: "a file is in the place of a folder: choose another folder",
+    errno.EISDIR: "a folder is in the place of a file: remove it",
+    errno.ENOENT: "there is no such file: check the name, or first run the stage that makes it,",
+    errno.ENOMEM: "memory is short: end other programs, or raise the limit (ulimit -v),",
     errno.ENOTDIR: "a file is in the place of a folder: choose another folder",
     errno.ENAMETOOLONG: "a name is too long for the disk: choose a shorter one",
     errno.EIO: "the disk or the network has failed: check it",
     errno.ESTALE: "a shared disk has been mounted anew: check it",
     errno.EMFILE: "too many files are open: raise the limit (ulimit -n)",
 }
+
+#: How libraries say that there is no memory: torch, C++, CUDA, the dynamic linker, threads.
+NO_MEMORY = (
+    "allocate memory", "unable to allocate", "bad_alloc", "out of memory", "failed to map segment",
+    "can't start new thread",
+)  # fmt: skip
 
 
 class UserError(Exception):
@@ -32,3 +41,9 @@ def system_fault(error: OSError) -> str:
         return ""
     place = f"{error.filename}: " if error.filename else ""
     return f"{place}{ADVICE[number]} and run the same command again"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether Python, torch or another library could not get memory, which each says in its own way."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(words in text for words in NO_MEMORY)

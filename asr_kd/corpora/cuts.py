@@ -80,8 +80,8 @@ def check_array(cut: MonoCut, name: str, array: np.ndarray) -> np.ndarray:
         UserError: it is another one.
     """
     expected = (cut.custom or {}).get(checksum_field(name))
-    whole = cut.features.num_frames if cut.features is not None else cut.num_frames
-    if expected is not None and len(array) == whole and array_checksum(array) != expected:
+    stored = cut.features.num_frames if name == "features" else (cut.custom or {})[name].shape[0]
+    if expected is not None and cut.num_frames == stored and array_checksum(array) != expected:
         raise UserError(
             f"the {name} of {cut.id} have changed since they were written (their checksum differs): delete the folder "
             f"that has them ({cut_folder(cut, name)}) and run its stage again"
@@ -105,4 +105,6 @@ def load_senones(cut: MonoCut) -> np.ndarray:
         senones: np.ndarray = cut.load_custom("senones")
     except UNREADABLE as error:
         raise UserError(f"the senones of {cut.id} cannot be read ({error}): run the alignment again") from None
+    if senones.ndim != 1 or senones.dtype.kind not in "iu":
+        raise UserError(f"the senones of {cut.id} are no whole numbers (T,): run the alignment again")
     return check_array(cut, "senones", senones)

@@ -3,14 +3,18 @@
 import contextlib
 import gzip
 import json
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import atomic_open, verify
 
 Skipped = tuple[str, str]  # utterance id, reason
+Item = TypeVar("Item")
+#: What damaged manifests raise: in gzip, in JSON, and in Lhotse, which expects certain keys and types.
+DAMAGED = (OSError, EOFError, zlib.error, ValueError, AssertionError, AttributeError, LookupError, TypeError)
 
 
 @contextlib.contextmanager
@@ -33,7 +37,16 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         UserError: the file is missing or damaged.
     """
-    yield from _lines(path, json.loads)
+    return read_manifest(path, dict)
+
+
+def read_manifest(path: Path, build: Callable[[dict[str, Any]], Item]) -> Iterator[Item]:
+    """What ``build`` makes of the objects of a .jsonl.gz or .jsonl file, one at a time.
+
+    Raises:
+        UserError: the file is missing or damaged, or ``build`` raises an error of ``DAMAGED``.
+    """
+    yield from _lines(path, lambda line: build(json.loads(line)))
 
 
 def count_lines(path: Path) -> int:
@@ -51,8 +64,10 @@ def _lines(path: Path, read: Callable[[str], Any]) -> Iterator[Any]:
             yield from map(read, file)
     except FileNotFoundError:
         raise UserError(f"{path} is missing: first run the stage that makes it") from None
-    except (OSError, EOFError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({error}): delete its folder and run the stage again") from None
+    except DAMAGED as error:
+        raise UserError(
+            f"{path} is damaged ({type(error).__name__}: {error}): delete its folder and run the stage again"
+        ) from None
 
 
 def write_skipped(out: Path, split: str, skipped: Sequence[Skipped]) -> None:

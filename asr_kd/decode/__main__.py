@@ -56,7 +56,7 @@ def _decode_splits(config: Config, pool: SearchPool) -> None:
             figures = decode_splits(config, ClusterDecoder(recogniser, executor), config.out)
     else:
         figures = decode_splits(config, build_decoder(recogniser, local), config.out)
-    shutil.rmtree(config.out / "shards")  # while the folder is still this process's
+    shutil.rmtree(config.out / "shards", ignore_errors=True)  # while the folder is still this process's
     stage.finish(**figures)
 
 

@@ -1,5 +1,6 @@
 """The cuts whose features are computed: each split as recorded, at other speeds, and with babble."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from lhotse.cut import MonoCut
 
 from asr_kd.common.errors import UserError
 from asr_kd.corpora.copies import noisy_name
-from asr_kd.corpora.manifests import count_lines, read_jsonl
+from asr_kd.corpora.manifests import count_lines, read_manifest
 from asr_kd.features.babble import noisy_copies, read_talkers
 from asr_kd.features.config import Config
 
@@ -20,10 +21,14 @@ def read_cuts(data: Path, split: str, speeds: Sequence[float] = ()) -> Iterator[
         UserError: the manifests are missing or damaged.
     """
     for factor in (1.0, *speeds):
-        recordings = read_jsonl(data / f"recordings_{split}.jsonl.gz")
-        supervisions = read_jsonl(data / f"supervisions_{split}.jsonl.gz")
-        for line, other_line in zip(recordings, supervisions, strict=True):
-            recording, supervision = Recording.from_dict(line), SupervisionSegment.from_dict(other_line)
+        recordings = read_manifest(data / f"recordings_{split}.jsonl.gz", Recording.from_dict)
+        supervisions = read_manifest(data / f"supervisions_{split}.jsonl.gz", SupervisionSegment.from_dict)
+        for recording, supervision in itertools.zip_longest(recordings, supervisions):
+            if recording is None or supervision is None or supervision.recording_id != recording.id:
+                raise UserError(
+                    f"recordings_{split} and supervisions_{split} in {data} do not belong together: run the stage that "
+                    "makes them again"
+                )
             cut = MonoCut(
                 id=supervision.id, start=0.0, duration=recording.duration, channel=0,
                 recording=recording, supervisions=[supervision],

@@ -67,4 +67,6 @@ def raw_features(cut: MonoCut) -> np.ndarray:
         features = np.ascontiguousarray(cut.load_features(), dtype=np.float32)
     except UNREADABLE as error:
         raise UserError(f"the features of {cut.id} cannot be read ({error}): run asr_kd.features again") from None
+    if features.ndim != 2 or features.shape[1] != NUM_MELS:
+        raise UserError(f"the features of {cut.id} have shape {features.shape}, not (T, {NUM_MELS}): make them again")
     return check_array(cut, "features", features)

@@ -139,6 +139,8 @@ class _Reader:
         return size, value
 
     def numbers(self, count: int, kind: str) -> np.ndarray:
+        if count < 0:
+            raise ValueError(f"found {count} numbers")
         values = np.frombuffer(self.data, kind, count, self.position)
         self.position += 4 * count
         return values
@@ -167,8 +169,9 @@ def _reading(path: Path) -> Iterator[_Reader]:
         yield reader
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run python -m asr_kd.hmm first") from None
-    except (ValueError, struct.error) as error:
-        raise UserError(f"{path} is damaged ({error}): run python -m asr_kd.hmm again") from None
+    except (OSError, ValueError, LookupError, MemoryError, RuntimeError, struct.error) as error:
+        reason = " ".join(str(error).split())  # Kaldi's have several lines
+        raise UserError(f"{path} is damaged ({reason}): run python -m asr_kd.hmm again") from None
 
 
 def read_tree(path: Path) -> kaldi_hmm_gmm.ContextDependency:

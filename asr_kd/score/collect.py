@@ -334,17 +334,16 @@ def training_curves(systems: Sequence[System], exp: Path) -> list[Curve]:
             continue
         for run in finished_runs(system, exp)[0]:
             for folder in run.models:
-                path = folder / "log.jsonl"
-                if path.is_file() and folder not in curves:
-                    curves[folder] = Curve(system.name, system.label, run.seed, _read_log(path))
+                if folder not in curves:
+                    curves[folder] = Curve(system.name, system.label, run.seed, _read_log(folder / "log.jsonl"))
     return list(curves.values())
 
 
 def _read_log(path: Path) -> list[dict[str, float]]:
     try:
         return [json.loads(line) for line in verify(path).read_text(encoding="utf-8").splitlines()]
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}): train this network again") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is missing or damaged ({error}): train this network again") from None
 
 
 def _natural(text: str) -> list[tuple[int, str]]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from asr_kd.common.errors import UserError
-from asr_kd.corpora.manifests import read_jsonl
+from asr_kd.corpora.manifests import DAMAGED, read_manifest
 
 if TYPE_CHECKING:
     from lhotse import MonoCut
@@ -51,10 +51,9 @@ class Manifests:
         self._lines = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as this object is
         starts, sizes, self.unlabelled = array("q", [0]), array("q"), ""
         for path in paths:
-            for cut in _read_manifest(path):
-                senones = (cut.get("custom") or {}).get("senones")
-                self.unlabelled = self.unlabelled or ("" if senones else cut["id"])
-                sizes.append(senones["array"]["shape"][0] if senones else cut["features"]["num_frames"])
+            for cut, size, labelled in _read_sizes(path):
+                self.unlabelled = self.unlabelled or ("" if labelled else cut["id"])
+                sizes.append(size)
                 starts.append(starts[-1] + self._lines.write(json.dumps(cut).encode()))
         self._lines.flush()
         self._starts, drawn = starts, np.arange(len(sizes))
@@ -66,14 +65,29 @@ class Manifests:
         from lhotse.serialization import deserialize_item
 
         start, stop = self._starts[self._drawn[number]], self._starts[self._drawn[number] + 1]
-        return [deserialize_item(json.loads(os.pread(self._lines.fileno(), stop - start, start)))]
+        cut = json.loads(os.pread(self._lines.fileno(), stop - start, start))
+        try:
+            return [deserialize_item(cut)]
+        except DAMAGED as error:
+            raise UserError(
+                f"the cut {cut['id']} is damaged ({type(error).__name__}: {error}): run the stage again that made it"
+            ) from None
 
 
-def _read_manifest(path: Path) -> Iterator[dict[str, Any]]:
+def _read_sizes(path: Path) -> Iterator[tuple[dict[str, Any], int, bool]]:
+    """Yield each cut of a manifest, its frames, and whether it has senones."""
     if not path.is_file():
         raise UserError(f"{path} is missing: run the alignment first (python -m asr_kd.hmm)")
     cut = None
-    for cut in read_jsonl(path):
+    for cut in read_manifest(path, _sized):
         yield cut
     if cut is None:
         raise UserError(f"{path} contains no utterances: see the list of skipped ones in the same folder")
+
+
+def _sized(cut: dict[str, Any]) -> tuple[dict[str, Any], int, bool]:
+    senones = (cut.get("custom") or {}).get("senones")
+    frames = senones["array"]["shape"][0] if senones else cut["features"]["num_frames"]
+    if not isinstance(frames, int) or frames < 0 or not isinstance(cut["id"], str):
+        raise ValueError(f"the cut {cut['id']} has {frames} frames")
+    return cut, frames, bool(senones)

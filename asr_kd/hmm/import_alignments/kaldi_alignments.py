@@ -3,17 +3,19 @@
 import functools
 import gzip
 import shutil
+import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from kaldiio.matio import read_ascii_mat, read_int32vector, read_token
+from kaldiio.matio import read_ascii_mat, read_token
 from lhotse.cut import MonoCut
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import copy_file, read_json, write_json
+from asr_kd.corpora.manifests import DAMAGED
 from asr_kd.hmm.align import Alignment
 from asr_kd.hmm.import_alignments.config import Config
 from asr_kd.hmm.kaldi_io import read_transition_model
@@ -23,6 +25,8 @@ from asr_kd.lang.lexicon import Lexicon
 
 #: Maximum difference in frames between an alignment and the features, whose rules for the last frames can differ.
 TOLERANCE = 3
+BLOCK = 1 << 16  # values of a vector that are read at once
+MAX_ID = 1 << 20  # no model has as many senones or transitions, and arrays are as long as the largest id
 SILENCE_NAMES = ("SIL", "SPN", "NSN")
 
 
@@ -38,6 +42,8 @@ def read_table(path: Path) -> Iterator[tuple[str, np.ndarray]]:
         if path.suffix == ".scp":
             for line in path.read_text(encoding="utf-8").splitlines():
                 utterance, location = line.split(maxsplit=1)
+                if location.rstrip().endswith("|"):
+                    raise UserError(f"{path} has a command ({location}): run it, and give the file that it makes")
                 name, _, offset = location.rpartition(":")
                 with open(name, "rb") as file:
                     file.seek(int(offset))
@@ -48,7 +54,7 @@ def read_table(path: Path) -> Iterator[tuple[str, np.ndarray]]:
                     yield token, _read_vector(file)
     except FileNotFoundError as error:
         raise UserError(f"{error.filename} is missing: check --ark (and the paths inside a .scp)") from None
-    except (OSError, EOFError, ValueError, AssertionError) as error:
+    except (*DAMAGED, struct.error, MemoryError) as error:
         raise UserError(f"{path} is not a table of integer vectors ({error}): check --ark") from None
 
 
@@ -56,10 +62,24 @@ def _read_vector(file: IO[bytes] | gzip.GzipFile) -> np.ndarray:
     flag = file.read(3)
     file.seek(-len(flag), 1)
     if flag == b"\0B\4":
-        return np.asarray(read_int32vector(file), dtype=np.int32)
+        return _read_binary(file)
     if not flag.replace(b" ", b"").strip().isdigit():
         raise ValueError("an entry is not an integer vector")
     return np.asarray(read_ascii_mat(file), dtype=np.int32).reshape(-1)
+
+
+def _read_binary(file: IO[bytes] | gzip.GzipFile) -> np.ndarray:
+    """A vector in Kaldi's binary format, in blocks: its head is not trusted for an allocation."""
+    item = np.dtype([("size", "i1"), ("value", "<i4")])
+    size, left = struct.unpack("<bi", file.read(7)[2:])
+    blocks = [np.zeros(0, item)]
+    while left > 0 and (data := file.read(item.itemsize * min(left, BLOCK))):
+        blocks.append(np.frombuffer(data, item))
+        left -= len(blocks[-1])
+    items = np.concatenate(blocks)
+    if left or size != 4 or not (items["size"] == 4).all():
+        raise ValueError("a vector is damaged")
+    return items["value"].astype(np.int32)
 
 
 @dataclass(frozen=True)
@@ -129,6 +149,8 @@ def _collect(tables: Sequence[Path], folder: Path) -> int:
     with open(folder / "values.i32", "wb") as file:
         for table in tables:
             for utterance, vector in read_table(table):
+                if len(vector) and not 0 <= vector.min() <= vector.max() < MAX_ID:
+                    raise UserError(f"{table} is damaged: {utterance} has ids outside 0 to {MAX_ID}: check --ark")
                 file.write(vector.astype("<i4").tobytes())
                 index[utterance] = (offset, offset + len(vector))
                 offset += len(vector)
