@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from training import remark
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import Stage, read_json
@@ -231,12 +232,15 @@ def test_errors_say_what_to_do(tmp_path):
     path = lang.path / "lexicon.txt"
     content = path.read_text()
     path.write_text("".join(line for line in content.splitlines(keepends=True) if not line.startswith("CANDY ")))
+    remark(lang.path)
     with pytest.raises(UserError, match="lacks 1 words such as CANDY"):
         compile_hclg(Lang.load(lang.path), hmm.tree, hmm.transitions)
     path.write_text(content + "EXTRA QQ\n")
+    remark(lang.path)
     with pytest.raises(UserError, match="EXTRA"):
         compile_hclg(Lang.load(lang.path), hmm.tree, hmm.transitions)
     (lang.path / "G.fst").unlink()
     path.write_text(content)
+    remark(lang.path)
     with pytest.raises(UserError, match=r"G\.fst is missing"):
         compile_hclg(Lang.load(lang.path), hmm.tree, hmm.transitions)

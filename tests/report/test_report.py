@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lhotse import CutSet
 from lhotse.supervision import AlignmentItem
+from training import remark
 
 from asr_kd.common.cli import run
 from asr_kd.common.errors import UserError
@@ -170,6 +171,7 @@ def test_what_is_missing_is_listed(tmp_path, capsys):
     write_json(exp / "student" / "seed-1" / "stage.json", {"stage": "train", "layout": LAYOUT, "status": "running"})
     lines = (exp / "decode" / "gmm-0" / "hyp_test.tsv").read_text().splitlines(keepends=True)
     (exp / "decode" / "gmm-0" / "hyp_test.tsv").write_text("".join(lines[1:]))
+    remark(exp / "decode" / "gmm-0")
     score(tmp_path)
     (exp / "data" / "summary.json").unlink()
     main(config(tmp_path))
