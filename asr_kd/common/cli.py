@@ -3,13 +3,16 @@
 import dataclasses
 import logging
 import os
+import select
+import signal
+import sqlite3
 import sys
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import tyro
 import yaml
@@ -49,37 +52,77 @@ def run(
         separator: argument that starts the flags of another configuration.
     """
     name = _program_name(function)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
+    log_to(sys.stdout, "%(asctime)s %(message)s")
     try:
-        arguments = list(sys.argv[1:] if argv is None else argv)
-        function(*(parse(config_class, flags, prog=name) for flags in _split(arguments, separator)))
-    except UserError as error:
-        sys.exit(f"{name}: error: {error}")
-    except BrokenExecutor:
-        sys.exit(
-            f"{name}: error: a worker process was killed, perhaps because memory ran out: run the same command again "
-            "to resume, with fewer --jobs if memory is short"
-        )
+        try:
+            arguments = list(sys.argv[1:] if argv is None else argv)
+            function(*(parse(config_class, flags, prog=name) for flags in _split(arguments, separator)))
+        finally:
+            print(end="", flush=True)
     except KeyboardInterrupt:
         print(f"\n{name}: interrupted: run the same command to resume", file=sys.stderr)
         sys.exit(130)
-    except OSError as error:
-        if not (fault := system_fault(error)):
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            sys.exit(128 + signal.SIGPIPE)  # as a shell says it of other programs
+        if not (sentence := _explain(error)):
             raise
-        sys.exit(f"{name}: error: {fault}")
-    except (MemoryError, RuntimeError, ImportError) as error:
-        if is_out_of_memory(error):
-            sys.exit(
-                f"{name}: error: there is not enough memory: run the same command again to resume, with fewer --jobs, "
-                "smaller batches, or a higher limit (ulimit -v)"
-            )
-        if not isinstance(error, ModuleNotFoundError):
+        sys.exit(f"{name}: error: {sentence}")
+
+
+def log_to(stream: IO[str], form: str, instead: bool = False) -> None:
+    """Log to a stream; a line that nobody can read any more is an error, which ends this process.
+
+    Args:
+        form: of each line, as ``logging.Formatter`` takes it.
+        instead: of where logging goes already; otherwise only if it goes nowhere.
+    """
+    handler = _Handler(stream)
+    handler.setFormatter(logging.Formatter(form, "%H:%M:%S"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=instead)
+
+
+class _Handler(logging.StreamHandler[IO[str]]):
+    def handleError(self, record: logging.LogRecord) -> None:
+        if isinstance(sys.exception(), BrokenPipeError):
             raise
+        super().handleError(record)
+
+
+def _nobody_reads() -> bool:
+    """Whether the program that reads this one's output has ended; what is still to be printed is then dropped."""
+    poll = select.poll()
+    for number in (1, 2):
+        poll.register(number, 0)
+    closed = [number for number, event in poll.poll(0) if event & select.POLLERR]
+    for number in closed:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, number)
+        os.close(null)
+    return bool(closed)
+
+
+def _explain(error: Exception) -> str:
+    """What the user can do about an error, in one sentence; empty if that is unknown."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, BrokenExecutor):
+        return (
+            "a worker process was killed, perhaps because memory ran out: run the same command again to resume, with "
+            "fewer --jobs if memory is short"
+        )
+    if isinstance(error, (OSError, sqlite3.Error)) and (fault := system_fault(error)):
+        return fault
+    if isinstance(error, (MemoryError, RuntimeError, ImportError)) and is_out_of_memory(error):
+        return (
+            "there is not enough memory: run the same command again to resume, with fewer --jobs, smaller batches, or "
+            "a higher limit (ulimit -v)"
+        )
+    if isinstance(error, ModuleNotFoundError):
         missing = (error.name or "").split(".")[0]
-        extra = next((extra for extra, modules in EXTRAS.items() if missing in modules), None)
-        if extra is None:
-            raise
-        sys.exit(f"{name}: error: the package {error.name} is missing: pip install 'asr_kd[{extra}]'")
+        if extra := next((extra for extra, modules in EXTRAS.items() if missing in modules), None):
+            return f"the package {error.name} is missing: pip install 'asr_kd[{extra}]'"
+    return ""
 
 
 def parse(config_class: type[Config], argv: Sequence[str] | None = None, prog: str | None = None) -> Config:

@@ -1,6 +1,8 @@
 """The error that stages report to users, and what they can do about errors of the system."""
 
 import errno
+import sqlite3
+import tempfile
 
 #: Errors of the system -> what has happened, and what to do before the same command is run again.
 ADVICE = {
@@ -21,6 +23,14 @@ ADVICE = {
     errno.EMFILE: "too many files are open: raise the limit (ulimit -n)",
 }
 
+#: What SQLite, whose tables are temporary files here, has met -> the error of the system.
+SQLITE_FAULTS = {
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_IOERR: errno.EIO,
+    sqlite3.SQLITE_CANTOPEN: errno.EACCES,
+    sqlite3.SQLITE_NOMEM: errno.ENOMEM,
+}
+
 #: How libraries say that there is no memory: torch, C++, CUDA, the dynamic linker, threads.
 NO_MEMORY = (
     "allocate memory", "unable to allocate", "bad_alloc", "out of memory", "failed to map segment",
@@ -32,15 +42,17 @@ class UserError(Exception):
     """An error that the user can correct, as one sentence that says how.  Stages print it and exit with status 1."""
 
 
-def system_fault(error: OSError) -> str:
+def system_fault(error: OSError | sqlite3.Error) -> str:
     """One sentence about a disk that is full, cannot be written, or fails; empty for any other error."""
-    number = error.errno
-    if number is None and "requested and" in str(error):  # from NumPy: "1000 requested and 12 written"
-        number = errno.ENOSPC
-    if number not in ADVICE:
-        return ""
-    place = f"{error.filename}: " if error.filename else ""
-    return f"{place}{ADVICE[number]} and run the same command again"
+    if isinstance(error, sqlite3.Error):
+        number = SQLITE_FAULTS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)  # the higher bits are details
+        place = f"{tempfile.gettempdir()} (temporary files; TMPDIR names another folder): "
+    else:
+        number = error.errno
+        if number is None and "requested and" in str(error):  # from NumPy: "1000 requested and 12 written"
+            number = errno.ENOSPC
+        place = f"{error.filename}: " if error.filename else ""
+    return f"{place}{ADVICE[number]} and run the same command again" if number in ADVICE else ""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -6,7 +6,7 @@ import logging
 import shutil
 import sys
 
-from asr_kd.common.cli import run
+from asr_kd.common.cli import log_to, run
 from asr_kd.common.errors import UserError
 from asr_kd.common.parallel import cpu_count
 from asr_kd.common.storage import Stage
@@ -61,7 +61,7 @@ def _decode_splits(config: Config, pool: SearchPool) -> None:
 
 
 def _decode_files(config: Config, pool: SearchPool) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    log_to(sys.stderr, "%(message)s", instead=True)
     if config.scheduler:
         logging.warning("--scheduler is for splits: audio files are decoded by this process")
     if config.out or config.tune_on or config.lattices:

@@ -1,6 +1,10 @@
 """Flags, YAML files and error messages of command lines."""
 
+import contextlib
 import dataclasses
+import re
+import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +62,33 @@ def test_user_errors_are_one_line_and_exit_1():
     assert done.returncode == 1
     assert done.stderr.strip().startswith("python -m asr_kd.train: error: --epochs")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("line", ["print('words ' * 9)", "logging.info('words')"])
+def test_output_that_nobody_reads_any_more_ends_quietly(line, tmp_path):
+    (tmp_path / "stage.py").write_text(
+        "import dataclasses, logging, time\n"
+        "from asr_kd.common.cli import run\n"
+        "@dataclasses.dataclass\nclass Config:\n    'A stage.'\n    out: str = ''\n    'Folder.'\n"
+        f"def main(config):\n    while True:\n        {line}\n"
+        "run(Config, main)\n"
+    )
+    command = f"{sys.executable} {tmp_path / 'stage.py'} | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+    assert done.stdout.count("\n") == 1 and "words" in done.stdout
+
+
+def test_full_folder_of_temporary_files_is_one_sentence():
+    def main(config: Config) -> None:
+        with contextlib.closing(sqlite3.connect("")) as table:
+            table.execute("pragma max_page_count = 2")
+            table.execute("create table words (word text)")
+            table.executemany("insert into words values (?)", [["word " * 100]] * 100)
+
+    with pytest.raises(SystemExit) as end:
+        cli.run(Config, main, ["--out", "x"])
+    assert re.search(r"error: \S+ \(temporary files; TMPDIR .*\): the disk is full .* again$", str(end.value))
 
 
 @pytest.mark.parametrize("stage", ["accuracy", "shar", "subset"])
