@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from asr_kd.common.errors import UserError
+from asr_kd.common.locks import LOCK
 from drills.judges import Run, newly_listed, weights
 from drills.kinds import FOLDER, MISSING, Damage, Kind, choose_kind, damage
 from drills.place import Place, prepare, run_recipe
@@ -42,7 +43,7 @@ class Bench:
         for name, folder in (("exp", self.place.exp), ("user", self.place.user)):
             for saved in (self._backup / name).rglob("*"):
                 path = folder / saved.relative_to(self._backup / name)
-                if saved.is_file() and (not path.is_file() or _state(path) != _state(saved)):
+                if saved.is_file() and saved.name != LOCK and (not path.is_file() or _state(path) != _state(saved)):
                     changed += [os.path.relpath(path, self.place.root)] * (
                         not {"graph.k2", "studies"} & set(path.parts)
                     )

@@ -117,8 +117,8 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     },
     "score.yaml": {"bootstrap_by": "speaker", "replications": 100, "seed": 4},
     "decode.yaml": {
-        "acoustic_scale": 0.08, "insertion_penalty": 0.5, "beam": 10.0, "max_active": 500, "min_active": 20,
-        "lattice_beam": 3.0, "lattices": True, "batch": 2, "mean": "geometric",
+        "acoustic_scale": 0.08, "insertion_penalty": 0.5, "beam": 8.0, "max_active": 200, "min_active": 20,
+        "lattice_beam": 3.0, "lattices": False, "batch": 2, "mean": "geometric",
     },
     "study.yaml": {
         "title": "A study", "tune": "exp/teachers:0", "splits": ["test"],
