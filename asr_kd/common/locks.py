@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -17,7 +18,7 @@ from typing import IO
 from asr_kd.common.errors import UserError
 
 LOCK = ".lock"
-#: How long others are waited for: a killed process may take some seconds to end with all its own.
+#: How long processes with other work are waited for: a killed one may take some seconds to end with all its own.
 WAIT_SECONDS = 20.0
 
 
@@ -33,14 +34,18 @@ class _Lock:
 _held: dict[Path, _Lock] = {}
 
 
-def acquire(folder: Path) -> None:
+def acquire(folder: Path, same_work: Callable[[], bool] = lambda: False) -> None:
     """Make this process the owner of a folder, which is made if it does not exist.
+
+    Args:
+        same_work: whether the present owner does what this process would do: it is then waited for as long as it
+            takes, unless this process owns another folder, for which the owner may wait in turn.
 
     Raises:
         UserError: another process owns or reads it, and still does after ``WAIT_SECONDS``.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _lock(folder, fcntl.LOCK_EX)
+    _lock(folder, fcntl.LOCK_EX, same_work)
 
 
 def share(folder: Path) -> None:
@@ -56,12 +61,12 @@ def share(folder: Path) -> None:
             raise  # where this process may not write, it cannot lock
 
 
-def _lock(folder: Path, kind: int) -> None:
+def _lock(folder: Path, kind: int, same_work: Callable[[], bool] = lambda: False) -> None:
     path, begun = folder.resolve() / LOCK, time.monotonic()
     while path not in _held:
         file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - open as long as the lock is held
         try:
-            if not _wait_for(folder, file, kind, begun):
+            if not _wait_for(folder, file, kind, begun, same_work):
                 return
             with contextlib.suppress(FileNotFoundError):  # its last holder has just removed it
                 if os.path.samestat(os.fstat(file.fileno()), path.stat()):
@@ -78,12 +83,15 @@ def _lock(folder: Path, kind: int) -> None:
     lock.readers += kind == fcntl.LOCK_SH
 
 
-def _wait_for(folder: Path, file: IO[str], kind: int, begun: float) -> bool:
+def _wait_for(
+    folder: Path, file: IO[str], kind: int, begun: float, same_work: Callable[[], bool] = lambda: False
+) -> bool:
     """Lock a file; False where the disk has no locks.
 
     Raises:
         UserError: another process holds it for too long.
     """
+    told = False
     while True:
         try:
             fcntl.lockf(file, kind | fcntl.LOCK_NB)
@@ -92,11 +100,19 @@ def _wait_for(folder: Path, file: IO[str], kind: int, begun: float) -> bool:
             if error.errno not in (errno.EACCES, errno.EAGAIN):
                 logging.warning("%s cannot be locked (%s): run nothing else in it", folder, error)
                 return False
-        if time.monotonic() - begun > WAIT_SECONDS:
-            file.seek(0)
-            holders = ", ".join(file.read().split("\n")[:-1]) or "another process"
-            raise UserError(f"{folder} is in use by {holders}: wait until it ends, or choose another folder")
+        if not any(lock.owned for lock in _held.values()) and same_work():
+            if not told:
+                logging.info("%s is being made by %s with the same settings: waiting for it", folder, _holders(file))
+                told = True
+        elif time.monotonic() - begun > WAIT_SECONDS:
+            raise UserError(f"{folder} is in use by {_holders(file)}: wait until it ends, or choose another folder")
         time.sleep(0.1)
+
+
+def _holders(file: IO[str]) -> str:
+    """Who holds a lock, as they have signed."""
+    file.seek(0)
+    return ", ".join(file.read().split("\n")[:-1]) or "another process"
 
 
 def _sign(file: IO[str], kind: int) -> None:

@@ -119,15 +119,16 @@ class Stage:
         The files of an interrupted run with the same inputs and settings are kept, so that the stage can resume; those
         of a different run are removed, and a line says so; so are those of a finished one that lost some of its files.
         Settings that did not exist yet when the folder was made count as having had their default values.  Until the
-        stage finishes, no other process can begin one in its folder or in those of its inputs.
+        stage finishes, no other process can begin one in its folder or in those of its inputs; one that would do the
+        same waits for it.
 
         Raises:
-            UserError: another process works in the folder or makes an input again, or it holds files of an older
-                asr_kd, or files that no stage wrote.
+            UserError: another process works in the folder with other settings or makes an input again, or it holds
+                files of an older asr_kd, or files that no stage wrote.
         """
         if self._up_to_date():
             return False
-        acquire(self.out)
+        acquire(self.out, self._is_running)
         try:
             if self._up_to_date():  # its last owner has just finished
                 release(self.out)
@@ -163,6 +164,11 @@ class Stage:
             return False
         self.settings, self.fingerprint = settings, mark["fingerprint"]
         return True
+
+    def _is_running(self) -> bool:
+        """Whether somebody makes, or has begun to make, the same."""
+        mark = self._mark()
+        return mark is not None and mark["status"] == "running" and self._matches(mark)
 
     def _up_to_date(self) -> bool:
         mark = self._mark()

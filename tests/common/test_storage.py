@@ -4,6 +4,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -132,28 +133,49 @@ if sys.stdin.readline() == "finish\\n":
 """
 
 
-def test_a_folder_has_one_owner_at_a_time(tmp_path, monkeypatch):
-    """Neither the same settings nor others may touch what another process works on; a dead owner leaves no lock."""
+def test_a_folder_has_one_owner_at_a_time(tmp_path, monkeypatch, caplog):
+    """Other settings are refused, the same wait until the owner ends; a dead owner leaves no lock."""
     monkeypatch.setattr(locks, "WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(locks, "_held", {})  # other tests leave folders unfinished
+    caplog.set_level("INFO")
     for end, done in (("finish\n", True), ("", False)):
         out = tmp_path / ("finished" if done else "killed")
         command = [sys.executable, "-c", OWNER, str(out)]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
+        with (
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner,
+            ThreadPoolExecutor() as threads,
+        ):
             assert owner.stdout.readline() == "begun\n"
-            for size in (3, 4):
-                with pytest.raises(UserError, match=f"is in use by process {owner.pid} on .*: wait until it ends"):
-                    Stage("test", out, {"size": size}).begin()
+            with pytest.raises(UserError, match=f"is in use by process {owner.pid} on .*: wait until it ends"):
+                Stage("test", out, {"size": 4}).begin()
+            begun = threads.submit(Stage("test", out, {"size": 3}).begin)
+            with pytest.raises(TimeoutError):
+                begun.result(timeout=0.5)
+            assert f"{out} is being made by process {owner.pid} on" in caplog.text
             assert (out / "part").read_text() == "half"
             if end:
                 owner.communicate(end)
             else:
                 owner.kill()
-        assert Stage("test", out, {"size": 3}).begin() is not done
+            assert begun.result(timeout=20) is not done
         assert (out / "part").exists() and (out / ".lock").exists() is not done
         other = Stage("test", out, {"size": 4})
         assert other.begin() and not (out / "part").exists()
         other.finish()
         assert [path.name for path in out.iterdir()] == ["stage.json"]
+
+
+def test_who_owns_a_folder_waits_for_nobody_so_that_two_cannot_wait_for_each_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "WAIT_SECONDS", 0.2)
+    command = [sys.executable, "-c", OWNER, str(tmp_path / "theirs")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout.readline() == "begun\n"
+        mine = Stage("test", tmp_path / "mine", {})
+        assert mine.begin()
+        with pytest.raises(UserError, match=f"is in use by process {owner.pid}"):
+            Stage("test", tmp_path / "theirs", {"size": 3}).begin()
+        mine.finish()
+        owner.communicate("finish\n")
 
 
 def test_foreign_folder_is_refused(tmp_path):
