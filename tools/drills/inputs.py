@@ -36,6 +36,7 @@ class Bench:
         if not self._backup.exists():
             shutil.copytree(place.exp, self._backup / "exp")  # with the times of the files
             shutil.copytree(place.user, self._backup / "user")
+        self.mend()  # a killed drill leaves its last damage
 
     def mend(self) -> list[str]:
         """Restore inputs that a case has changed; returns them, without graphs converted for k2 and studies."""
