@@ -34,18 +34,19 @@ class _Lock:
 _held: dict[Path, _Lock] = {}
 
 
-def acquire(folder: Path, same_work: Callable[[], bool] = lambda: False) -> None:
+def acquire(folder: Path, status: Callable[[], str] = str) -> None:
     """Make this process the owner of a folder, which is made if it does not exist.
 
     Args:
-        same_work: whether the present owner does what this process would do: it is then waited for as long as it
-            takes, unless this process owns another folder, for which the owner may wait in turn.
+        status: how far the work that this process would do there is: "done" ends the wait, without the folder;
+            "running" is waited for as long as it takes, unless this process owns another folder, for which the owner
+            of this one may wait in turn.
 
     Raises:
         UserError: another process owns or reads it, and still does after ``WAIT_SECONDS``.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _lock(folder, fcntl.LOCK_EX, same_work)
+    _lock(folder, fcntl.LOCK_EX, status)
 
 
 def share(folder: Path) -> None:
@@ -61,12 +62,12 @@ def share(folder: Path) -> None:
             raise  # where this process may not write, it cannot lock
 
 
-def _lock(folder: Path, kind: int, same_work: Callable[[], bool] = lambda: False) -> None:
+def _lock(folder: Path, kind: int, status: Callable[[], str] = str) -> None:
     path, begun = folder.resolve() / LOCK, time.monotonic()
     while path not in _held:
         file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - open as long as the lock is held
         try:
-            if not _wait_for(folder, file, kind, begun, same_work):
+            if not _wait_for(folder, file, kind, begun, status):
                 return
             with contextlib.suppress(FileNotFoundError):  # its last holder has just removed it
                 if os.path.samestat(os.fstat(file.fileno()), path.stat()):
@@ -75,18 +76,17 @@ def _lock(folder: Path, kind: int, same_work: Callable[[], bool] = lambda: False
             if path not in _held:
                 file.close()
     lock = _held[path]
-    if kind == fcntl.LOCK_EX and lock.readers and not lock.owned:
-        _wait_for(folder, lock.file, kind, begun)
+    upgrade = kind == fcntl.LOCK_EX and lock.readers and not lock.owned
+    if upgrade and not _wait_for(folder, lock.file, kind, begun, status):
+        return
     if not lock.owned and (kind == fcntl.LOCK_EX or not lock.readers):
         _sign(lock.file, kind)
     lock.owned |= kind == fcntl.LOCK_EX
     lock.readers += kind == fcntl.LOCK_SH
 
 
-def _wait_for(
-    folder: Path, file: IO[str], kind: int, begun: float, same_work: Callable[[], bool] = lambda: False
-) -> bool:
-    """Lock a file; False where the disk has no locks.
+def _wait_for(folder: Path, file: IO[str], kind: int, begun: float, status: Callable[[], str]) -> bool:
+    """Lock a file; False where the disk has no locks, or when the work in the folder is done.
 
     Raises:
         UserError: another process holds it for too long.
@@ -100,7 +100,10 @@ def _wait_for(
             if error.errno not in (errno.EACCES, errno.EAGAIN):
                 logging.warning("%s cannot be locked (%s): run nothing else in it", folder, error)
                 return False
-        if not any(lock.owned for lock in _held.values()) and same_work():
+        state = status()
+        if state == "done":
+            return False
+        if state == "running" and not any(lock.owned for lock in _held.values()):
             if not told:
                 logging.info("%s is being made by %s with the same settings: waiting for it", folder, _holders(file))
                 told = True

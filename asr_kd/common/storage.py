@@ -128,7 +128,7 @@ class Stage:
         """
         if self._up_to_date():
             return False
-        acquire(self.out, self._is_running)
+        acquire(self.out, self._status)
         try:
             if self._up_to_date():  # its last owner has just finished
                 release(self.out)
@@ -165,14 +165,15 @@ class Stage:
         self.settings, self.fingerprint = settings, mark["fingerprint"]
         return True
 
-    def _is_running(self) -> bool:
-        """Whether somebody makes, or has begun to make, the same."""
+    def _status(self) -> str:
+        """What the folder says of the same inputs and settings: "done", "running", or nothing."""
         mark = self._mark()
-        return mark is not None and mark["status"] == "running" and self._matches(mark)
+        if mark is None or not self._matches(mark) or (mark["status"] == "done" and _lost_file(self.out, mark)):
+            return ""
+        return str(mark["status"])
 
     def _up_to_date(self) -> bool:
-        mark = self._mark()
-        if mark is None or mark["status"] != "done" or not self._matches(mark) or _lost_file(self.out, mark):
+        if self._status() != "done":
             return False
         print(f"{self.name}: up to date ({self.out})", flush=True)
         return True

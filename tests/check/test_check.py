@@ -101,8 +101,11 @@ def test_a_flipped_bit_is_named_by_the_check_and_by_who_reads_it(prepared, teach
                     assert use() == expected
                     continue
                 assert folder in check.faults, path
-                name = path.stem if "/storage/" in str(path) or "/senones/" in str(path) else path.name
+                array = "/storage/" in str(path) or "/senones/" in str(path)
+                name = path.stem if array else path.name
                 assert name in check.report() or path.suffix == ".tar", (path, check.report())
+                if array and number % 8:  # there are many of them, all of one kind
+                    continue
                 try:
                     read = use()
                 except UserError as error:
