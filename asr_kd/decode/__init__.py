@@ -1,7 +1,7 @@
 """Decoding: k2's search over HCLG, by default in worker processes under the interpreter that has k2.
 
 - ``worker``: the search and its process; needs only the standard library, NumPy, torch and k2.
-- ``prepare``: finds the interpreter that has k2, and converts the graph for it.
+- ``prepare``: finds the interpreter that has k2, and converts the graph, which ``openfst`` reads, for it.
 - ``client``: starts workers, sends them scores, and replaces those that die.
 - ``recogniser``: the models, the graph and the options that the flags describe.
 - ``acoustics``: frame scores of a network, an ensemble or the GMM.

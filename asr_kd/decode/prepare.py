@@ -6,13 +6,17 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
 
 import asr_kd
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import path_fingerprint, verify
 from asr_kd.decode import worker
+from asr_kd.decode.openfst import read_openfst
 
 #: Environment variable with the path of the interpreter that has k2.
 K2_PYTHON_VARIABLE = "ASR_KD_K2_PYTHON"
@@ -62,21 +66,37 @@ def prepared_graph(graph: Path, python: Path | None, cache: Path | None = None) 
         return folder
     if not source.is_file():
         raise UserError(f"{source} is missing: run python -m asr_kd.hmm.graph first")
+    try:
+        arrays = read_openfst(source)
+    except ValueError as error:
+        raise UserError(
+            f"{source} could not be prepared for k2 ({error}): run python -m asr_kd.hmm.graph again"
+        ) from None
     if python is None:
-        worker.prepare(source, folder)
+        worker.prepare(arrays, folder)
     else:
-        command = [str(python), worker.__file__, "prepare", str(source), str(folder)]
-        done = subprocess.run(command, env=worker_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        if done.returncode != 0:
-            raise UserError(
-                f"{source} could not be prepared for k2 under {python} "
-                f"({exit_reason(done.returncode, done.stderr.decode(errors='replace'))}): "
-                "if it is damaged, run python -m asr_kd.hmm.graph again"
-            )
+        _prepare_under(python, arrays, folder)
     for old in cache.iterdir():  # graphs are large: keep only the newest
         if old != folder and not old.name.startswith("."):
             shutil.rmtree(old, ignore_errors=True)
     return folder
+
+
+def _prepare_under(python: Path, arrays: Sequence[np.ndarray], folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder.parent) as request:
+        worker.send(request, {}, list(arrays))
+        request.seek(0)
+        command = [str(python), worker.__file__, "prepare", str(folder)]
+        done = subprocess.run(
+            command, env=worker_environment(), stdin=request, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+    if done.returncode != 0:
+        raise UserError(
+            f"the graph could not be prepared for k2 under {python} "
+            f"({exit_reason(done.returncode, done.stderr.decode(errors='replace'))}): "
+            "if it is damaged, run python -m asr_kd.hmm.graph again"
+        )
 
 
 def worker_environment() -> Mapping[str, str]:

@@ -4,7 +4,7 @@ That interpreter has neither asr_kd nor its dependencies, and runs this file by 
 in this one file, which imports only the standard library and NumPy, and torch and k2 once a graph is loaded.  The
 parent process imports it too, for the wire format and, with ``--in-process``, for the search itself.
 
-    python worker.py prepare HCLG.fst FOLDER     converts a graph once
+    python worker.py prepare FOLDER              converts a graph, which is a message on stdin, once
     python worker.py serve FOLDER DESCRIPTOR     answers requests on stdin with replies on that file descriptor
 
 A message is two little-endian uint64 (the sizes of the header and of the arrays in bytes), a JSON header whose
@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import IO, Any
@@ -162,72 +163,8 @@ def unpack_hypotheses(header: dict[str, Any], arrays: list[np.ndarray]) -> list[
 # ------------------------------------------------------------------------------------------- prepared graph
 
 
-def read_openfst(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The arcs of a vector FST over the tropical semiring (a file of OpenFst or kaldifst), in k2's form.
-
-    Returns:
-        arcs (N, 3) int32 (source, target, input label; −1: final), output labels (N,) int32 and scores (N,) float32
-        (the weights with their sign changed).  State 0 is the start state, and the last state the only final one.
-
-    Raises:
-        ValueError: the file has another format.
-    """
-    content = Path(path).read_bytes()
-    magic, length = struct.unpack_from("<ii", content)
-    kind = content[8 : 8 + length]
-    offset = 8 + length
-    (length,) = struct.unpack_from("<i", content, offset)
-    arc_type = content[offset + 4 : offset + 4 + length]
-    offset += 4 + length
-    if magic != 2125659606 or kind != b"vector" or arc_type != b"standard":
-        raise ValueError(f"{path} is not an OpenFst vector FST with standard arcs")
-    _, flags, _, start, num_states, _ = struct.unpack_from("<iiQqqq", content, offset)
-    if flags & 3:
-        raise ValueError(f"{path} contains symbol tables: write it without them")
-    values = np.frombuffer(content[offset + 40 :], dtype=np.int32)  # the slice is a copy, and thus aligned
-    counts, offsets = _state_records(values, num_states)
-    return _k2_arcs(values, counts, offsets, start)
-
-
-def _state_records(values: np.ndarray, num_states: int) -> tuple[np.ndarray, np.ndarray]:
-    """The number of arcs of each state, and the offset of its record (weight, int64 count, four words per arc)."""
-    words = values.data  # a memoryview is much faster to index than an array
-    offsets, offset = [], 0
-    for _ in range(num_states):
-        offsets.append(offset)
-        offset += 3 + 4 * words[offset + 1]
-    starts = np.asarray(offsets, dtype=np.int64)
-    return values[starts + 1].astype(np.int64), starts
-
-
-def _k2_arcs(
-    values: np.ndarray, counts: np.ndarray, offsets: np.ndarray, start: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    num_states = len(counts)
-    source = np.repeat(np.arange(num_states, dtype=np.int32), counts)
-    within = np.arange(len(source)) - np.repeat(np.cumsum(counts) - counts, counts)
-    records = values[(np.repeat(offsets, counts) + 3 + 4 * within)[:, None] + np.arange(4)]
-    weights = np.ascontiguousarray(records[:, 2]).view(np.float32)
-    finals = values[offsets].view(np.float32)
-    ends = np.flatnonzero(np.isfinite(finals)).astype(np.int32)
-    arcs = np.concatenate(
-        [
-            np.stack([source, records[:, 3], records[:, 0]], axis=1),
-            np.stack([ends, np.full_like(ends, num_states), np.full_like(ends, -1)], axis=1),
-        ]
-    )
-    outputs = np.concatenate([records[:, 1], np.full_like(ends, 0)])
-    scores = -np.concatenate([weights, finals[ends]])
-    if start != 0:  # k2 starts at state 0
-        renumbered = np.arange(num_states + 1, dtype=np.int32)
-        renumbered[[0, start]] = start, 0
-        arcs[:, :2] = renumbered[arcs[:, :2]]
-    order = np.argsort(arcs[:, 0], kind="stable")
-    return arcs[order], outputs[order], scores[order]
-
-
-def prepare(graph: str | Path, folder: str | Path) -> None:
-    """Convert ``graph`` (HCLG.fst) into arrays in ``folder``, unless that folder exists.
+def prepare(graph: Sequence[np.ndarray], folder: str | Path) -> None:
+    """Convert ``graph``, as ``asr_kd.decode.openfst`` reads it, into arrays in ``folder``, unless that folder exists.
 
     k2's search aborts on input epsilons, so they are removed; each arc then has a list of words.  The folder appears
     only when it is complete, even if several processes convert the same graph.
@@ -238,7 +175,7 @@ def prepare(graph: str | Path, folder: str | Path) -> None:
     import k2
     import torch
 
-    arcs, outputs, scores = read_openfst(graph)
+    arcs, outputs, scores = graph
     packed = np.column_stack([arcs, scores.view(np.int32)]).astype(np.int32)
     fsa = k2.Fsa(torch.from_numpy(packed), aux_labels=torch.from_numpy(outputs.astype(np.int32)))
     fsa = k2.connect(k2.remove_epsilon(k2.connect(fsa)))
@@ -446,12 +383,12 @@ def serve(folder: str, requests: IO[bytes], replies: IO[bytes]) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    if len(arguments) == 3 and arguments[0] == "prepare":
-        prepare(arguments[1], arguments[2])
+    if len(arguments) == 2 and arguments[0] == "prepare":
+        prepare(receive(sys.stdin.buffer)[1], arguments[1])
     elif len(arguments) == 3 and arguments[0] == "serve":
         serve(arguments[1], sys.stdin.buffer, os.fdopen(int(arguments[2]), "wb"))
     else:
-        sys.exit("usage: worker.py prepare HCLG.fst FOLDER | worker.py serve FOLDER DESCRIPTOR")
+        sys.exit("usage: worker.py prepare FOLDER < GRAPH | worker.py serve FOLDER DESCRIPTOR")
 
 
 if __name__ == "__main__":

@@ -22,10 +22,12 @@ import kaldifst
 from decode_toy import PDFS, aborting_python
 
 from asr_kd.common.errors import UserError
+from asr_kd.decode import worker
 from asr_kd.decode.client import Search, check_scores
+from asr_kd.decode.openfst import read_openfst
 from asr_kd.decode.output import lattice_text
 from asr_kd.decode.prepare import find_k2_python, prepared_graph
-from asr_kd.decode.worker import SearchOptions, prepare, read_openfst
+from asr_kd.decode.worker import SearchOptions
 
 CHECK_DECODERS = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "check_decoders.py"))
 
@@ -57,19 +59,23 @@ def test_reading_openfst_gives_every_arc(tmp_path: Path) -> None:
 
 def test_a_damaged_graph_is_reported(toy: SimpleNamespace, tmp_path: Path) -> None:
     (tmp_path / "graph").mkdir()
-    (tmp_path / "graph" / "HCLG.fst").write_bytes(b"not an FST, surely, but long enough")
-    with pytest.raises(UserError, match="could not be prepared"):
-        prepared_graph(tmp_path / "graph", toy.python)
+    whole = (toy.graph / "HCLG.fst").read_bytes()
+    for content in (b"not an FST, surely, but long enough", whole[:50], whole[: len(whole) // 2], b""):
+        (tmp_path / "graph" / "HCLG.fst").write_bytes(content)
+        with pytest.raises(UserError, match="could not be prepared"):
+            prepared_graph(tmp_path / "graph", toy.python)
 
 
 def test_several_processes_prepare_one_graph(toy: SimpleNamespace, tmp_path: Path) -> None:
-    worker = Path(prepare.__code__.co_filename)
-    command = [str(toy.python), str(worker), "prepare", str(toy.graph / "HCLG.fst"), str(tmp_path / "made")]
-    processes = [subprocess.Popen(command) for _ in range(2)]
+    with open(tmp_path / "request", "wb") as file:
+        worker.send(file, {}, list(read_openfst(toy.graph / "HCLG.fst")))
+    command = [str(toy.python), worker.__file__, "prepare", str(tmp_path / "made" / "graph")]
+    with open(tmp_path / "request", "rb") as one, open(tmp_path / "request", "rb") as other:
+        processes = [subprocess.Popen(command, stdin=file) for file in (one, other)]
     assert [process.wait() for process in processes] == [0, 0]
-    assert [p.name for p in tmp_path.iterdir()] == ["made"]
+    assert [p.name for p in (tmp_path / "made").iterdir()] == ["graph"]
     for name in ("arcs", "words", "splits"):
-        assert (tmp_path / "made" / f"{name}.npy").read_bytes() == (toy.prepared / f"{name}.npy").read_bytes()
+        assert (tmp_path / "made" / "graph" / f"{name}.npy").read_bytes() == (toy.prepared / f"{name}.npy").read_bytes()
 
 
 # --------------------------------------------------------------------------------------------------- search
