@@ -1,8 +1,8 @@
 """The error that stages report to users, and what they can do about errors of the system."""
 
 import errno
+import os
 import sqlite3
-import tempfile
 
 #: Errors of the system -> what has happened, and what to do before the same command is run again.
 ADVICE = {
@@ -46,7 +46,8 @@ def system_fault(error: OSError | sqlite3.Error) -> str:
     """One sentence about a disk that is full, cannot be written, or fails; empty for any other error."""
     if isinstance(error, sqlite3.Error):
         number = SQLITE_FAULTS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)  # the higher bits are details
-        place = f"{tempfile.gettempdir()} (temporary files; TMPDIR names another folder): "
+        folder = os.environ.get("TMPDIR", "/var/tmp")  # where SQLite looks first
+        place = f"{folder} (temporary files; TMPDIR names another folder): "
     else:
         number = error.errno
         if number is None and "requested and" in str(error):  # from NumPy: "1000 requested and 12 written"

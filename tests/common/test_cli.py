@@ -79,7 +79,9 @@ def test_output_that_nobody_reads_any_more_ends_quietly(line, tmp_path):
     assert done.stdout.count("\n") == 1 and "words" in done.stdout
 
 
-def test_full_folder_of_temporary_files_is_one_sentence():
+def test_full_folder_of_temporary_files_is_one_sentence(monkeypatch):
+    monkeypatch.setenv("TMPDIR", "/small")
+
     def main(config: Config) -> None:
         with contextlib.closing(sqlite3.connect("")) as table:
             table.execute("pragma max_page_count = 2")
@@ -88,7 +90,7 @@ def test_full_folder_of_temporary_files_is_one_sentence():
 
     with pytest.raises(SystemExit) as end:
         cli.run(Config, main, ["--out", "x"])
-    assert re.search(r"error: \S+ \(temporary files; TMPDIR .*\): the disk is full .* again$", str(end.value))
+    assert re.search(r"error: /small \(temporary files; TMPDIR .*\): the disk is full .* again$", str(end.value))
 
 
 @pytest.mark.parametrize("stage", ["accuracy", "shar", "subset"])
