@@ -28,14 +28,15 @@ def _specialist_posteriors(network: Path, num_pdfs: int, specialists: Sequence[P
 
 
 def load_scorer(
-    folders: Sequence[Path], features: Path, num_pdfs: int, mean: Mean = "arithmetic",
-    specialists: Sequence[Path] = (), top_k: int = 1,
+    folders: Sequence[Path], features: Path, num_pdfs: int, silence_pdfs: Sequence[int] = (),
+    mean: Mean = "arithmetic", specialists: Sequence[Path] = (), top_k: int = 1,
 ) -> FrameScorer:  # fmt: skip
     """The scorer for ``--model``: folders with model.json are networks, a folder with hmm.json is the GMM.
 
     Args:
         features: folder of the features stage.
         num_pdfs: number of senones of the graph.
+        silence_pdfs: senones of silence, which networks are not asked about where the recording is quiet.
         mean: how the posteriors of several networks are averaged.
         specialists: folders of specialists that are combined with the one network in ``folders``.
         top_k: specialists are active that cover one of its top-k senones.
@@ -52,7 +53,7 @@ def load_scorer(
             posteriors = _specialist_posteriors(folders[0], num_pdfs, specialists, top_k)
         else:
             posteriors = ensemble_posteriors(folders, num_pdfs, mean)
-        return NetworkScorer(posteriors, folders[0], features)
+        return NetworkScorer(posteriors, folders[0], features, silence_pdfs)
     if len(folders) == 1 and (folders[0] / "hmm.json").is_file():
         return GmmScorer(folders[0])
     unknown = next((f for f in folders if f not in networks and not (f / "hmm.json").is_file()), None)

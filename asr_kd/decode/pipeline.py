@@ -164,8 +164,8 @@ def build_decoder(recogniser: Recogniser, searches: Sequence[Search]) -> Decoder
         UserError: a model is missing, or does not fit the graph.
     """
     scorer = load_scorer(
-        recogniser.models, recogniser.features, recogniser.num_pdfs, recogniser.mean, recogniser.specialists,
-        recogniser.top_k,
+        recogniser.models, recogniser.features, recogniser.num_pdfs, recogniser.silence_pdfs, recogniser.mean,
+        recogniser.specialists, recogniser.top_k,
     )  # fmt: skip
     return Decoder(scorer, searches, recogniser.batch)
 

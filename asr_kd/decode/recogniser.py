@@ -22,6 +22,7 @@ class Recogniser:
         models: folders of networks, or that of the GMM.
         features: folder of the features, with their normalisation.
         num_pdfs: number of senones of the graph.
+        silence_pdfs: senones of silence.
         mean: how the posteriors of an ensemble are averaged.
         specialists: folders of specialists that are combined with the one network.
         top_k: specialists are active that cover one of its top-k senones.
@@ -33,6 +34,7 @@ class Recogniser:
     models: tuple[Path, ...]
     features: Path
     num_pdfs: int
+    silence_pdfs: tuple[int, ...]
     mean: Literal["arithmetic", "geometric"]
     specialists: tuple[Path, ...]
     top_k: int
@@ -63,13 +65,15 @@ def make_recogniser(config: Config) -> Recogniser:
     """
     python = None if config.in_process else find_k2_python(config.k2_python)
     graph = prepared_graph(config.graph, python, config.cache)
-    num_pdfs = int(read_json(config.graph / "graph.json")["num_pdfs"])
+    description = read_json(config.graph / "graph.json")
+    num_pdfs, silence = int(description["num_pdfs"]), tuple(description.get("silence_pdfs", ()))
     for model in config.model:
         check_same_senones(model, config.graph)
     specialists = tuple(find_specialists(config))
     return Recogniser(
-        config.model, config.features, num_pdfs, config.mean, specialists, config.top_k, graph, python, config.batch
-    )
+        config.model, config.features, num_pdfs, silence, config.mean, specialists, config.top_k, graph, python,
+        config.batch,
+    )  # fmt: skip
 
 
 def search_options(config: Config) -> SearchOptions:

@@ -9,26 +9,22 @@ from typing import Annotated, Literal
 from asr_kd.common.parallel import Workers
 from asr_kd.common.settings import within
 
-#: Frames from which mean and variance are computed.
-Over = Literal["all", "speech"]
-
 
 @dataclass
 class Config(Workers):
     """Compute log-mel features of a prepared corpus: 25 ms windows every 10 ms, 40 filters, no dither.
 
     Recordings that are damaged, silent or too short are skipped and listed in skipped_SPLIT.tsv.
-    With --normalise-over speech, the length of pauses does not shift the features.
+    They are normalised by the frames of speech, so that silence around it and the level do not move them.
     """
 
     data: Path
     """Folder of the corpus (made by asr_kd.corpora)."""
     out: Path
     """Folder for the features."""
-    normalise: Literal["speaker", "utterance"] = "speaker"
-    """Compute mean and variance per speaker or per utterance."""
-    normalise_over: Over = "all"
-    """Compute them from all frames, or from speech: frames louder than halfway between the quietest and loudest."""
+    normalise: Literal["speaker", "utterance"] = "utterance"
+    """Normalise by the speech of the utterance alone, or also by that of its speaker, which suits short utterances.
+    Audio files, whose speakers are unknown, are normalised by their own speech in any case."""
     speed_perturb: Annotated[tuple[float, ...], within(0.5, 2, different=True)] = ()
     """Add copies of the training split at these speeds, such as 0.9 1.1."""
     babble: Annotated[tuple[float, ...], within(-100, 100, different=True)] = ()

@@ -16,15 +16,15 @@ from lhotse.utils import fastcopy
 
 from asr_kd.common.checksums import array_checksum
 from asr_kd.common.parallel import run_all
-from asr_kd.common.storage import read_json, verify, write_json
+from asr_kd.common.storage import read_json, save_array, verify, write_json
 from asr_kd.corpora.cuts import checksum_field
 from asr_kd.corpora.manifests import Skipped, jsonl_writer, require_utterances, write_skipped
 from asr_kd.features.audio import SAMPLING_RATE, sample_fault
 from asr_kd.features.babble import add_babble
-from asr_kd.features.config import Config, Over
+from asr_kd.features.config import Config
 from asr_kd.features.cuts import cuts_by_split
 from asr_kd.features.filterbanks import FRAME_SHIFT, NUM_MELS, log_mels
-from asr_kd.features.statistics import CorpusStatistics, power_sums, select_frames
+from asr_kd.features.normalise import find_speech, speech_sums
 
 CHUNK_SIZE = 200  # utterances per job, and at most as many are lost when a job is killed
 
@@ -36,12 +36,15 @@ def extract_corpus(config: Config, executor: Executor) -> dict[str, dict[str, in
         UserError: ``config.data`` has no train split, or no usable utterance is left of a split.
     """
     out = config.out.resolve()
-    statistics = CorpusStatistics()
+    speakers: dict[str, np.ndarray] = defaultdict(lambda: np.zeros((3, NUM_MELS)))
     figures: dict[str, dict[str, int]] = {}
     for split, cuts, total in cuts_by_split(config):
         results = _run_split(config, split, cuts, total, executor)
-        figures[split] = _merge_split(out, split, results, statistics, config.normalise == "speaker")
-    statistics.write(config.out, config)
+        figures[split] = _merge_split(out, split, results, speakers)
+    names = sorted(speakers)
+    write_json(out / "cmvn.json", {"normalise": config.normalise, "speakers": names})
+    means = [speakers[name] / speakers[name][0] for name in names]
+    save_array(out / "cmvn_speakers.npy", np.array(means).reshape(-1, 3, NUM_MELS))
     shutil.rmtree(out / "chunks")
     return figures
 
@@ -52,7 +55,6 @@ class _Job:
     storage: Path  # folder of this chunk's arrays
     result: Path  # JSON that appears when the chunk is complete
     per_speaker: bool
-    over: Over
 
 
 def _run_split(config: Config, split: str, cuts: Iterator[MonoCut], total: int, executor: Executor) -> list[Path]:
@@ -65,7 +67,7 @@ def _run_split(config: Config, split: str, cuts: Iterator[MonoCut], total: int, 
             results.append(out / "chunks" / split / f"{i:06d}.json")
             if not results[-1].exists():
                 storage = out / "storage" / split / f"{i:06d}"
-                yield _Job(chunk, storage, results[-1], config.normalise == "speaker", config.normalise_over)
+                yield _Job(chunk, storage, results[-1], config.normalise == "speaker")
 
     for _ in run_all(executor, _extract_chunk, jobs(), f"features of {split}", "chunk", -(-total // CHUNK_SIZE)):
         pass
@@ -75,12 +77,11 @@ def _run_split(config: Config, split: str, cuts: Iterator[MonoCut], total: int, 
 def _extract_chunk(job: _Job) -> None:
     """Store the features of a chunk, and write ``job.result``.
 
-    The result holds the chunk's cuts, the skipped utterances, and for each speaker (or utterance) the power sums of the
-    frames that mean and variance are computed from, and of all frames.
+    The result holds the chunk's cuts, the skipped utterances, and the sums for the statistics of each speaker.
     """
     cuts: list[dict[str, Any]] = []
     skipped: list[Skipped] = []
-    sums: dict[str, np.ndarray] = defaultdict(lambda: np.zeros((2, 3, NUM_MELS)))
+    sums: dict[str, np.ndarray] = defaultdict(lambda: np.zeros((3, NUM_MELS)))
     writer = NumpyFilesWriter(job.storage)
     for cut in job.cuts:
         features = _compute_features(cut)
@@ -95,8 +96,8 @@ def _extract_chunk(job: _Job) -> None:
         )  # fmt: skip
         custom = {**(cut.custom or {}), checksum_field("features"): array_checksum(features)}
         cuts.append(fastcopy(cut, features=manifest, custom=custom).to_dict())
-        key = cut.supervisions[0].speaker if job.per_speaker else cut.id
-        sums[key] += np.stack([power_sums(select_frames(features, job.over)), power_sums(features)])
+        if job.per_speaker:
+            sums[cut.supervisions[0].speaker] += speech_sums(features, find_speech(features))
     result = {"cuts": cuts, "skipped": skipped, "sums": {k: v.tolist() for k, v in sums.items()}}
     write_json(job.result, result, sealed=True)
 
@@ -116,13 +117,10 @@ def _compute_features(cut: MonoCut) -> np.ndarray | str:
     return sample_fault(samples) or log_mels(samples)
 
 
-def _merge_split(
-    out: Path, split: str, results: Sequence[Path], statistics: CorpusStatistics, per_speaker: bool
-) -> dict[str, int]:
-    """Write cuts_SPLIT.jsonl.gz and skipped_SPLIT.tsv from the chunks' results, and add up their statistics."""
+def _merge_split(out: Path, split: str, results: Sequence[Path], speakers: dict[str, np.ndarray]) -> dict[str, int]:
+    """Write cuts_SPLIT.jsonl.gz and skipped_SPLIT.tsv from the chunks' results, and add their sums to ``speakers``."""
     skipped: list[Skipped] = []
     utterances, frames = 0, 0
-    speakers: set[str] = set()
     with jsonl_writer(out / f"cuts_{split}.jsonl.gz") as add_cut:
         for path in results:
             chunk = read_json(path)
@@ -130,16 +128,9 @@ def _merge_split(
             for cut in chunk["cuts"]:
                 add_cut(cut)
                 utterances, frames = utterances + 1, frames + cut["features"]["num_frames"]
-            for key, sums in chunk["sums"].items():
-                if per_speaker:
-                    statistics.speakers[key] += np.array(sums)
-                    speakers.add(key)
-                elif split == "train":
-                    statistics.add_normalised(np.array(sums))
+            for speaker, sums in chunk["sums"].items():
+                speakers[speaker] += np.array(sums)
     write_skipped(out, split, skipped)
     require_utterances(utterances, skipped, split, out)
-    if per_speaker and split == "train":
-        for speaker in sorted(speakers):
-            statistics.add_normalised(statistics.speakers[speaker])
     print(f"{split}: {utterances} utterances, {frames} frames, {len(skipped)} skipped", flush=True)
     return {"cuts": utterances, "frames": frames, "skipped": len(skipped)}

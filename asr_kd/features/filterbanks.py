@@ -14,6 +14,11 @@ from asr_kd.features.audio import SAMPLING_RATE, sample_fault
 
 NUM_MELS = 40
 FRAME_SHIFT = 0.01  # seconds
+#: Filters between 300 Hz and 2.2 kHz.
+VOWEL_FILTERS = slice(5, 23)
+#: Samples count in steps of 16 bits, as Kaldi's do, so that quiet floating-point audio stays above the floor of the
+#: logarithm, which is 1.2e-7.
+SCALE = np.float32(1 << 15)
 #: Frames computed at once.
 CHUNK_FRAMES = 12000
 
@@ -39,7 +44,7 @@ def log_mels(samples: np.ndarray) -> np.ndarray:
     shift = round(FRAME_SHIFT * SAMPLING_RATE)
     for start in range(0, frames, CHUNK_FRAMES):
         first, stop = max(start - 1, 0), start + CHUNK_FRAMES
-        chunk = _extractor().extract(samples[first * shift : (stop + 1) * shift], SAMPLING_RATE)
+        chunk = _extractor().extract(samples[first * shift : (stop + 1) * shift] * SCALE, SAMPLING_RATE)
         features[start:stop] = chunk[start - first :][:CHUNK_FRAMES]
     return features
 

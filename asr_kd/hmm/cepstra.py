@@ -1,4 +1,4 @@
-"""GMM features: 13 mean-normalised cepstra of the log-mel filterbanks, spliced with their context.
+"""GMM features: 13 cepstra of the normalised log-mels, spliced with their context.
 
 The features of a frame are a linear transform of the cepstra of 9 consecutive frames.  Deltas and delta-deltas are one
 such transform (Kaldi's DeltaFeatures with window 2), LDA is another.
@@ -6,14 +6,10 @@ such transform (Kaldi's DeltaFeatures with window 2), LDA is another.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-
 import numpy as np
 from lhotse.cut import MonoCut
 
-from asr_kd.features.filterbanks import NUM_MELS, raw_features
+from asr_kd.features.filterbanks import NUM_MELS
 from asr_kd.features.normalise import Normaliser
 
 NUM_CEPSTRA = 13
@@ -32,35 +28,9 @@ def _dct() -> np.ndarray:
 DCT = _dct().astype(np.float32)
 
 
-@dataclass(frozen=True)
-class CepstralMeans:
-    """Cepstral mean normalisation (CMN).
-
-    Attributes:
-        speakers: mean log-mels (40,) per speaker; the cuts of any other speaker are normalised per utterance.
-    """
-
-    speakers: Mapping[str, np.ndarray]
-
-    @classmethod
-    def load(cls, folder: Path, by: str) -> CepstralMeans:
-        """Read the speakers' statistics in a features folder; ``by`` = "utterance" needs none.
-
-        Raises:
-            UserError: the folder is missing or damaged.
-        """
-        if by == "utterance":
-            return cls({})
-        normaliser = Normaliser.load(folder)
-        return cls({name: normaliser.statistics[row, 0] for name, row in normaliser.speakers.items()})
-
-    def cepstra(self, cut: MonoCut) -> np.ndarray:
-        """Return the normalised cepstra of a cut, (T, 13) float32."""
-        raw = raw_features(cut)
-        mean = self.speakers.get(cut.supervisions[0].speaker) if cut.supervisions else None
-        if mean is None:
-            mean = raw.mean(0, dtype=np.float64)
-        return (raw - mean.astype(np.float32)) @ DCT
+def cepstra(cut: MonoCut, normaliser: Normaliser) -> np.ndarray:
+    """The cepstra of a cut's normalised features, (T, 13) float32."""
+    return normaliser(cut) @ DCT
 
 
 def delta_transform() -> np.ndarray:

@@ -36,8 +36,6 @@ class Config(Workers):
     """Number of senones of silence. With 3 or 5, each state has its own senone and lasts 10 ms or more; with 1, its
     three states share a senone, so that all frames of silence have the same label, but pauses leak into the
     neighbouring phones."""
-    cmn: Literal["utterance", "speaker"] = "utterance"
-    """Cepstral mean normalisation of the GMMs' features: per speaker or per utterance."""
     perturbed: bool = False
     """Train the GMMs on the speed-perturbed copies too; otherwise these are only aligned."""
     seed: Seed = 0

@@ -11,7 +11,8 @@ import numpy as np
 from lhotse.cut import MonoCut
 
 from asr_kd.common.storage import atomic_open, load_array, read_json, save_array
-from asr_kd.hmm.cepstra import CepstralMeans
+from asr_kd.features.normalise import Normaliser
+from asr_kd.hmm.cepstra import cepstra
 from asr_kd.hmm.pronunciations import Pronunciations
 
 
@@ -23,29 +24,28 @@ class ChunkJob:
     folder: Path
     features: Path
     lang: Path
-    cmn: str  # "speaker" or "utterance"
 
 
 def prepare_chunk(job: ChunkJob) -> int:
     """Write cepstra.npy (T, 13) and chunk.json (ids, frames, words, pronunciations); returns the number of frames."""
-    means, pronunciations = CepstralMeans.load(job.features, job.cmn), Pronunciations.load(job.lang)
+    normaliser, pronunciations = Normaliser.load(job.features), Pronunciations.load(job.lang)
     job.folder.mkdir(parents=True, exist_ok=True)
     cuts = [cut for cut in job.cuts if cut.supervisions[0].text]
-    cepstra = [means.cepstra(cut) for cut in cuts]
+    features = [cepstra(cut, normaliser) for cut in cuts]
     texts = [cut.supervisions[0].text.split() for cut in cuts]
-    save_array(job.folder / "cepstra.npy", np.concatenate(cepstra))
+    save_array(job.folder / "cepstra.npy", np.concatenate(features))
     with atomic_open(job.folder / "chunk.json") as file:
         json.dump(
             {
                 "ids": [cut.id for cut in cuts],
-                "frames": [len(values) for values in cepstra],
+                "frames": [len(values) for values in features],
                 "words": texts,
                 "lexicon": pronunciations.lexicon(texts)[0],
                 "phones": pronunciations.phones,
             },
             file,
         )
-    return sum(map(len, cepstra))
+    return sum(map(len, features))
 
 
 @dataclass(frozen=True)

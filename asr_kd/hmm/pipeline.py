@@ -23,7 +23,7 @@ from asr_kd.hmm.store import align_splits, write_summary
 from asr_kd.hmm.topology import topology_text
 from asr_kd.hmm.train import Trainer
 
-CMVN = ("cmvn.json", "cmvn_speakers.npy", "cmvn_global.npy")
+CMVN = ("cmvn.json", "cmvn_speakers.npy")
 
 
 def train_and_align(config: Config) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def train_and_align(config: Config) -> dict[str, Any]:
         file.write(topology)
     for name in CMVN:
         copy_file(config.features / name, out / name)
-    write_json(out / "frontend.json", {"cmn": config.cmn, "transform": delta_transform().tolist()})
+    write_json(out / "frontend.json", {"transform": delta_transform().tolist()})
     scratch = out / "training"
     shutil.rmtree(scratch, ignore_errors=True)  # left by an interrupted run
     with config.executor() as executor:
@@ -80,7 +80,7 @@ def _prepare(executor: Executor, config: Config, scratch: Path) -> list[Path]:
     def jobs() -> Iterator[ChunkJob]:
         for i, chunk in enumerate(chunks(cuts)):
             folders.append(scratch / "data" / f"{i:05d}")
-            yield ChunkJob(chunk, folders[-1], config.features, config.lang, config.cmn)
+            yield ChunkJob(chunk, folders[-1], config.features, config.lang)
 
     for _ in run_all(executor, prepare_chunk, jobs(), "cepstra", "chunk", max_chunks(config.features, "train")):
         pass

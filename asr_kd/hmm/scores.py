@@ -8,7 +8,8 @@ import torch
 from lhotse.cut import MonoCut
 
 from asr_kd.common.storage import load_array, read_json
-from asr_kd.hmm.cepstra import CepstralMeans, apply_transform
+from asr_kd.features.normalise import Normaliser
+from asr_kd.hmm.cepstra import apply_transform, cepstra
 from asr_kd.hmm.kaldi_io import read_model
 from asr_kd.losses import Mean
 from asr_kd.models.scorer import FrameScorer, NetworkScorer, ensemble_posteriors
@@ -23,13 +24,12 @@ class GmmScorer(FrameScorer):
 
     def __init__(self, folder: Path) -> None:
         _, self.gmms = read_model(folder / "tri.mdl")
-        frontend = read_json(folder / "frontend.json")
-        self.means = CepstralMeans.load(folder, frontend["cmn"])
-        self.transform = np.array(frontend["transform"])
+        self.transform = np.array(read_json(folder / "frontend.json")["transform"])
+        self.normaliser = Normaliser.load(folder)
 
     def features(self, cut: MonoCut) -> np.ndarray:
         """Return the features of the GMMs, (T, 39)."""
-        return apply_transform(self.means.cepstra(cut), self.transform)
+        return apply_transform(cepstra(cut, self.normaliser), self.transform)
 
     def chunk_scores(self, features: np.ndarray, frames: slice) -> np.ndarray:
         return self.gmms.scores(features[frames])

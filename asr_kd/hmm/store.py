@@ -28,7 +28,7 @@ from asr_kd.models.senones import tree_identity
 
 FRAME_SHIFT = 0.01  # seconds
 #: The files, in addition to hmm.json, that computing GMM scores and aligning with a folder need.
-MODELS = ("topo", "tree", "mono.mdl", "tri.mdl", "frontend.json", "cmvn.json", "cmvn_speakers.npy", "cmvn_global.npy")
+MODELS = ("topo", "tree", "mono.mdl", "tri.mdl", "frontend.json", "cmvn.json", "cmvn_speakers.npy")
 
 
 class Aligner(Protocol):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from asr_kd.common.errors import UserError
-from asr_kd.features.normalise import Normaliser
+from asr_kd.features.normalise import Normaliser, quiet_frames
 from asr_kd.losses import Mean
 from asr_kd.models.checkpoints import load_log_prior, load_model
 from asr_kd.models.dnn import AcousticModel
@@ -25,6 +25,8 @@ Scorer = Callable[["MonoCut"], np.ndarray]
 #: Returns the senone posteriors of some frames, given the normalised features (T, D) of the utterance.
 Posteriors = Callable[[np.ndarray, slice], np.ndarray]
 
+#: Score of every senone but those of silence where a recording is quiet; that of silence is 0.
+NOT_SILENCE = -30.0
 #: Frames scored at once, which bounds the memory of a long utterance.
 CHUNK_FRAMES = 6000
 
@@ -58,10 +60,13 @@ class NetworkScorer(FrameScorer):
         posteriors: of a network, of an ensemble, or of a generalist with its specialists.
         network: folder with the prior.
         features: folder with the statistics for normalisation.
+        silence_pdfs: senones that are certain where the recording is quiet, however long that lasts: networks are
+            trained on short pauses.  Without any, networks are asked there, too.
     """
 
-    def __init__(self, posteriors: Posteriors, network: Path, features: Path) -> None:
+    def __init__(self, posteriors: Posteriors, network: Path, features: Path, silence_pdfs: Sequence[int] = ()) -> None:
         self._posteriors, self._log_prior = posteriors, load_log_prior(network)
+        self._silence = np.array(silence_pdfs, dtype=np.int64)
         self._normaliser = Normaliser.load(features)
 
     def features(self, cut: MonoCut) -> np.ndarray:
@@ -70,7 +75,12 @@ class NetworkScorer(FrameScorer):
     def chunk_scores(self, features: np.ndarray, frames: slice) -> np.ndarray:
         average = self._posteriors(features, frames)
         floor = np.finfo(np.float32).tiny  # a softmax can underflow to 0
-        return np.log(np.maximum(average, floor)) - self._log_prior
+        scores: np.ndarray = np.log(np.maximum(average, floor)) - self._log_prior
+        if len(self._silence):
+            quiet = np.flatnonzero(quiet_frames(features[frames]))
+            scores[quiet] = NOT_SILENCE
+            scores[np.ix_(quiet, self._silence)] = 0
+        return scores
 
 
 def ensemble_posteriors(folders: Sequence[Path], num_pdfs: int, mean: Mean) -> Posteriors:

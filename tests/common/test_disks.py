@@ -66,7 +66,7 @@ def test_a_stage_that_runs_out_of_space_says_so_and_ends_the_same_when_it_has_so
     features_stage(FeaturesConfig(prepared.data, tmp_path / "features"))
     for made, expected in (("teachers", teachers), ("store", store)):
         assert files_of(tmp_path / made) == files_of(expected)
-    for name in ("cmvn_global.npy", "cmvn_speakers.npy", "cmvn.json"):
+    for name in ("cmvn_speakers.npy", "cmvn.json"):
         assert checksum(tmp_path / "features" / name) == checksum(prepared.features / name)
     check = Check(tmp_path)
     check.run()
@@ -130,7 +130,7 @@ def test_a_worker_on_a_full_disk_ends_its_stage_with_a_sentence(prepared, tmp_pa
         subprocess.run(["mount", "-o", "remount,size=20m", str(disk)], check=True)
         assert ended_with(features_command(prepared, disk / "features"))[0] == 0
         mark, expected = (read_json(f / "stage.json")["files"] for f in (disk / "features", prepared.features))
-        assert mark["cmvn_global.npy"] == expected["cmvn_global.npy"]
+        assert mark["cmvn_speakers.npy"] == expected["cmvn_speakers.npy"]
         check = Check(disk)
         check.run()
         assert not check.faults, check.report()

@@ -87,7 +87,7 @@ def toy_graph(folder: Path) -> None:
     kaldifst.compile(text, keep_state_numbering=True).write(str(folder / "HCLG.fst"))
     words = ["<eps>", *(f"W{i:02d}" for i in range(1, WORDS + 1))]
     (folder / "words.txt").write_text("".join(f"{w} {i}\n" for i, w in enumerate(words)))
-    write_json(folder / "graph.json", {"num_pdfs": PDFS})
+    write_json(folder / "graph.json", {"num_pdfs": PDFS, "silence_pdfs": []})
 
 
 def fst_lines(fst: kaldifst.StdVectorFst, labels: list[int] | None = None) -> Iterator[str]:
@@ -160,10 +160,8 @@ def toy_experiment(root: Path) -> None:
     features = root / "features"
     toy_cuts(features, "dev", 40, seed=1)
     toy_cuts(features, "test", 70, seed=2)
-    write_json(features / "cmvn.json", {"normalise": "speaker", "normalise_over": "all", "speakers": ["toy"]})
-    identity = np.stack([np.zeros(40), np.ones(40)])
-    np.save(features / "cmvn_speakers.npy", identity[None])
-    np.save(features / "cmvn_global.npy", identity)
+    write_json(features / "cmvn.json", {"normalise": "utterance", "speakers": []})
+    np.save(features / "cmvn_speakers.npy", np.zeros((0, 3, 40)))
 
 
 def aborting_python(folder: Path, python: Path, frames: int) -> Path:

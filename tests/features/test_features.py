@@ -28,7 +28,7 @@ from asr_kd.features.audio import read_audio
 from asr_kd.features.config import Config
 from asr_kd.features.extraction import CHUNK_SIZE, extract_corpus
 from asr_kd.features.filterbanks import extract, raw_features
-from asr_kd.features.normalise import Normaliser
+from asr_kd.features.normalise import FLOOR, Normaliser, find_speech, quiet_frames
 
 RATE = 16000
 
@@ -90,7 +90,7 @@ def test_features_match_those_of_kaldi(made: Path) -> None:
 
     samples = cuts_of(made, "train")[0].load_audio()
     expected = fbank(
-        from_numpy(samples), num_mel_bins=40, low_freq=20, high_freq=7800, dither=0.0, snip_edges=False,
+        from_numpy(samples) * (1 << 15), num_mel_bins=40, low_freq=20, high_freq=7800, dither=0.0, snip_edges=False,
         sample_frequency=RATE,
     ).numpy()  # fmt: skip
     assert np.abs(extract(samples[0]) - expected).max() < 1e-3
@@ -103,54 +103,81 @@ def test_number_of_frames(samples: int) -> None:
     assert extract(noise).shape == ((samples + 80) // 160, 40)
 
 
-def test_normalised_per_speaker_then_globally(made: Path) -> None:
+def speech_frames(raw: np.ndarray, features: np.ndarray) -> np.ndarray:
+    return features[find_speech(raw).frames]
+
+
+def test_normalised_by_the_speech_of_the_utterance(made: Path) -> None:
     normaliser = Normaliser.load(made)
-    by_speaker: dict[str, list[np.ndarray]] = {}
     for cut in cuts_of(made, "train") + cuts_of(made, "test"):
         features = normaliser(cut)
         assert features.dtype == np.float32 and features.flags.c_contiguous and features.shape == (cut.num_frames, 40)
-        by_speaker.setdefault(cut.supervisions[0].speaker, []).append(features)
-    assert len(by_speaker) == 3
-    for utterances in by_speaker.values():
-        frames = np.concatenate(utterances)
-        assert np.abs(frames.mean(0)).max() < 1e-3 and np.abs(frames.std(0) - 1).max() < 1e-3
-        assert np.abs(utterances[0].mean(0)).max() > 1e-3  # normalised per speaker, not per utterance
+        raw = raw_features(cut)
+        assert np.abs(normaliser.normalise(raw, "nobody") - features).max() == 0
+        speech = ((raw - raw[find_speech(raw).frames].mean(0)) / raw[find_speech(raw).frames].std(0)).clip(FLOOR)
+        assert np.abs(speech_frames(raw, features) - speech_frames(raw, speech)).max() < 1e-3
+    for flat in (np.ones((5, 40), np.float32), np.full((5, 40), -16, np.float32)):
+        assert np.isfinite(normaliser.normalise(flat)).all()
+    assert normaliser.normalise(np.zeros((0, 40), np.float32)).shape == (0, 40)
 
 
-def test_an_unknown_speaker_is_normalised_per_utterance(made: Path) -> None:
-    normaliser = Normaliser.load(made)
-    raw = raw_features(cuts_of(made, "test")[0])
-    for speaker in (None, "nobody"):
-        features = normaliser.normalise(raw, speaker)
-        assert np.abs(features.mean(0)).max() < 1e-3 and np.abs(features.std(0) - 1).max() < 1e-3
-    louder = normaliser.normalise(raw + 3.0)
-    assert np.abs(louder - features).max() < 1e-3
-    flat = normaliser.normalise(np.ones((5, 40), np.float32))
-    assert np.isfinite(flat).all()
-
-
-def test_normalised_per_utterance(tmp_path: Path) -> None:
-    data = prepare(tmp_path, train={"1": 2}, test={"3": 1})
-    run(data, tmp_path / "out", normalise="utterance")
-    normaliser = Normaliser.load(tmp_path / "out")
-    for cut in cuts_of(tmp_path / "out", "train"):
-        features = normaliser(cut)
-        assert np.abs(features.mean(0)).max() < 1e-3 and np.abs(features.std(0) - 1).max() < 1e-3
-
-
-@pytest.mark.parametrize("per", ["speaker", "utterance"])
-def test_pauses_do_not_shift_features_normalised_over_speech(tmp_path: Path, per: str) -> None:
-    data = prepare(tmp_path, train={"1": 3}, test={"3": 1})
-    run(data, tmp_path / "out", normalise=per, normalise_over="speech")
+def test_known_speakers_count_as_much_as_300_frames(tmp_path: Path) -> None:
+    data = prepare(tmp_path, train={"1": 3, "2": 4}, test={"3": 2})
+    run(data, tmp_path / "out", normalise="speaker")
     normaliser = Normaliser.load(tmp_path / "out")
     cuts = cuts_of(tmp_path / "out", "train")
-    frames = np.concatenate([normaliser(cut) for cut in cuts])
-    assert np.abs(frames.mean(0)).max() < 1e-3 and np.abs(frames.std(0) - 1).max() < 1e-3  # over all frames
+    by_speaker = [
+        np.concatenate([raw[find_speech(raw).frames] - find_speech(raw).level for raw in map(raw_features, group)])
+        for group in ([c for c in cuts if c.supervisions[0].speaker == name] for name in "12")
+    ]
     raw = raw_features(cuts[0])
-    longer = np.concatenate([raw, np.full((len(raw), 40), raw.min())])  # followed by a long pause
-    plain = Normaliser(False, {}, normaliser.statistics, normaliser.overall, "all")
-    moved = [np.abs(n.normalise(longer)[: len(raw)] - n.normalise(raw)).mean() for n in (normaliser, plain)]
-    assert moved[0] < 0.2 * moved[1]
+    own, level = raw[find_speech(raw).frames] - find_speech(raw).level, find_speech(raw).level
+    weight = len(own) / (len(own) + 300)
+    for name, frames in zip("12", by_speaker, strict=True):
+        moments = [weight * np.mean(own**k, 0) + (1 - weight) * np.mean(frames.astype(float) ** k, 0) for k in (1, 2)]
+        expected = (raw - level - moments[0]) / np.sqrt(moments[1] - moments[0] ** 2)
+        features = normaliser.normalise(raw, name)
+        assert np.abs(speech_frames(raw, features) - speech_frames(raw, expected.clip(FLOOR))).max() < 1e-2
+
+
+def spoken(generator: np.random.Generator, seconds: float = 3.0) -> np.ndarray:
+    """Syllables of a buzzing voice in noise, 20 dB below, with a margin of noise."""
+    time_axis = np.arange(int(RATE * seconds)) / RATE
+    pitch = 2 * np.pi * (120 * time_axis + 3 * np.sin(2 * np.pi * 0.7 * time_axis))
+    voice = sum(np.sin(k * pitch) / k for k in range(1, 30)) * np.clip(np.sin(2 * np.pi * 2.2 * time_axis), 0, None)
+    voice[: RATE // 3] = voice[-RATE // 3 :] = 0
+    return (0.1 * voice + 0.005 * generator.standard_normal(len(voice))).astype(np.float32)
+
+
+@pytest.mark.parametrize("seconds", [0.3, 1.0, 2.0, 30.0])
+@pytest.mark.parametrize("noise", [0.0, 1e-3])
+def test_what_surrounds_speech_does_not_move_it(seconds: float, noise: float) -> None:
+    generator = np.random.default_rng(0)
+    samples, normaliser = spoken(generator), Normaliser({})
+    before, after = (noise * generator.standard_normal(int(RATE * seconds)).astype(np.float32) for _ in range(2))
+    features = normaliser.normalise(extract(samples))
+    longer = normaliser.normalise(extract(np.concatenate([before, samples, after])))
+    shift = round(seconds * 100)
+    inner = longer[shift : shift + len(features)][2:-2]  # but for the windows that reach over the edges
+    assert np.abs(inner - features[2:-2]).max() < 0.02
+    far = max(shift - 31, 0)
+    assert quiet_frames(longer)[:far].all() and quiet_frames(longer)[len(longer) - far :].all()
+    assert not quiet_frames(features)[30:-30].any()
+
+
+@pytest.mark.parametrize("gain", [1e-3, 1e-2, 0.3, 30.0])
+def test_the_level_does_not_move_features(gain: float) -> None:
+    samples, normaliser = spoken(np.random.default_rng(0)), Normaliser({})
+    features, other = (normaliser.normalise(extract(np.float32(g) * samples)) for g in (1, gain))
+    assert np.abs(features - other).max() < 1e-3
+
+
+def test_a_long_recording_is_normalised_as_its_parts() -> None:
+    generator, normaliser = np.random.default_rng(0), Normaliser({})
+    parts = [spoken(generator) for _ in range(20)]
+    joined = normaliser.normalise(extract(np.concatenate(parts)))
+    one_by_one = np.concatenate([normaliser.normalise(extract(part)) for part in parts])
+    assert np.abs(joined - one_by_one).mean() < 0.1
 
 
 def test_bad_recordings_are_skipped_counted_and_listed(tmp_path: Path) -> None:
@@ -220,7 +247,7 @@ def test_a_killed_run_resumes_with_the_same_result(tmp_path: Path) -> None:
     run(data, tmp_path / "out")
     assert stamps == {path: path.stat().st_mtime_ns for path in kept.rglob("*.npy")}  # reused
     run(data, tmp_path / "other")
-    for name in ("cmvn_speakers.npy", "cmvn_global.npy", "cmvn.json", "skipped_train.tsv"):
+    for name in ("cmvn_speakers.npy", "cmvn.json", "skipped_train.tsv"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
     assert [c.id for c in cuts_of(tmp_path / "out", "train")] == [c.id for c in cuts_of(tmp_path / "other", "train")]
     assert not (tmp_path / "out" / "chunks").exists()

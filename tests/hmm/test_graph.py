@@ -218,6 +218,7 @@ def test_stage_reads_the_folder_of_the_hmm_stage(tmp_path, capsys):
     text = "GO TO THE CAT"
     assert lang.text(decode(hclg, hmm.scores(phones_with_silences(lang, text, {0, 4})))) == text
     figures = read_json(tmp_path / "graph" / "graph.json")
+    assert figures["silence_pdfs"] == [0, 1]
     assert figures["num_pdfs"] == pdfs and figures["states"] == hclg.num_states and figures["arcs"] > 0
     assert (tmp_path / "graph" / "words.txt").read_bytes() == (lang.path / "words.txt").read_bytes()
     graph.main(config)

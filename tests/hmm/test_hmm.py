@@ -137,9 +137,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     means[0] = means[0, 0]  # silence is stationary
     for split, count in (("train", 60), ("dev", 6), ("test", 6)):
         _write_split(root, split, count, rng, means)
-    save_array(root / "features" / "cmvn_speakers.npy", np.zeros((0, 2, 40)))
-    save_array(root / "features" / "cmvn_global.npy", np.ones((2, 40)))
-    write_json(root / "features" / "cmvn.json", {"normalise": "utterance", "normalise_over": "all", "speakers": []})
+    save_array(root / "features" / "cmvn_speakers.npy", np.zeros((0, 3, 40)))
+    write_json(root / "features" / "cmvn.json", {"normalise": "utterance", "speakers": []})
     (root / "lexicon.txt").write_text("".join(f"{word} {phones}\n" for word, phones in WORDS.items()))
     make_lang(LangConfig(data=root / "data", out=root / "lang", lexicon=root / "lexicon.txt"))
     return root

@@ -101,7 +101,7 @@ JOBS = {
 }  # fmt: skip
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "conf.yaml": {
-        "features": {"normalise": "speaker", "normalise_over": "all", "speed_perturb": [0.9, 1.1], "babble": []},
+        "features": {"normalise": "speaker", "speed_perturb": [0.9, 1.1], "babble": []},
         "train": {
             "seeds": [0], "same_order": False, "bootstrap": False, "preset": "tiny", "layers": 2, "width": 16,
             "left": 10, "right": 3, "dropout": 0.1, "batch_norm": False, "hard_weight": 0.5, "epochs": 1,

@@ -26,7 +26,7 @@ def main(config: Config) -> None:
     write_fst(config.out / "HCLG.fst", hclg)
     with atomic_open(config.out / "words.txt") as file:
         file.write(symbol_table(lang.words))
-    sizes = {name: figures[name] for name in ("num_pdfs", "states", "arcs")}
+    sizes = {name: figures[name] for name in ("num_pdfs", "silence_pdfs", "states", "arcs")}
     write_json(config.out / "graph.json", {**sizes, "senones": tree_identity(config.gmm)})
     stage.finish(**figures)
 

@@ -8,8 +8,10 @@ from typing import Any, TypeVar
 
 import kaldi_hmm_gmm
 import kaldifst
+import numpy as np
 
 from asr_kd.common.errors import UserError
+from asr_kd.hmm.viterbi import Transitions
 from asr_kd.lang.folder import UNKNOWN, Lang
 
 Result = TypeVar("Result")
@@ -34,7 +36,8 @@ def compile_hclg(
 
     Returns:
         a vector FST whose input labels are pdf + 1 (0: epsilon) and whose output labels are word ids, with
-        self-loops and all probabilities as costs; and {"num_pdfs", "states", "arcs", "seconds", "peak_mib"}.
+        self-loops and all probabilities as costs; and {"num_pdfs", "silence_pdfs", "states", "arcs",
+        "seconds", "peak_mib"}.
 
     Raises:
         UserError: a word has no pronunciation, the HMM lacks a phone, or no sentence has a pronunciation.
@@ -66,8 +69,11 @@ def compile_hclg(
     pdfs = [(transition_model.transition_id_to_pdf(i) + 1, i) for i, _ in identity]
     hclg = _step("relabel with pdfs", lambda: relabel(hclg, pdfs))
     kaldifst.arcsort(hclg, sort_type="ilabel")
+    transitions = Transitions.of(transition_model)
+    silence = transitions.pdf[np.isin(transitions.phone, lang.silence_phones)]
     figures = {
         "num_pdfs": int(transition_model.num_pdfs),
+        "silence_pdfs": sorted(set(silence.tolist())),
         "states": hclg.num_states,
         "arcs": sum(hclg.num_arcs(state) for state in range(hclg.num_states)),
         "seconds": round(time.time() - started, 1),
