@@ -10,6 +10,7 @@ from asr_kd.decode.config import Config
 from asr_kd.decode.output import read_tuned
 from asr_kd.decode.prepare import find_k2_python, prepared_graph
 from asr_kd.decode.worker import SearchOptions
+from asr_kd.models.front_end import check_same_front_end
 from asr_kd.models.senones import check_same_senones
 from asr_kd.specialists.files import specialist_folders
 
@@ -69,6 +70,7 @@ def make_recogniser(config: Config) -> Recogniser:
     num_pdfs, silence = int(description["num_pdfs"]), tuple(description.get("silence_pdfs", ()))
     for model in config.model:
         check_same_senones(model, config.graph)
+    check_same_front_end(config.model, config.features)
     specialists = tuple(find_specialists(config))
     return Recogniser(
         config.model, config.features, num_pdfs, silence, config.mean, specialists, config.top_k, graph, python,

@@ -42,7 +42,8 @@ def extract_corpus(config: Config, executor: Executor) -> dict[str, dict[str, in
         results = _run_split(config, split, cuts, total, executor)
         figures[split] = _merge_split(out, split, results, speakers)
     names = sorted(speakers)
-    write_json(out / "cmvn.json", {"normalise": config.normalise, "speakers": names})
+    front_end = f"{NUM_MELS} log-mels at {SAMPLING_RATE} Hz, normalised by {config.normalise}"
+    write_json(out / "cmvn.json", {"front_end": front_end, "speakers": names})
     means = [speakers[name] / speakers[name][0] for name in names]
     save_array(out / "cmvn_speakers.npy", np.array(means).reshape(-1, 3, NUM_MELS))
     shutil.rmtree(out / "chunks")

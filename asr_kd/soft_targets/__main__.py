@@ -19,6 +19,7 @@ def main(config: Config) -> None:
 
     from asr_kd.corpora.manifests import count_lines
     from asr_kd.models.checkpoints import load_log_prior
+    from asr_kd.models.front_end import check_same_front_end
     from asr_kd.models.senones import check_same_senones, senones_of
     from asr_kd.soft_targets.compute import make_shard, missing_shards, summarise
     from asr_kd.soft_targets.store import shard_folder, write_store
@@ -28,6 +29,7 @@ def main(config: Config) -> None:
         raise UserError(f"the teachers have {num_pdfs} senones: the store takes teachers with at most 65,536")
     for model in config.models[1:]:
         check_same_senones(config.models[0], model)
+    check_same_front_end(config.models, config.features)
     folders = [shard_folder(config.out, n) for n in range(-(-count_lines(config.cuts) // CUTS_PER_SHARD))]
     with config.executor() as executor:
         jobs = missing_shards(config, folders, CUTS_PER_SHARD)

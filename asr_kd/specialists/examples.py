@@ -17,6 +17,7 @@ from asr_kd.corpora.cuts import load_senones, open_cuts
 from asr_kd.features.normalise import Normaliser
 from asr_kd.losses import CompactTargets
 from asr_kd.models.dnn import Shape
+from asr_kd.models.front_end import check_same_front_end
 from asr_kd.models.senones import check_same_senones
 from asr_kd.models.windows import context_windows
 from asr_kd.specialists.config import ExamplesConfig
@@ -75,6 +76,7 @@ def open_examples(config: ExamplesConfig) -> Examples:
         return ImageExamples(config.images)
     assert config.features is not None and config.cuts is not None
     check_same_senones(config.generalist, config.cuts)
+    check_same_front_end([config.generalist], config.features)
     shape = read_json(config.generalist / "model.json")["shape"]
     return SpeechExamples(config.features, config.cuts, shape["left"], shape["right"])
 

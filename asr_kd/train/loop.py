@@ -28,6 +28,7 @@ from asr_kd.features.normalise import Normaliser
 from asr_kd.models.checkpoints import load_tensors, save_tensors, warm_start
 from asr_kd.models.device import device_and_dtype
 from asr_kd.models.dnn import PRESETS, AcousticModel, Shape
+from asr_kd.models.front_end import check_same_front_end, front_end_of
 from asr_kd.models.posteriors import compute_logits
 from asr_kd.models.senones import check_same_senones, senones_of
 from asr_kd.soft_targets.online import OnlineTargets
@@ -108,6 +109,7 @@ class Trainer:
         if start is None:
             return AcousticModel(shape)
         check_same_senones(start, self.config.cuts)
+        check_same_front_end([start], self.config.features)
         return warm_start(start, shape)
 
     def _soft_targets(self) -> SoftTargets | OnlineTargets | None:
@@ -215,6 +217,7 @@ class Trainer:
                 "shape": vars(self.model.shape),
                 "preset": config.preset,
                 "features": stage_fingerprint(config.features),
+                "front_end": front_end_of(config.features),
                 "senones": senones_of(config.cuts),
                 "soft_targets": stage_fingerprint(config.soft_targets) if config.soft_targets else None,
             },

@@ -160,7 +160,7 @@ def toy_experiment(root: Path) -> None:
     features = root / "features"
     toy_cuts(features, "dev", 40, seed=1)
     toy_cuts(features, "test", 70, seed=2)
-    write_json(features / "cmvn.json", {"normalise": "utterance", "speakers": []})
+    write_json(features / "cmvn.json", {"front_end": "", "speakers": []})
     np.save(features / "cmvn_speakers.npy", np.zeros((0, 3, 40)))
 
 

@@ -138,7 +138,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for split, count in (("train", 60), ("dev", 6), ("test", 6)):
         _write_split(root, split, count, rng, means)
     save_array(root / "features" / "cmvn_speakers.npy", np.zeros((0, 3, 40)))
-    write_json(root / "features" / "cmvn.json", {"normalise": "utterance", "speakers": []})
+    write_json(root / "features" / "cmvn.json", {"front_end": "", "speakers": []})
     (root / "lexicon.txt").write_text("".join(f"{word} {phones}\n" for word, phones in WORDS.items()))
     make_lang(LangConfig(data=root / "data", out=root / "lang", lexicon=root / "lexicon.txt"))
     return root

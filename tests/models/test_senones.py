@@ -11,6 +11,8 @@ from asr_kd.common.errors import UserError
 from asr_kd.common.storage import read_json, write_json
 from asr_kd.decode.config import Config as DecodeConfig
 from asr_kd.decode.recogniser import make_recogniser
+from asr_kd.features.__main__ import main as extract_features
+from asr_kd.features.config import Config as FeaturesConfig
 from asr_kd.models.senones import senones_of
 from asr_kd.score.accuracy.__main__ import main as accuracy
 from asr_kd.score.accuracy.config import Config as AccuracyConfig
@@ -84,3 +86,22 @@ def test_graph_of_other_senones(prepared, teachers, tmp_path, monkeypatch):
         write_json(graph / "graph.json", {"num_pdfs": 6, "senones": "other"})
         with pytest.raises(UserError, match=REFUSED):
             make_recogniser(dataclasses.replace(settings, model=(model,)))
+
+
+def test_features_of_another_front_end(prepared, teachers, tmp_path, monkeypatch, inline):
+    """Features that are normalised by speaker for networks that know those normalised by utterance."""
+    features, seed = tmp_path / "features", teachers / "seed-0"
+    extract_features(FeaturesConfig(prepared.data, features, normalise="speaker", jobs=1))
+    monkeypatch.setattr("asr_kd.decode.recogniser.prepared_graph", lambda graph, *_: graph)
+    write_json(tmp_path / "graph" / "graph.json", {"num_pdfs": 6})
+    refused = "was trained on 40 log-mels at 16000 Hz, normalised by utterance, but .* has .* by speaker: make"
+    for read in (
+        lambda: make_recogniser(DecodeConfig((seed,), tmp_path / "graph", features, in_process=True)),
+        lambda: open_examples(ExamplesConfig(cuts=prepared.senones, features=features, generalist=seed)),
+        lambda: accuracy(AccuracyConfig((f"a={seed}",), features, prepared.senones, tmp_path / "a", splits=("dev",))),
+        lambda: soft_targets(
+            dataclasses.replace(store_config(prepared, teachers, tmp_path / "store"), features=features)
+        ),
+    ):
+        with pytest.raises(UserError, match=refused):
+            read()

@@ -19,6 +19,7 @@ def main(config: Config) -> None:
     from asr_kd.hmm.align import ForcedAligner
     from asr_kd.hmm.scores import StoredScores, network_scorer
     from asr_kd.hmm.store import align_splits, copy_models, write_summary
+    from asr_kd.models.front_end import check_same_front_end
     from asr_kd.models.senones import check_same_senones
 
     networks = tuple(path.resolve() for path in config.model)
@@ -29,6 +30,7 @@ def main(config: Config) -> None:
     )
     for network in networks:
         check_same_senones(network, config.gmm)
+    check_same_front_end(networks, config.features)
     out = config.out.resolve()
     copy_models(config.gmm, out)
     description = read_json(config.gmm / "hmm.json")

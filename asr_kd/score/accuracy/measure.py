@@ -9,6 +9,7 @@ from asr_kd.corpora.cuts import load_cuts, load_senones
 from asr_kd.features.normalise import Normaliser
 from asr_kd.losses import Mean
 from asr_kd.models.checkpoints import load_model
+from asr_kd.models.front_end import check_same_front_end
 from asr_kd.models.posteriors import check_finite, posteriors
 from asr_kd.models.senones import check_same_senones
 from asr_kd.score.frame_accuracy import FrameAccuracy
@@ -31,6 +32,7 @@ def measure(job: Job) -> dict[str, Any]:
 
     for folder in job.models:
         check_same_senones(folder, job.cuts)
+    check_same_front_end(job.models, job.features)
     models = [load_model(folder) for folder in job.models]
     normaliser = Normaliser.load(job.features)
     silence = read_json(job.cuts / "hmm.json")["silence_pdfs"]
