@@ -23,7 +23,7 @@ def test_lines_end_at_newlines_alone(tmp_path):
         ("A\n".encode("utf-16-le"), r"line 1 has the character U\+0000"),
         (b"A\nB\rC\n", r"line 2 has the character U\+000D"),
         ("A\nB\ufffd\n".encode(), r"line 2 has the character U\+FFFD"),
-        (gzip.compress(b"A\n" * 100)[:20], "cannot be read"),
+        (gzip.compress(b"A\n" * 100, mtime=0)[:20], "cannot be read"),
     ],
 )
 def test_lost_letters_are_named_by_their_line(tmp_path, data, message):
