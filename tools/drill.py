@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from bench import table
 from drills import inputs, memory, recipe, workers
-from drills.place import ROOT, Place
+from drills.place import ROOT
 
 from asr_kd.common.cli import run
 from asr_kd.common.errors import UserError
@@ -114,15 +114,11 @@ def _differ(what: str, rounds: Sequence[dict[str, Any]]) -> list[str]:
     return faults + [f"{what}, round {row['round'] + 1}: the last run failed" for row in rounds if row["status"]]
 
 
-def _small(config: Config) -> Place:
-    """A small finished experiment, shared with the damaged inputs if they ran."""
-    root = config.out / "place-0"
-    return inputs.make_place(root, config.exp)
-
-
 def lost_workers(config: Config) -> tuple[str, list[str]]:
     """The table of killed, stopped and slow workers, and what is wrong."""
-    rows = workers.run_all(_small(config), config.out / "workers.jsonl", config.seed)
+    rows = workers.run_all(
+        inputs.make_place(config.out / "small", config.exp), config.out / "workers.jsonl", config.seed
+    )
     faults = [
         f"{row['workers']} worker of {row['stage']} {mode}: {row[mode]}"
         for row in rows
@@ -134,7 +130,7 @@ def lost_workers(config: Config) -> tuple[str, list[str]]:
 
 def little_memory(config: Config) -> tuple[str, list[str]]:
     """The table of the limits of memory, and what is wrong."""
-    rows = memory.run_all(_small(config), config.out / "memory.jsonl")
+    rows = memory.run_all(inputs.make_place(config.out / "small", config.exp), config.out / "memory.jsonl")
     shares = [f"{share:.0%}" for share in memory.SHARES]
     faults = [f"{row['stage']} at {s}: {row[s]}" for row in rows for s in shares if not row[s].endswith("same")]
     return table(rows), faults

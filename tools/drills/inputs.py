@@ -140,7 +140,7 @@ def make_place(root: Path, exp: Path | None) -> Place:
     root.mkdir(parents=True, exist_ok=True)
     if exp is None:
         run_recipe(root / "exp", SMALL, root / "recipe.log")
-    return prepare(root, exp or root / "exp")
+    return Place(root, exp or root / "exp")
 
 
 def run_cases(out: Path, count: int, seed: int, jobs: int, exp: Path | None = None) -> list[dict[str, Any]]:
@@ -175,7 +175,9 @@ def _work(root: Path, exp: Path | None, results: Path, numbers: Sequence[int], s
     os.environ["OMP_NUM_THREADS"] = "1"
     preload()
     torch.set_num_threads(1)
-    bench = Bench(make_place(root, exp))
+    place = make_place(root, exp)
+    prepare(place)
+    bench = Bench(place)
     for number in numbers:
         append_row(results, row := bench.case(seed, number))
         if row["outcome"] not in ("used", "listed", "refused"):

@@ -176,11 +176,11 @@ def run_recipe(exp: Path, conf: Path, log: Path) -> None:
         raise UserError(f"the recipe failed: see {log}")
 
 
-def prepare(root: Path, exp: Path) -> Place:
-    """A place with all files of the user, made from an experiment; what exists is kept."""
-    place, done = Place(root, exp), root / "prepared"
+def prepare(place: Place) -> None:
+    """Make the files of the user from the experiment, unless that has been done."""
+    done = place.root / "prepared"
     if done.exists():
-        return place
+        return
     shutil.rmtree(place.user, ignore_errors=True)
     place.user.mkdir(parents=True)
     _small_tree(place)
@@ -190,13 +190,12 @@ def prepare(root: Path, exp: Path) -> Place:
     place.check("shar", _shar(place))
     _alignments(place)
     _images(place.user / "images")
-    samples, _ = soundfile.read(next((exp / "data/corpus/test").rglob("*.flac")), dtype="float64")
+    samples, _ = soundfile.read(next((place.exp / "data/corpus/test").rglob("*.flac")), dtype="float64")
     audio.write_all(samples, place.user / "audio")
     audio.write_all(samples[len(samples) // 4 :], place.user / "good")
     shutil.copy(place.user / "good/pcm16.wav", place.user / "good/a.wav")
     shutil.copy(place.user / "good/pcm16.flac", place.user / "good/b.flac")
     done.touch()
-    return place
 
 
 def _small_tree(place: Place) -> None:

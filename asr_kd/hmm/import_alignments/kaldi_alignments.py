@@ -18,7 +18,7 @@ from asr_kd.common.storage import copy_file, read_json, write_json
 from asr_kd.corpora.manifests import DAMAGED
 from asr_kd.hmm.align import Alignment
 from asr_kd.hmm.import_alignments.config import Config
-from asr_kd.hmm.kaldi_io import read_transition_model
+from asr_kd.hmm.kaldi_io import read_transition_model, read_tree
 from asr_kd.hmm.store import align_splits, write_summary
 from asr_kd.hmm.viterbi import Transitions, phone_segments
 from asr_kd.lang.lexicon import Lexicon
@@ -178,6 +178,7 @@ def import_alignments(config: Config) -> dict[str, Any]:
         silence_pdfs = silence_pdfs or sorted(set(transitions.pdf[np.isin(transitions.phone, silence)].tolist()))
         copy_file(config.model, out / "tri.mdl")
     if config.tree:
+        read_tree(config.tree)  # raises an error if it is damaged
         copy_file(config.tree, out / "tree")
     aligner = ImportedAlignment(out / "vectors", config.model.resolve() if config.model else None, names)
     with config.executor() as executor:
