@@ -281,6 +281,20 @@ def test_imported_alignments(corpus: Path, gmm: Path, tmp_path: Path) -> None:
     assert read_json(out / "hmm.json")["silence_pdfs"] == [0]
 
 
+def test_tables_that_cannot_be_used_are_named(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "pipe.scp").write_text("test-000 gunzip -c ali.1.gz |\n")
+    kaldiio.save_ark(str(tmp_path / "negative.ark"), {"test-000": np.array([3, -1], np.int32)})
+    kaldiio.save_ark(str(tmp_path / "float.ark"), {"test-000": np.ones(5, np.float32)})
+    kaldiio.save_ark(str(tmp_path / "empty.ark"), {"test-000": np.zeros(0, np.int32)})
+    for name, message in (
+        ("pipe.scp", "has a command .gunzip -c ali.1.gz .*: run it"), ("negative.ark", "test-000 has ids outside 0"),
+        ("float.ark", "is not a table of integer vectors"), ("empty.ark", "there are no alignments in"),
+    ):  # fmt: skip
+        settings = ImportConfig(features=corpus / "features", ark=(tmp_path / name,), out=tmp_path / "out", jobs=1)
+        with pytest.raises(UserError, match=message):
+            import_alignments(settings)
+
+
 def test_phones_of_imported_transition_ids(corpus: Path, gmm: Path, tmp_path: Path) -> None:
     transitions = Transitions.of(read_transition_model(gmm / "tri.mdl"))
     tree = read_tree(gmm / "tree")

@@ -155,7 +155,7 @@ def _collect(tables: Sequence[Path], folder: Path) -> int:
                 index[utterance] = (offset, offset + len(vector))
                 offset += len(vector)
                 maximum = max(maximum, int(vector.max(initial=0)))
-    if not index:
+    if not offset:
         raise UserError(f"there are no alignments in {', '.join(map(str, tables))}: check --ark")
     write_json(folder / "index.json", index)
     return maximum
