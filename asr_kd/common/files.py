@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +20,19 @@ from asr_kd.common.errors import UserError
 
 #: What NumPy raises for a damaged .npy file: its header is a Python literal.
 UNREADABLE = (OSError, ValueError, TypeError, EOFError, MemoryError, SyntaxError, TokenError)
+
+
+#: Names of unfinished writes: those of ``atomic_path`` and of ``atomic_open``.
+UNFINISHED = re.compile(r"\.tmp-[a-z0-9_]{8}|\..+\.[a-z0-9_]{8}")
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed processes were writing in a folder that belongs to this process."""
+    for path in [path for path in folder.rglob(".*") if UNFINISHED.fullmatch(path.name)]:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -28,8 +28,8 @@ from asr_kd.common.files import copy_file as copy_file
 from asr_kd.common.files import load_array as load_array
 from asr_kd.common.files import publish as publish
 from asr_kd.common.files import read_json as read_json
+from asr_kd.common.files import remove_unfinished, to_json
 from asr_kd.common.files import save_array as save_array
-from asr_kd.common.files import to_json
 from asr_kd.common.files import write_json as write_json
 from asr_kd.common.locks import LOCK, acquire, release, share, unshare
 
@@ -135,6 +135,7 @@ class Stage:
                 return False
             self._hold_inputs()
             self._clear_outdated()
+            remove_unfinished(self.out)
             self._write("running", {})
         except BaseException:
             self._release()

@@ -223,3 +223,16 @@ def test_damaged_json_says_what_to_do(tmp_path):
     (tmp_path / "a.json").write_text("{")
     with pytest.raises(UserError, match="damaged"):
         read_json(tmp_path / "a.json")
+
+
+def test_what_a_killed_run_was_writing_is_removed_by_the_next(tmp_path):
+    stage = Stage("s", tmp_path / "out", {})
+    assert stage.begin()
+    (tmp_path / "out/part").mkdir()
+    for name in (".a.json.x1y2z3w_", "part/.b.npy.abcdefgh", ".keep", "part/c.npy"):
+        (tmp_path / "out" / name).write_text("x")
+    (tmp_path / "out/.tmp-12345678").mkdir()
+    (tmp_path / "out/.tmp-12345678/d").write_text("x")
+    assert Stage("s", tmp_path / "out", {}).begin()
+    kept = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert kept - {".lock"} == {".keep", "part/c.npy", "stage.json"}

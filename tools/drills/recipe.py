@@ -1,7 +1,8 @@
 """The whole recipe, killed at random moments or with a full disk, and run again until it is done.
 
 The results of the disturbed runs are compared with those of an undisturbed one in the same folder, byte for byte: every
-file of the experiment except those with times in them (``judges.VOLATILE``, the reports, TensorBoard's events).
+file of the experiment except those with times in them (``judges.VOLATILE``, score.json, the report, TensorBoard's
+events).
 """
 
 from __future__ import annotations
@@ -19,13 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from asr_kd.common.errors import UserError
+from asr_kd.common.files import UNFINISHED
 from drills.inputs import append_row, read_rows
 from drills.judges import outputs
 from drills.place import ROOT
 
 STAGE = re.compile(r"== stage \d+: (\S+)")
-#: How atomic_open and atomic_path name what is not complete yet.
-UNFINISHED = re.compile(r"\.tmp-|\..+\.[a-z0-9_]{8}$")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Recipe:
         """Files of the experiment that are being written, or that a killed run left."""
         found = []
         for folder, folders, names in os.walk(self.exp):
-            found += [os.path.join(folder, name) for name in (*folders, *names) if UNFINISHED.match(name)]
+            found += [os.path.join(folder, name) for name in (*folders, *names) if UNFINISHED.fullmatch(name)]
         return found
 
 
@@ -128,7 +128,8 @@ class Finished:
 
 def results(exp: Path) -> dict[str, Path]:
     """The files that are compared, by their path in the experiment."""
-    return {name: path for name, path in outputs(exp).items() if not name.startswith("report/")}
+    timed = ("report/", "score/score.json")  # with real-time factors
+    return {name: path for name, path in outputs(exp).items() if not name.startswith(timed)}
 
 
 def disk_usage(folder: Path) -> int:
