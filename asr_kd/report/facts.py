@@ -9,6 +9,8 @@ from asr_kd.common.parallel import cpu_count
 from asr_kd.common.storage import MARK, is_finished, read_json
 from asr_kd.score.systems import System
 
+GRAPH_SIZES = ("num_pdfs", "states", "arcs")
+
 
 def facts(exp: Path, systems: Sequence[System]) -> dict[str, Any]:
     """JSON-ready description; what the experiment lacks is absent.
@@ -21,7 +23,7 @@ def facts(exp: Path, systems: Sequence[System]) -> dict[str, Any]:
     return {
         "machine": machine(),
         "corpus": read_json(summary) if summary.is_file() else {},
-        "graph": {k: v for k, v in read_json(graph).items() if k != "senones"} if graph.is_file() else {},
+        "graph": {k: v for k, v in read_json(graph).items() if k in GRAPH_SIZES} if graph.is_file() else {},
         "stages": [_stage(name, folders) for name, folders in _folders(exp, systems)],
     }
 
