@@ -60,8 +60,9 @@ class NetworkScorer(FrameScorer):
         posteriors: of a network, of an ensemble, or of a generalist with its specialists.
         network: folder with the prior.
         features: folder with the statistics for normalisation.
-        silence_pdfs: senones that are certain where the recording is quiet, however long that lasts: networks are
-            trained on short pauses.  Without any, networks are asked there, too.
+        silence_pdfs: senones of silence, which share one score: its states follow each other once, and where noise
+            gives way to silence, the search would need a word in between.  They are certain where the recording is
+            quiet, however long that lasts: networks are trained on short pauses.
     """
 
     def __init__(self, posteriors: Posteriors, network: Path, features: Path, silence_pdfs: Sequence[int] = ()) -> None:
@@ -77,6 +78,9 @@ class NetworkScorer(FrameScorer):
         floor = np.finfo(np.float32).tiny  # a softmax can underflow to 0
         scores: np.ndarray = np.log(np.maximum(average, floor)) - self._log_prior
         if len(self._silence):
+            posterior = average[:, self._silence].sum(1, keepdims=True)
+            log_prior = np.log(np.exp(self._log_prior[self._silence]).sum())
+            scores[:, self._silence] = np.log(np.maximum(posterior, floor)) - log_prior
             quiet = np.flatnonzero(quiet_frames(features[frames]))
             scores[quiet] = NOT_SILENCE
             scores[np.ix_(quiet, self._silence)] = 0

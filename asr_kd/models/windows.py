@@ -1,17 +1,17 @@
 """Context windows of frames, as views without a copy."""
 
-import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+from asr_kd.features.normalise import QUIET
 
 
 def context_windows(features: Tensor, left: int, right: int) -> Tensor:
     """Return the window of every frame of an utterance, (T, D) → (T, (left + 1 + right) · D), a strided view.
 
-    The utterance is padded by repeating its first and last frame.
+    The utterance is surrounded by quiet frames, so that silence before and after it changes nothing.
     """
-    dim = features.shape[1]
-    padded = torch.cat([features[:1].expand(left, dim), features, features[-1:].expand(right, dim)])
-    return strided_windows(padded, left + 1 + right)
+    return strided_windows(F.pad(features, (0, 0, left, right), value=QUIET), left + 1 + right)
 
 
 def strided_windows(rows: Tensor, width: int) -> Tensor:

@@ -21,6 +21,7 @@ from asr_kd.common.errors import UserError
 from asr_kd.common.parallel import prefetch
 from asr_kd.corpora.copies import clean_id
 from asr_kd.corpora.cuts import load_senones
+from asr_kd.features.normalise import QUIET
 from asr_kd.losses.frames import UNLABELLED
 from asr_kd.soft_targets.online import OnlineTargets
 from asr_kd.soft_targets.rows import TargetRows
@@ -148,7 +149,7 @@ class PoolReader:
         row = 0
         for cut in cuts:
             features = self.normaliser(cut)
-            rows += [np.repeat(features[:1], self.left, 0), features, np.repeat(features[-1:], self.right, 0)]
+            rows.append(np.pad(features, ((self.left, self.right), (0, 0)), constant_values=QUIET))
             starts.append(np.arange(row, row + len(features)))
             labels.append(_senones(cut, len(features)))
             row += self.left + len(features) + self.right

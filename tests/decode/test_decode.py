@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("kaldifst")
@@ -26,6 +27,8 @@ from asr_kd.decode.output import Words
 from asr_kd.decode.pipeline import Decoder
 from asr_kd.decode.tuning import smooth_errors
 from asr_kd.decode.worker import SearchOptions
+from asr_kd.features.normalise import QUIET
+from asr_kd.models.scorer import NOT_SILENCE
 
 
 def config(toy: SimpleNamespace, out: Path | None, **values: Any) -> Config:
@@ -153,6 +156,19 @@ def test_bad_features_fail_alone(toy: SimpleNamespace, tmp_path: Path) -> None:
 def test_invalid_flags(toy: SimpleNamespace, tmp_path: Path, values: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         main(config(toy, **{"out": tmp_path, **values}))
+
+
+def test_silence_has_one_score_and_is_certain_where_a_recording_is_quiet(toy):
+    rng, silence = np.random.default_rng(0), [0, 1, 2]
+    plain, scorer = (load_scorer([toy.model], toy.features, PDFS, pdfs) for pdfs in ((), silence))
+    features = rng.normal(size=(200, 40)).astype(np.float32)
+    features[50:120] = QUIET
+    scores, expected = scorer.scores(features, 0, 200), plain.scores(features, 0, 200)
+    loud = np.r_[0:50, 120:200]
+    assert np.array_equal(scores[loud, 3:], expected[loud, 3:])
+    together = np.log(np.exp(expected[loud, :3]).mean(1))  # the prior of the toy is flat
+    np.testing.assert_allclose(scores[loud, :3], together[:, None].repeat(3, 1), rtol=1e-4, atol=1e-4)
+    assert (scores[50:120, :3] == 0).all() and (scores[50:120, 3:] == NOT_SILENCE).all()
 
 
 def test_a_model_of_another_graph_is_refused(toy: SimpleNamespace, tmp_path: Path) -> None:
