@@ -24,7 +24,7 @@ from asr_kd.features.babble import add_babble
 from asr_kd.features.config import Config
 from asr_kd.features.cuts import cuts_by_split
 from asr_kd.features.filterbanks import FRAME_SHIFT, NUM_MELS, log_mels
-from asr_kd.features.normalise import find_speech, speech_sums
+from asr_kd.features.normalise import find_speech, segments, speech_sums
 
 CHUNK_SIZE = 200  # utterances per job, and at most as many are lost when a job is killed
 
@@ -98,7 +98,8 @@ def _extract_chunk(job: _Job) -> None:
         custom = {**(cut.custom or {}), checksum_field("features"): array_checksum(features)}
         cuts.append(fastcopy(cut, features=manifest, custom=custom).to_dict())
         if job.per_speaker:
-            sums[cut.supervisions[0].speaker] += speech_sums(features, find_speech(features))
+            for segment in segments(features):
+                sums[cut.supervisions[0].speaker] += speech_sums(segment, find_speech(segment))
     result = {"cuts": cuts, "skipped": skipped, "sums": {k: v.tolist() for k, v in sums.items()}}
     write_json(job.result, result, sealed=True)
 

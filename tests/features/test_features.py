@@ -159,7 +159,8 @@ def test_what_surrounds_speech_does_not_move_it(seconds: float, noise: float) ->
     longer = normaliser.normalise(extract(np.concatenate([before, samples, after])))
     shift = round(seconds * 100)
     inner = longer[shift : shift + len(features)][2:-2]  # but for the windows that reach over the edges
-    assert np.abs(inner - features[2:-2]).max() < 0.02
+    moved = np.abs(inner - features[2:-2])
+    assert moved.max() < 0.02 if seconds < 30 else moved.mean() < 0.3  # longer ones are normalised in segments
     far = max(shift - 31, 0)
     assert quiet_frames(longer)[:far].all() and quiet_frames(longer)[len(longer) - far :].all()
     assert not quiet_frames(features)[30:-30].any()
@@ -174,10 +175,14 @@ def test_the_level_does_not_move_features(gain: float) -> None:
 
 def test_a_long_recording_is_normalised_as_its_parts() -> None:
     generator, normaliser = np.random.default_rng(0), Normaliser({})
-    parts = [spoken(generator) for _ in range(20)]
+    parts = [np.float32(generator.uniform(0.1, 1)) * spoken(generator) for _ in range(20)]
     joined = normaliser.normalise(extract(np.concatenate(parts)))
     one_by_one = np.concatenate([normaliser.normalise(extract(part)) for part in parts])
-    assert np.abs(joined - one_by_one).mean() < 0.1
+    assert np.abs(joined - one_by_one).mean() < 0.3
+    silence = np.zeros(RATE * 30, np.float32)
+    with_silence = normaliser.normalise(extract(np.concatenate([*parts[:10], silence, *parts[10:]])))
+    assert quiet_frames(with_silence[3100:5900]).all()
+    assert np.abs(with_silence[-2800:] - joined[-2800:]).mean() < 0.1
 
 
 def test_bad_recordings_are_skipped_counted_and_listed(tmp_path: Path) -> None:
