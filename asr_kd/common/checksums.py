@@ -72,18 +72,17 @@ def verify(path: Path) -> Path:
     """``path``, after comparing the file with the mark of its stage, if that lists it.
 
     Raises:
-        UserError: the file is not what its stage wrote.
+        UserError: the file is not what its stage wrote, or is missing though it did.
     """
     absolute = Path(os.path.abspath(path))
     for folder in absolute.parents[:MAX_DEPTH]:
         if (folder / MARK).is_file():
             stage, files = _listed(folder / MARK, _version(folder / MARK))
             expected = files.get(absolute.relative_to(folder).as_posix())
-            if expected and absolute.is_file() and _checksum_of(absolute, _version(absolute)) != expected[1]:
-                raise UserError(
-                    f"{path} has changed since its stage finished (its checksum differs): delete the folder {folder} "
-                    f"and run that stage ({stage}) again"
-                )
+            missing = not absolute.is_file()
+            if expected and (missing or _checksum_of(absolute, _version(absolute)) != expected[1]):
+                fault = "is missing, which its stage wrote" if missing else "has changed since its stage finished"
+                raise UserError(f"{path} {fault}: delete the folder {folder} and run that stage ({stage}) again")
             break
     return path
 

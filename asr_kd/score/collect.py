@@ -173,7 +173,7 @@ def collect(
             continue
         for run in runs[system.name]:
             for split in splits:
-                if run.decode is not None and (run.decode / f"hyp_{split}.tsv").is_file():
+                if run.decode is not None and verify(run.decode / f"hyp_{split}.tsv").is_file():
                     scores[system.name, split, run.seed] = score_folder(run.decode, split, references[split])
         row, faults = _row(system, runs[system.name], splits, scores, bootstrap)
         rows.append(row)

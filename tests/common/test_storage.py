@@ -22,6 +22,7 @@ from asr_kd.common.storage import (
     read_json,
     save_array,
     stage_figures,
+    verify,
     write_json,
 )
 
@@ -236,3 +237,14 @@ def test_what_a_killed_run_was_writing_is_removed_by_the_next(tmp_path):
     assert Stage("s", tmp_path / "out", {}).begin()
     kept = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert kept - {".lock"} == {".keep", "part/c.npy", "stage.json"}
+
+
+def test_a_file_that_its_stage_wrote_and_that_is_missing_is_named(tmp_path):
+    stage = Stage("decode", tmp_path / "out", {})
+    assert stage.begin()
+    write_json(tmp_path / "out" / "words.json", {})
+    stage.finish()
+    assert verify(tmp_path / "out" / "other.json") == tmp_path / "out" / "other.json"
+    (tmp_path / "out" / "words.json").unlink()
+    with pytest.raises(UserError, match=r"words.json is missing, which its stage wrote: delete the folder .*decode"):
+        verify(tmp_path / "out" / "words.json")
