@@ -63,7 +63,19 @@ def make_executor(jobs: int = 0, tasks: int | None = None) -> ProcessPoolExecuto
     if tasks is not None:
         jobs = max(1, min(jobs, tasks))
         threads = max(1, cpu_count() // jobs)
-    return ProcessPoolExecutor(jobs, _context(), _start_worker, (threads, dict(os.environ)))
+    return _Pool(jobs, _context(), _start_worker, (threads, dict(os.environ)))
+
+
+class _Pool(ProcessPoolExecutor):
+    """Tells which idle worker is stopped when it is to end."""
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        manager: Any = self._executor_manager_thread  # it waits for the workers
+        super().shutdown(wait=False, cancel_futures=cancel_futures)
+        while wait and manager is not None and manager.is_alive():
+            manager.join(QUIET_SECONDS)
+            if manager.is_alive():
+                tell_stopped("the end of the work")
 
 
 def _context() -> BaseContext:

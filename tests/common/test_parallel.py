@@ -58,22 +58,24 @@ def test_the_folder_for_temporary_files_may_have_a_long_name(tmp_path, monkeypat
     subprocess.run([sys.executable, script], capture_output=True, check=True, env={**os.environ, "TMPDIR": str(folder)})
 
 
-def test_a_stopped_worker_is_named_and_may_go_on(monkeypatch, caplog):
+@pytest.mark.parametrize("idle", [False, True])
+def test_a_stopped_worker_is_named_and_may_go_on(monkeypatch, caplog, idle):
     monkeypatch.setattr(parallel, "QUIET_SECONDS", 0.3)
-    with make_executor(1) as executor:
-        worker = executor.submit(os.getpid).result()
-        os.kill(worker, signal.SIGSTOP)
 
-        class GoOn(logging.Handler):
-            def emit(self, record: logging.LogRecord) -> None:
-                os.kill(worker, signal.SIGCONT)
+    class GoOn(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            os.kill(worker, signal.SIGCONT)
 
-        logging.getLogger().addHandler(handler := GoOn())
-        try:
-            assert dict(run_all(executor, abs, [-1], "test")) == {0: 1}
-        finally:
-            logging.getLogger().removeHandler(handler)
-    assert f"test waits for process {worker}, which is stopped: `kill -CONT {worker}`" in caplog.text
+    logging.getLogger().addHandler(handler := GoOn())
+    try:
+        with make_executor(1) as executor:
+            worker = executor.submit(os.getpid).result()
+            os.kill(worker, signal.SIGSTOP)
+            if not idle:
+                assert dict(run_all(executor, abs, [-1], "test")) == {0: 1}
+    finally:
+        logging.getLogger().removeHandler(handler)
+    assert f"waits for process {worker}, which is stopped: `kill -CONT {worker}`" in caplog.text
 
 
 def test_a_killed_worker_ends_the_stage_with_a_sentence():
