@@ -181,7 +181,8 @@ class Stage:
 
     def _clear_outdated(self) -> None:
         """Remove the files of a run with other inputs or settings."""
-        files = [path for path in self.out.iterdir() if path.name != LOCK]
+        # A run that was killed while it wrote its first mark has left a part of it, and nothing else.
+        files = [path for path in self.out.iterdir() if path.name != LOCK and not path.name.startswith(f".{MARK}.")]
         mark = self._mark()
         lost = _lost_file(self.out, mark) if mark and self._matches(mark) else ""
         if not files or (mark and self._matches(mark) and not lost):

@@ -227,8 +227,9 @@ def test_damaged_json_says_what_to_do(tmp_path):
 
 
 def test_what_a_killed_run_was_writing_is_removed_by_the_next(tmp_path):
-    stage = Stage("s", tmp_path / "out", {})
-    assert stage.begin()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/.stage.json.12345678").touch()  # of a run that was killed before its mark was written
+    assert Stage("s", tmp_path / "out", {}).begin()
     (tmp_path / "out/part").mkdir()
     for name in (".a.json.x1y2z3w_", "part/.b.npy.abcdefgh", ".keep", "part/c.npy"):
         (tmp_path / "out" / name).write_text("x")
@@ -248,3 +249,11 @@ def test_a_file_that_its_stage_wrote_and_that_is_missing_is_named(tmp_path):
     (tmp_path / "out" / "words.json").unlink()
     with pytest.raises(UserError, match=r"words.json is missing, which its stage wrote: delete the folder .*decode"):
         verify(tmp_path / "out" / "words.json")
+
+
+def test_a_run_killed_while_it_wrote_its_first_mark(tmp_path):
+    (tmp_path / ".stage.json.ab_12cd3").write_text('{"stage": "te')
+    stage = Stage("test", tmp_path, {})
+    assert stage.begin()
+    stage.finish()
+    assert [path.name for path in tmp_path.iterdir()] == ["stage.json"]
