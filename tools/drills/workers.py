@@ -23,7 +23,7 @@ from typing import Any
 
 import dask
 import psutil
-from distributed import Client, LocalCluster
+from distributed import LocalCluster
 
 from drills.inputs import append_row, read_rows
 from drills.judges import outputs
@@ -31,6 +31,8 @@ from drills.place import DECODE, ROOT, TRAIN, Place
 
 MODES = ("killed", "stopped", "slow")
 MAX_SECONDS = 120.0
+#: Runs, each disturbed in half of the time of the one before, until one is not over before it is disturbed.
+ATTEMPTS = 6
 #: After so many seconds without a heartbeat a Dask scheduler gives a worker's jobs to others (default: 5 min).
 WORKER_TTL = "8s"
 DATA = "--features {exp}/features --out {out}"
@@ -122,7 +124,7 @@ def disturb(command: Command, mode: str, workers: Callable[[int], list[psutil.Pr
         if victim is not None and mode == "stopped" and told and not note and "is stopped" in command.output:
             note = "told, then "
             _signal(victim, signal.SIGCONT)
-        time.sleep(0.1)
+        time.sleep(0.05)
     if victim is not None:
         _signal(victim, signal.SIGCONT)
     if process.poll() is None:
@@ -188,7 +190,7 @@ def _modes(place: Place, stage: str, where: str, rng: random.Random) -> dict[str
     outcomes = {}
     for mode in MODES:
         after = rng.uniform(0.3, 0.9) * seconds
-        for _ in range(4):
+        for _ in range(ATTEMPTS):
             if where == "local":
                 outcomes[mode] = disturb(undisturbed, mode, local_workers, after, rng, told=True)
             else:
@@ -204,6 +206,7 @@ def _modes(place: Place, stage: str, where: str, rng: random.Random) -> dict[str
 
 def _busy(cluster: LocalCluster, _: int) -> list[psutil.Process]:
     """The workers of a cluster that have a job."""
-    with Client(cluster.scheduler_address, set_as_default=False, timeout=5) as client:
-        busy = [address for address, jobs in client.processing().items() if jobs]
-        return [psutil.Process(pid) for pid in client.run(os.getpid, workers=busy).values()] if busy else []
+    scheduler: Any = cluster.scheduler
+    states = scheduler.workers
+    busy = [nanny for nanny in cluster.workers.values() if getattr(states.get(nanny.worker_address), "processing", {})]
+    return [psutil.Process(nanny.pid) for nanny in busy if nanny.pid and psutil.pid_exists(nanny.pid)]
