@@ -1,5 +1,6 @@
 """What a search needs before it starts: an interpreter that has k2, and the graph converted for k2."""
 
+import errno
 import importlib.util
 import os
 import shutil
@@ -92,6 +93,8 @@ def _prepare_under(python: Path, arrays: Sequence[np.ndarray], folder: Path) -> 
             command, env=worker_environment(), stdin=request, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
     if done.returncode != 0:
+        if os.strerror(errno.ENOSPC).encode() in done.stderr:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
         raise UserError(
             f"the graph could not be prepared for k2 under {python} "
             f"({exit_reason(done.returncode, done.stderr.decode(errors='replace'))}): "
