@@ -69,6 +69,9 @@ def write_shard(job: Job) -> int:
         with SharWriter(folder, fields, shard_size=None, shard_suffix=suffix, warn_unused_fields=False) as writer:
             for cut in job.cuts:
                 writer.write(cut)
+        with open(Path(folder, names[0]), "r+b") as file:  # gzip's date, which would differ from run to run
+            file.seek(4)
+            file.write(bytes(4))
         for name in names:
             if job.url:
                 _filesystem(job.url).put_file(f"{folder}/{name}", f"{job.url}/{name}")
