@@ -53,7 +53,7 @@ def _peak(pid: int) -> int:
 
 
 def limited(command: Command, limit: int) -> subprocess.Popen[bytes]:
-    """Start a stage all of whose processes have a limit of address space."""
+    """Start a stage; each of its processes has a limit of address space."""
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (limit, before[1]))
     try:
