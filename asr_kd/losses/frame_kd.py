@@ -60,15 +60,16 @@ def frame_kd_loss(
             loss is computed in float32, or in float64 for float64 logits.  A class with a logit of −inf does not exist
             for the student: it costs nothing where its soft target is zero.
         soft_targets: teacher probabilities *at the same temperature*, of the shape of the logits, with rows that sum
-            to one; or ``CompactTargets``; or, with ``soft_kind="logits"``, the logits of one teacher (for several
-            teachers see ``average_distributions``).  They get no gradient.
-        labels: (N,) or (B, T) int64 hard labels; -100 for a frame that has none, which then costs its soft part
-            alone, with full weight.  None: no frame has one.
+            to one (within the rounding of their dtype); or ``CompactTargets``; or, with ``soft_kind="logits"``, the
+            logits of one teacher (for several teachers see ``average_distributions``).  They get no gradient.
+        labels: (N,) or (B, T) hard labels of any whole type; -100 for a frame that has none, which then costs its soft
+            part alone, with full weight.  None: no frame has one.
         temperature: T > 0.
         hard_weight: weight of the hard part of frames with a label, 0 to 1; their soft part gets the rest.
         soft_kind: whether dense ``soft_targets`` are probabilities or logits.
         mask: (N,) or (B, T) bool, true for frames that count; the others count in neither part.  Default: all do.
-        lengths: (B,) frames of each sequence, for (B, T, C) logits; the rest is padding and counts in neither part.
+        lengths: (B,) frames of each sequence, for (B, T, C) logits; the rest is padding, counts in neither part, and
+            may hold anything, NaN and rows of −inf too.
         weights: (N,) or (B, T) weights of the frames, not negative; default 1.  The loss is a weighted mean.
         lean: True: value and gradient in one sweep over chunks of frames, which keeps one buffer of the size of the
             logits and can be differentiated once.  False: composed of differentiable operations, for higher
@@ -82,15 +83,14 @@ def frame_kd_loss(
         ValueError: shapes that do not fit, T <= 0, a hard weight outside [0, 1], labels that are neither classes nor
             -100, weights that are negative or not finite, or soft targets whose cross-entropy is negative.
     """
-    targets = validate_targets(logits.shape, soft_targets, labels, temperature, hard_weight, soft_kind)
+    targets, labels = validate_targets(logits.shape, soft_targets, labels, temperature, hard_weight, soft_kind)
     frames = weigh_frames(logits.shape[:-1], logits.device, labels, mask, lengths, weights)
     flat = logits.flatten(0, -2)
-    flat_labels = None if labels is None else labels.flatten()
     if not torch.compiler.is_compiling() if lean is None else lean:
         needs_gradient = logits.requires_grad and torch.is_grad_enabled()
-        values = LeanLoss.apply(flat, targets, flat_labels, frames, temperature, hard_weight, needs_gradient)
+        values = LeanLoss.apply(flat, targets, labels, frames, temperature, hard_weight, needs_gradient)
         return with_weights(values, frames)
-    return _plain_loss(flat, targets, flat_labels, frames, temperature, hard_weight)
+    return _plain_loss(flat, targets, labels, frames, temperature, hard_weight)
 
 
 def linear_kd_loss(
@@ -128,14 +128,13 @@ def linear_kd_loss(
         ValueError: as ``frame_kd_loss``.
     """
     shape = torch.Size((*inputs.shape[:-1], len(weight)))
-    targets = validate_targets(shape, soft_targets, labels, temperature, hard_weight, soft_kind)
+    targets, labels = validate_targets(shape, soft_targets, labels, temperature, hard_weight, soft_kind)
     frames = weigh_frames(shape[:-1], inputs.device, labels, mask, lengths, weights)
     flat = inputs.flatten(0, -2)
     rows = chunk_frames or min(1024, max(128, -(-len(flat) // 32)))
     needs_gradient = tuple(
         t is not None and t.requires_grad and torch.is_grad_enabled() for t in (inputs, weight, bias)
     )
-    labels = None if labels is None else labels.flatten()
     values = LeanLinearLoss.apply(
         flat, weight, bias, targets, labels, frames, temperature, hard_weight, needs_gradient, rows
     )

@@ -59,17 +59,21 @@ def weigh_frames(
     return Frames(torch.where(total > 0, weight / total, 0.0), labelled, total, labelled_total)
 
 
-def require(valid: Tensor, message: str) -> None:
+def require(valid: Tensor, message: str, values: Tensor | None = None) -> None:
     """Raise ValueError unless every element of ``valid`` is true; a GPU reports it later, so that nothing waits for it.
 
     Under torch.compile nothing is checked.
+
+    Args:
+        values: what was checked; the message names the first wrong one (on a CPU).
     """
     if torch.compiler.is_compiling():
         return
     if valid.device.type != "cpu":
         torch._assert_async(valid.all(), message)
     elif not valid.all():
-        raise ValueError(message)
+        wrong = "" if values is None else f": {values[~valid][0].item()} is neither"
+        raise ValueError(message + wrong)
 
 
 def mean(values: Tensor, share: Tensor) -> Tensor:

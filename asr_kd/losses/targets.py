@@ -169,26 +169,34 @@ def _check_temperature(temperature: float) -> None:
 def validate_targets(
     shape: torch.Size, soft: Tensor | CompactTargets, labels: Tensor | None, temperature: float, hard_weight: float,
     kind: Kind,
-) -> Targets:  # fmt: skip
-    """Check all arguments of a loss, and return its soft targets with a single dimension of frames."""
+) -> tuple[Targets, Tensor | None]:  # fmt: skip
+    """Check all arguments of a loss, and return its soft targets and its labels with a single dimension of frames."""
     _check_temperature(temperature)
     if not 0 <= hard_weight <= 1:
         raise ValueError(f"hard_weight must lie in [0, 1], not {hard_weight}")
-    if labels is not None and labels.shape != shape[:-1]:
-        raise ValueError(f"labels {tuple(labels.shape)} do not fit logits {tuple(shape)}")
-    if labels is not None:
-        inside = (labels >= 0) & (labels < shape[-1])
-        require(inside | (labels == UNLABELLED), f"labels must lie in [0, {shape[-1]}), or be {UNLABELLED} for none")
+    labels = None if labels is None else _flat_labels(shape, labels)
     if isinstance(soft, CompactTargets):
         if soft.classes.shape != soft.probabilities.shape or soft.classes.shape[:-1] != shape[:-1]:
             raise ValueError(
                 f"compact targets {tuple(soft.classes.shape)}, {tuple(soft.probabilities.shape)} "
                 f"do not fit logits {tuple(shape)}"
             )
-        return soft.flat()
+        return soft.flat(), labels
     if soft.shape != shape:
         raise ValueError(f"soft targets {tuple(soft.shape)} do not fit logits {tuple(shape)}")
-    return Dense(soft.detach().flatten(0, -2), kind)
+    return Dense(soft.detach().flatten(0, -2), kind), labels
+
+
+def _flat_labels(shape: torch.Size, labels: Tensor) -> Tensor:
+    """Return the labels as (N,) int64, which torch indexes with."""
+    if labels.shape != shape[:-1]:
+        raise ValueError(f"labels {tuple(labels.shape)} do not fit logits {tuple(shape)}")
+    if labels.is_floating_point() or labels.dtype == torch.bool:
+        raise ValueError(f"labels must be whole numbers, not {labels.dtype}")
+    labels = labels.flatten().long()
+    valid = (labels >= 0) & (labels < shape[-1]) | (labels == UNLABELLED)
+    require(valid, f"labels must lie in [0, {shape[-1]}), or be {UNLABELLED} for none", labels)
+    return labels
 
 
 def upcast(values: Tensor) -> Tensor:

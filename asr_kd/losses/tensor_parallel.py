@@ -57,7 +57,7 @@ def sharded_kd_loss(
         ValueError: as ``frame_kd_loss``.
     """
     shape = torch.Size((*logits.shape[:-1], num_classes))
-    targets = validate_targets(shape, soft_targets, labels, temperature, hard_weight, soft_kind)
+    targets, labels = validate_targets(shape, soft_targets, labels, temperature, hard_weight, soft_kind)
     frames = weigh_frames(shape[:-1], logits.device, labels, mask, lengths, weights)
     # Padding may contain NaN or infinity, which must not be multiplied by zero.
     z = torch.where((frames.share > 0).unsqueeze(-1), upcast(logits.flatten(0, -2)), 0.0)
@@ -80,7 +80,7 @@ def sharded_kd_loss(
         q = targets.probabilities(temperature, z.dtype)
         cross_entropy = q.sum(-1) * norm - columns.total(masked_product(q[:, columns.range], scaled).sum(-1))
         entropy = torch.special.entr(q).sum(-1)
-    hard = None if labels is None else columns.cross_entropy(z, labels.flatten())
+    hard = None if labels is None else columns.cross_entropy(z, labels)
     return combine_parts(cross_entropy, entropy, hard, frames, temperature, hard_weight)
 
 
