@@ -28,7 +28,8 @@ from asr_kd.losses import CompactTargets
 from asr_kd.models.device import device_and_dtype
 from asr_kd.models.dnn import PRESETS, AcousticModel, Shape
 from asr_kd.soft_targets.rows import TargetRows
-from asr_kd.soft_targets.store import SoftTargets, write_shard, write_store
+from asr_kd.soft_targets.shards import write_shard, write_store
+from asr_kd.soft_targets.store import SoftTargets
 from asr_kd.train.batches import Batch
 from asr_kd.train.step import Step
 
@@ -86,7 +87,7 @@ def measure(config: Config, preset: str, senones: str) -> dict[str, Any]:
         stage = Stage("soft_targets", folder, {}, [features.out])
         stage.begin()
         writing = config.frames / bench.seconds(write, "cpu", repeats=3)
-        metadata = {"num_pdfs": classes, "temperatures": [1.0], "mean": "arithmetic", "tail": "none", "prior": None}
+        metadata = {"num_classes": classes, "temperatures": [1.0], "mean": "arithmetic", "tail": "none", "prior": None}
         metadata["senones"] = ""
         write_store(folder, 1, features.out, [], **metadata)
         stage.finish()
@@ -111,7 +112,7 @@ def reading(config: Config, folder: Path, features: Path, preset: str) -> dict[s
         store = SoftTargets(folder, features)
         return TargetRows.join([store.read(cut) for cut in itertools.islice(store, 2000)])
 
-    rows, senones = join(), SoftTargets(folder, features).num_pdfs
+    rows, senones = join(), SoftTargets(folder, features).num_classes
     order = np.random.default_rng(0).permutation(len(rows))
 
     def batches() -> Iterator[object]:

@@ -34,7 +34,7 @@ from asr_kd.common.files import write_json as write_json
 from asr_kd.common.locks import LOCK, acquire, release, share, unshare
 
 #: Version of the layout of folders and marks; raised when older experiments become unusable.
-LAYOUT = 3
+LAYOUT = 4
 #: Metadata of a field of the settings that changes how a stage runs but not what it makes:
 #: ``jobs: int = dataclasses.field(default=0, metadata=RUN_ONLY)``.
 RUN_ONLY = MappingProxyType({"identity": False})

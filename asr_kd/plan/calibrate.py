@@ -40,7 +40,7 @@ from asr_kd.models.device import device_and_dtype
 from asr_kd.models.dnn import AcousticModel, Shape, count_parameters
 from asr_kd.models.posteriors import ensemble_logits, posteriors
 from asr_kd.soft_targets.rows import TargetRows
-from asr_kd.soft_targets.store import write_shard
+from asr_kd.soft_targets.shards import write_shard
 from asr_kd.train.batches import Batch, window_reader
 from asr_kd.train.pools import PoolReader
 from asr_kd.train.sources import Manifests
@@ -220,7 +220,7 @@ def _targets(shape: Shape) -> dict[str, float]:
     forward = _seconds(lambda: [ensemble_logits(models, features) for features in utterances]) / frames / len(models)
     scoring = _seconds(lambda: [posteriors(precise, features) for features in utterances]) / frames
     with tempfile.TemporaryDirectory() as folder:
-        kept = _seconds(lambda: write_shard(Path(folder), (1.0,), targets(), {})) / frames
+        kept = _seconds(lambda: write_shard(Path(folder, "shard"), (1.0,), targets(), {})) / frames
     return {"forward": forward, "targets": max(0.0, kept - len(models) * forward), "scoring": scoring}
 
 

@@ -127,7 +127,28 @@ class TargetRows:
         return CompactTargets(torch.from_numpy(classes), torch.from_numpy(kept), self.tail, self.prior)
 
 
-COLUMNS = ("counts", "tails", "classes", "codes")
+#: Columns of ``TargetRows`` and their types.
+COLUMNS = {"counts": np.uint8, "tails": np.uint8, "classes": np.uint16, "codes": np.uint8}
+
+
+def collate(parts: Sequence[TargetRows]) -> tuple[CompactTargets, Tensor]:
+    """Return the soft targets of several utterances, or parts of some, as a padded batch.
+
+    Args:
+        parts: rows of each, from ``SoftTargets.read``.
+
+    Returns:
+        Compact targets (B, T, k), and lengths (B,) int64, which ``frame_kd_loss`` takes; T is the largest of them.  In
+        the padding every probability is zero.
+    """
+    lengths = torch.tensor([len(part) for part in parts])
+    inside = torch.arange(int(lengths.max())) < lengths.unsqueeze(1)
+    joined = TargetRows.join(parts)
+    flat = joined.batch(np.arange(len(joined)))
+    shape = (*inside.shape, flat.classes.shape[1])
+    classes, probabilities = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape)
+    classes[inside], probabilities[inside] = flat.classes, flat.probabilities
+    return CompactTargets(classes, probabilities, flat.tail, flat.prior), lengths
 
 
 def encode(probabilities: Tensor) -> np.ndarray:

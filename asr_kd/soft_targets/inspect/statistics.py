@@ -31,7 +31,7 @@ def inspect(targets: SoftTargets, cuts: Path | None, damaged: list[str]) -> dict
     """
     total = dict.fromkeys(("frames", "bytes", "classes", "mass", "entropy"), 0.0)
     histogram, read = np.zeros(BINS, dtype=np.int64), 0
-    highest = float(np.log(targets.num_pdfs))
+    highest = float(np.log(targets.num_classes))
     for cut_id in progress(targets, "store", unit="cut"):
         try:
             rows = targets.read(cut_id)
@@ -40,7 +40,7 @@ def inspect(targets: SoftTargets, cuts: Path | None, damaged: list[str]) -> dict
             continue
         compact = rows.batch(np.arange(len(rows)))
         kept = compact.probabilities
-        entropy = compact.entropy(compact.parts(targets.num_pdfs, torch.float32))
+        entropy = compact.entropy(compact.parts(targets.num_classes, torch.float32))
         read += 1
         total["frames"] += len(rows)
         total["bytes"] += rows.nbytes
@@ -53,7 +53,7 @@ def inspect(targets: SoftTargets, cuts: Path | None, damaged: list[str]) -> dict
         "cuts": read,
         "frames": int(total["frames"]),
         "bytes_per_frame": total["bytes"] / frames,
-        "dense_bytes_per_frame": 2 * targets.num_pdfs,
+        "dense_bytes_per_frame": 2 * targets.num_classes,
         "classes_per_frame": total["classes"] / frames,
         "mass_kept": total["mass"] / frames,
         "entropy": total["entropy"] / frames,

@@ -17,7 +17,8 @@ from asr_kd.models.device import device_and_dtype
 from asr_kd.models.posteriors import check_finite, compute_logits
 from asr_kd.models.senones import senones_of
 from asr_kd.soft_targets.rows import TargetRows
-from asr_kd.soft_targets.store import INDEX, SoftTargets, shard_folder, write_shard, write_store
+from asr_kd.soft_targets.shards import INDEX, shard_folder, write_shard, write_store
+from asr_kd.soft_targets.store import SoftTargets
 from asr_kd.specialists.ensemble import Ensemble
 from asr_kd.specialists.examples import Block, open_examples
 from asr_kd.specialists.targets.config import Config
@@ -35,7 +36,7 @@ def write_targets(config: Config, specialists: Sequence[Path]) -> int:
     features = config.images if config.images is not None else config.features
     assert features is not None
     write_store(
-        config.out, shards, features, [config.generalist, *config.more, *specialists], num_pdfs=len(examples.names),
+        config.out, shards, features, [config.generalist, *config.more, *specialists], num_classes=len(examples.names),
         temperatures=[config.temperature], mean="specialists", tail="none", prior=None,
         senones=senones_of(config.generalist),
     )  # fmt: skip
