@@ -19,10 +19,12 @@ def config(prepared, out: Path, **changes) -> Config:
     return Config(prepared.features, prepared.senones, out, **settings)
 
 
-def store_config(prepared, teachers: Path, out: Path, **changes) -> StoreConfig:
+def store_config(prepared, teachers: Path | None, out: Path, **changes) -> StoreConfig:
     settings = {"temperatures": (1.0, 2.0), "tail": "bucket", "floor": 0.004, "top": 4, "jobs": 1} | changes
-    models = (teachers / "seed-0", teachers / "seed-1")
-    return StoreConfig(models, prepared.features, prepared.senones / "cuts_train.jsonl.gz", out, **settings)
+    models = () if teachers is None else (teachers / "seed-0", teachers / "seed-1")
+    return StoreConfig(
+        prepared.features, prepared.senones / "cuts_train.jsonl.gz", out, **{"models": models, **settings}
+    )
 
 
 def remark(folder: Path, status: str = "done") -> None:

@@ -41,3 +41,17 @@ def check_same_senones(first: Path, second: Path) -> None:
         raise UserError(
             f"{first} and {second} have different senones (another decision tree): use folders of one experiment"
         )
+
+
+def check_num_senones(name: Path | str, num_classes: int, labels: Path) -> None:
+    """Check that soft targets have as many classes as there are senones in a folder of labelled cuts.
+
+    Raises:
+        UserError: they have not.
+    """
+    senones = int(read_json(labels / "hmm.json")["num_pdfs"])
+    if num_classes != senones:
+        raise UserError(
+            f"{name} has {num_classes} classes, and the cuts in {labels} have {senones} senones: soft targets must be "
+            "for the senones of the labels (import the alignment that the teacher was trained on, or train a new one)"
+        )

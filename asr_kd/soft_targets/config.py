@@ -8,22 +8,46 @@ from typing import Annotated, Literal
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.parallel import Workers
-from asr_kd.common.settings import Seed, within
+from asr_kd.common.settings import Positive, Seed, Settings, within
 from asr_kd.common.storage import RUN_ONLY
+
+FRAME_SHIFT = 0.01  # seconds, of the features
+
+
+@dataclass(kw_only=True)
+class ForeignTeachers(Settings):
+    """Flags of stages that take posteriors of teachers made elsewhere."""
+
+    posteriors: tuple[Path, ...] = ()
+    """Posteriors made elsewhere, a teacher each: a folder of ID.npy (frames × classes), a Kaldi archive (.ark, binary)
+    or script file (.scp) of matrices, or a Lhotse manifest of cuts that carry them.  Utterances that have none, or too
+    many or few frames, are left out, listed and counted."""
+    posteriors_kind: Literal["auto", "logits", "log-probabilities", "probabilities"] = "auto"
+    """What --posteriors are.  auto: probabilities if those of the first utterance sum to one in every frame,
+    log-probabilities if their exponentials do, else logits."""
+    posteriors_field: str = "posteriors"
+    """Custom field of the cuts that has the array, if --posteriors is a manifest."""
+    teacher_shift: Positive = FRAME_SHIFT
+    """Seconds from one frame of --posteriors to the next; the features have a frame every 0.01.  Each frame of the
+    features takes the posteriors of the teacher's frame it lies in.  The lengths may differ by 3 frames of the
+    features, or 2 of the teacher's if those are longer; the last frame is repeated or dropped."""
 
 
 @dataclass
-class Config(Workers):
-    """Average an ensemble's posteriors at one or more temperatures over a transfer set, and store them compactly."""
+class Config(ForeignTeachers, Workers):
+    """Average the posteriors of teachers at one or more temperatures over a transfer set, and store them compactly.
 
-    models: tuple[Path, ...]
-    """Folders of the teachers (made by asr_kd.train)."""
+    The teachers are networks (--models), posteriors made elsewhere (--posteriors), or both.
+    """
+
     features: Path
     """Features folder (made by asr_kd.features)."""
     cuts: Path
     """Manifest of the transfer set; only the ids and features of its cuts are used."""
     out: Path
     """Folder of the store."""
+    models: tuple[Path, ...] = ()
+    """Folders of the teachers (made by asr_kd.train)."""
     temperatures: Annotated[tuple[float, ...], within(above=0, filled=True, different=True)] = (1.0,)
     """Temperatures T; all are computed in one pass, and a student uses one of them."""
     mean: Literal["arithmetic", "geometric"] = "arithmetic"
@@ -53,5 +77,9 @@ def check(config: Config) -> None:
     Raises:
         UserError: the flags contradict each other.
     """
+    if not config.models and not config.posteriors:
+        raise UserError("there are no teachers: give --models, --posteriors, or both")
+    if config.tail == "prior" and not config.models:
+        raise UserError("--tail prior takes the prior of the first of --models: give one, or choose another --tail")
     if config.tail == "sampled" and config.floor < 0.004:
         raise UserError("--tail sampled needs a --floor of 0.004 or more: raise it, or choose another --tail")

@@ -18,7 +18,7 @@ def main(*configs: Config) -> None:
         check(config)
         inputs = [config.features, *training_cuts(config), cuts_of(config, "dev")]
         inputs += [path for path in (config.start_from, config.soft_targets) if path is not None]
-        inputs += config.teachers
+        inputs += [*config.teachers, *config.posteriors]
         for seed in config.seeds:
             stage = Stage("train", config.out / f"seed-{seed}", config, inputs, {"seeds": seed})
             stages.append((stage, (config, seed)))

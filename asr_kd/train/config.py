@@ -10,10 +10,11 @@ from asr_kd.common.errors import UserError
 from asr_kd.common.parallel import Workers
 from asr_kd.common.settings import Count, Dropout, Natural, NotNegative, Positive, Seeds, Share
 from asr_kd.common.storage import RUN_ONLY
+from asr_kd.soft_targets.config import ForeignTeachers
 
 
 @dataclass
-class Config(Workers):
+class Config(ForeignTeachers, Workers):
     """Train networks that differ by seed: teachers on hard targets, or students on the soft targets of an ensemble.
 
     After --and, the flags of other networks may follow, which are trained at the same time.  Under torchrun, all
@@ -56,9 +57,9 @@ class Config(Workers):
     teachers: tuple[Path, ...] = ()
     """Instead of a store, teacher folders to run during training: nothing on disk, but they run in every epoch."""
     temperature: NotNegative = 0.0
-    """Temperature T of the soft targets; 0: the only one that the store has, or 1 for --teachers."""
+    """Temperature T of the soft targets; 0: the only one that the store has, or 1 for --teachers and --posteriors."""
     mean: Literal["arithmetic", "geometric"] = "arithmetic"
-    """How the distributions of --teachers are averaged."""
+    """How the distributions of --teachers, or of --posteriors, are averaged."""
     hard_weight: Share = 0.5
     """Weight of the hard targets next to soft ones."""
     epochs: Count = 8
@@ -105,5 +106,9 @@ def check(config: Config) -> None:
     """
     if config.tensor_parallel and config.batch_norm:
         raise UserError("--tensor-parallel does not work with --batch-norm: leave one of them out")
-    if config.soft_targets is not None and config.teachers:
-        raise UserError("--soft-targets and --teachers both give soft targets: leave one of them out")
+    given = {"--soft-targets": config.soft_targets, "--teachers": config.teachers, "--posteriors": config.posteriors}
+    if len(flags := [flag for flag, value in given.items() if value]) > 1:
+        raise UserError(
+            f"{' and '.join(flags)} all give soft targets: leave one of them out (asr_kd.soft_targets averages "
+            "networks and --posteriors in one store)"
+        )

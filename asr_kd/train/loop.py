@@ -22,7 +22,16 @@ from torch import Tensor
 from asr_kd.common import distributed
 from asr_kd.common.errors import UserError
 from asr_kd.common.progress import progress
-from asr_kd.common.storage import atomic_open, load_array, read_json, save_array, stage_fingerprint, write_json
+from asr_kd.common.storage import (
+    atomic_open,
+    load_array,
+    path_fingerprint,
+    read_json,
+    save_array,
+    stage_fingerprint,
+    write_json,
+)  # fmt: skip
+from asr_kd.corpora.manifests import write_skipped
 from asr_kd.corpora.shar.shards import Shards
 from asr_kd.features.normalise import Normaliser
 from asr_kd.models.checkpoints import load_tensors, save_tensors, warm_start
@@ -31,14 +40,13 @@ from asr_kd.models.dnn import PRESETS, AcousticModel, Shape
 from asr_kd.models.front_end import check_same_front_end, front_end_of
 from asr_kd.models.posteriors import compute_logits
 from asr_kd.models.senones import check_same_senones, senones_of
-from asr_kd.soft_targets.online import OnlineTargets
-from asr_kd.soft_targets.store import SoftTargets
 from asr_kd.train.batches import FrameLoader
 from asr_kd.train.config import Config, cuts_of, training_cuts
 from asr_kd.train.fit import one_cycle
 from asr_kd.train.pools import PoolReader, Streams
 from asr_kd.train.sources import Manifests, Source
 from asr_kd.train.step import Step
+from asr_kd.train.targets import Targets, open_targets
 from asr_kd.train.tensor_parallel import TensorParallelStep, parallelize
 
 ADAM = "adam."  # prefix of the names of the optimiser's moments in last.safetensors
@@ -80,7 +88,7 @@ class Trainer:
         self.tensor_parallel = config.tensor_parallel and self.rank.size > 1
         self.out = config.out / f"seed-{seed}"
         self.device, self.dtype = device_and_dtype(config.device, config.precision)
-        self.soft_targets = self._soft_targets()
+        self.soft_targets = open_targets(config, self.device)
         bootstrap = seed if config.bootstrap else None
         self.train_loader = self._loader(training_cuts(config), self.soft_targets, bootstrap)
         self.dev_loader = self._loader([cuts_of(config, "dev")], None)
@@ -112,18 +120,6 @@ class Trainer:
         check_same_front_end([start], self.config.features)
         return warm_start(start, shape)
 
-    def _soft_targets(self) -> SoftTargets | OnlineTargets | None:
-        config = self.config
-        if config.teachers:
-            context, temperature = (config.left, config.right), config.temperature or 1.0
-            for teacher in config.teachers:
-                check_same_senones(teacher, config.cuts)
-            return OnlineTargets(config.teachers, config.features, context, temperature, config.mean, self.device)
-        if config.soft_targets is not None:
-            check_same_senones(config.soft_targets, config.cuts)
-            return SoftTargets(config.soft_targets, config.features, config.temperature or None)
-        return None
-
     def _step(self) -> Step:
         config = self.config
         temperature = self.soft_targets.temperature if self.soft_targets is not None else 1.0
@@ -133,16 +129,26 @@ class Trainer:
             return TensorParallelStep(self.model.to(self.device), shard, *settings)
         return Step(self.model.to(self.device), *settings)
 
-    def _loader(
-        self, cuts: Sequence[Path], soft_targets: SoftTargets | OnlineTargets | None, bootstrap: int | None = None
-    ) -> FrameLoader:
+    def _loader(self, cuts: Sequence[Path], soft_targets: Targets | None, bootstrap: int | None = None) -> FrameLoader:
         config = self.config
         streams = Streams(config.streams, *((0, 1) if self.tensor_parallel else (self.rank.number, self.rank.size)))
         pools = PoolReader(
-            _open_source(cuts, bootstrap), Normaliser.load(config.features), config.left, config.right, soft_targets,
-            config.pool_frames, self.dtype, streams,
+            self._source(cuts, soft_targets, bootstrap), Normaliser.load(config.features), config.left, config.right,
+            soft_targets, config.pool_frames, self.dtype, streams,
         )  # fmt: skip
         return FrameLoader(pools, config.batch_size, self.device)
+
+    def _source(self, cuts: Sequence[Path], soft_targets: Targets | None, bootstrap: int | None) -> Source:
+        """Return the cuts; list those that are left out because they have no soft targets."""
+        source = _open_source(cuts, bootstrap, soft_targets)
+        if isinstance(source, Manifests) and source.skipped and self.rank.first:
+            write_skipped(self.out, "train", source.skipped)
+            print(
+                f"{self.out}: {len(source.skipped)} utterances have no soft targets and are left out: see "
+                f"{self.out / 'skipped_train.tsv'}",
+                flush=True,
+            )
+        return source
 
     def train_epoch(self) -> None:
         """Train on all frames once; evaluate, write the checkpoints and a line of log.jsonl."""
@@ -219,7 +225,7 @@ class Trainer:
                 "features": stage_fingerprint(config.features),
                 "front_end": front_end_of(config.features),
                 "senones": senones_of(config.cuts),
-                "soft_targets": stage_fingerprint(config.soft_targets) if config.soft_targets else None,
+                "soft_targets": path_fingerprint(config.soft_targets) if config.soft_targets else None,
             },
         )
         counts = load_array(config.cuts / "pdf_counts.npy").astype(np.float64) + 1.0
@@ -272,18 +278,19 @@ class Trainer:
         return tensors
 
 
-def _open_source(paths: Sequence[Path], bootstrap: int | None = None) -> Source:
+def _open_source(paths: Sequence[Path], bootstrap: int | None, soft_targets: Targets | None) -> Source:
     """Return the cuts of manifests, or of one folder of shards.
 
     Args:
         bootstrap: see ``Manifests``.
+        soft_targets: cuts of manifests that have none are left out.
 
     Raises:
         UserError: shards together with what needs a list of cuts.
     """
     shards = [path for path in paths if path.is_dir()]
     if not shards:
-        return Manifests(paths, bootstrap)
+        return Manifests(paths, bootstrap, None if soft_targets is None else soft_targets.fault)
     if len(paths) > 1 or bootstrap is not None:
         raise UserError(f"{shards[0]} is a folder of shards: give no --bootstrap and no other --train-cuts with it")
     return Shards(shards[0])

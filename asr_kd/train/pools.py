@@ -23,10 +23,9 @@ from asr_kd.corpora.copies import clean_id
 from asr_kd.corpora.cuts import load_senones
 from asr_kd.features.normalise import QUIET
 from asr_kd.losses.frames import UNLABELLED
-from asr_kd.soft_targets.online import OnlineTargets
 from asr_kd.soft_targets.rows import TargetRows
-from asr_kd.soft_targets.store import SoftTargets
 from asr_kd.train.sources import Source
+from asr_kd.train.targets import Targets
 
 if TYPE_CHECKING:
     from lhotse import MonoCut
@@ -92,7 +91,7 @@ class PoolReader:
         normaliser: Callable[[MonoCut], np.ndarray],
         left: int = 20,
         right: int = 5,
-        soft_targets: SoftTargets | OnlineTargets | None = None,
+        soft_targets: Targets | None = None,
         pool_frames: int = 2_000_000,
         dtype: torch.dtype = torch.float32,
         streams: Streams = Streams(),

@@ -6,14 +6,15 @@ import json
 import os
 import tempfile
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from asr_kd.common.errors import UserError
-from asr_kd.corpora.manifests import DAMAGED, read_manifest
+from asr_kd.corpora.copies import clean_id
+from asr_kd.corpora.manifests import DAMAGED, Skipped, read_manifest
 
 if TYPE_CHECKING:
     from lhotse import MonoCut
@@ -42,19 +43,33 @@ class Manifests:
     Args:
         paths: of the manifests.
         bootstrap: seed of a bootstrap sample: as many cuts as there are, drawn with replacement.  None: every cut once.
+        fault: returns why there are no soft targets for a cut, given its id (that of the clean one for a noisy copy)
+            and frames, or "" if there are; those without are left out.
+
+    Attributes:
+        skipped: ids of the cuts that are left out, with the reasons.
 
     Raises:
-        UserError: a manifest is missing, damaged or empty.
+        UserError: a manifest is missing, damaged or empty, or all cuts are left out.
     """
 
-    def __init__(self, paths: Sequence[Path], bootstrap: int | None = None) -> None:
+    def __init__(
+        self, paths: Sequence[Path], bootstrap: int | None = None, fault: Callable[[str, int], str] | None = None
+    ) -> None:
         self._lines = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as this object is
         starts, sizes, self.unlabelled = array("q", [0]), array("q"), ""
+        self.skipped: list[Skipped] = []
         for path in paths:
             for cut, size, labelled in _read_sizes(path):
+                if fault is not None and (reason := fault(clean_id(cut), size)):
+                    self.skipped.append((cut["id"], reason))
+                    continue
                 self.unlabelled = self.unlabelled or ("" if labelled else cut["id"])
                 sizes.append(size)
                 starts.append(starts[-1] + self._lines.write(json.dumps(cut).encode()))
+        if not sizes:
+            name, reason = self.skipped[0]
+            raise UserError(f"no utterance to train on has soft targets: the first ({name}) has none because {reason}")
         self._lines.flush()
         self._starts, drawn = starts, np.arange(len(sizes))
         if bootstrap is not None:

@@ -20,17 +20,24 @@ from asr_kd.features.normalise import Normaliser
 from asr_kd.models.checkpoints import load_model, load_tensors, save_tensors
 from asr_kd.models.posteriors import posteriors
 from asr_kd.soft_targets import __main__ as stage
+from asr_kd.soft_targets import shards
 from asr_kd.soft_targets import store as store_module
-from asr_kd.soft_targets.compute import Form, ShardJob, make_shard
+from asr_kd.soft_targets.compute import ShardJob, make_shard
 from asr_kd.soft_targets.inspect import __main__ as inspect_stage
 from asr_kd.soft_targets.inspect.statistics import inspect
 from asr_kd.soft_targets.rows import COLUMNS, PROBABILITY, ZERO_CODE, TargetRows
 from asr_kd.soft_targets.store import SoftTargets
+from asr_kd.soft_targets.writer import Writer
 from asr_kd.train import __main__ as train
 
 
 def cuts_of(prepared) -> CutSet:
     return CutSet.from_file(prepared.senones / "cuts_train.jsonl.gz").to_eager()
+
+
+def shard_job(prepared, teachers, store, cuts, **changes) -> ShardJob:
+    form = {"num_classes": 6, "tail": "even", "floor": 0.0, "top": 4} | changes
+    return ShardJob(store, 0, cuts, (teachers / "seed-0",), (), prepared.features, form)
 
 
 @settings(deadline=None, max_examples=50)
@@ -159,10 +166,10 @@ def test_an_interrupted_store_is_resumed(prepared, teachers, store, tmp_path, mo
     monkeypatch.setattr(
         stage,
         "run_all",
-        lambda _, __, jobs, *___: ((0, made.append(job.folder.name) or make_shard(job)) for job in jobs),
+        lambda _, __, jobs, *___: ((0, made.append(job.number) or make_shard(job)) for job in jobs),
     )
     stage.main(settings)
-    assert made == [f"shard-{n:05d}" for n in range(2, -(-len(cuts_of(prepared)) // 5))]
+    assert made == list(range(2, -(-len(cuts_of(prepared)) // 5)))
     whole, parts = (SoftTargets(folder, prepared.features, 2.0) for folder in (store, tmp_path / "store"))
     for cut_id in whole:
         np.testing.assert_array_equal(whole.read(cut_id).codes, parts.read(cut_id).codes)
@@ -192,15 +199,13 @@ def test_few_shards_are_open_at_a_time(prepared, teachers, store, tmp_path, monk
 
 
 def test_two_cuts_with_one_id_are_refused(prepared, teachers, store, tmp_path, inline):
-    for turns, shards in ((2, 1), (1, 2)):
+    for turns, number in ((2, 1), (1, 2)):
         cuts = list(cuts_of(prepared))[:2]
-        folder = tmp_path / str(shards)
-        form = Form((1.0,), "arithmetic", 4, 0.0, "even", 0)
-        job = ShardJob(folder, cuts * turns, (teachers / "seed-0",), prepared.features, form, 0)
-        with pytest.raises(UserError, match=f"two cuts .* have the id {cuts[0].id}"):
-            for number in range(shards):
-                make_shard(dataclasses.replace(job, folder=store_module.shard_folder(folder, number)))
-            store_module.write_store(folder, shards, prepared.features, [teachers / "seed-0"])
+        job = shard_job(prepared, teachers, tmp_path / str(number), cuts * turns)
+        with pytest.raises(UserError, match=f"two utterances .* have the id {cuts[0].id}"):
+            for one in range(number):
+                make_shard(dataclasses.replace(job, number=one))
+            Writer(job.store, **job.settings).finish(prepared.features, job.models)
 
 
 def test_other_cuts_are_refused(prepared, store):
@@ -221,11 +226,11 @@ def test_frames_that_a_cut_does_not_have_are_never_a_neighbours(prepared, store)
             targets.read(cut_id, start=start, stop=stop)
 
 
-@pytest.mark.parametrize("name", [store_module.KEYS, store_module.PLACES])
+@pytest.mark.parametrize("name", [shards.KEYS, shards.PLACES, shards.SKIPPED])
 def test_a_flipped_bit_in_the_index_is_named(prepared, teachers, tmp_path, inline, name):
     stage.main(store_config(prepared, teachers, tmp_path / "store"))
     content = bytearray((tmp_path / "store" / name).read_bytes())
-    content[-12] ^= 2
+    content[-12:] = bytes(reversed(content[-12:])) or b"x\n"
     (tmp_path / "store" / name).write_bytes(content)
     with pytest.raises(UserError, match=f"{name} is missing or damaged .*run asr_kd.soft_targets again"):
         SoftTargets(tmp_path / "store", prepared.features, 1.0)
@@ -251,9 +256,8 @@ def test_a_damaged_shard_is_named_and_the_others_read(prepared, teachers, tmp_pa
 
 
 def test_a_full_disk_leaves_no_partial_file(prepared, teachers, tmp_path):
-    models = (teachers / "seed-0",)
-    form = Form((1.0,), "arithmetic", 4, 0.0, "even", 0)
-    job = ShardJob(tmp_path / "store/shard-00000", list(cuts_of(prepared))[:2], models, prepared.features, form, 0)
+    job = shard_job(prepared, teachers, tmp_path / "store", list(cuts_of(prepared))[:2])
+    Writer(job.store, **job.settings)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200, before[1]))
     try:
@@ -271,11 +275,11 @@ def test_soft_targets_that_are_not_finite_are_not_stored(prepared, teachers, tmp
     weights["output.weight"] *= 1e38  # finite, but the logits overflow
     save_tensors(tmp_path / "teacher" / "model.safetensors", weights)
     for tail in ("sampled", "drawn", "even"):
-        form, folder = Form((1.0,), "arithmetic", 4, 0.02, tail, 8), tmp_path / tail
         cuts = list(cuts_of(prepared))[:2]
+        job = shard_job(prepared, teachers, tmp_path / tail, cuts, tail=tail, floor=0.02, draws=8)
         with pytest.raises(UserError, match=f"posteriors of {cuts[0].id} are not finite"):
-            make_shard(ShardJob(folder, cuts, (tmp_path / "teacher",), prepared.features, form, 0))
-        assert not list(folder.rglob("*"))
+            make_shard(dataclasses.replace(job, models=(tmp_path / "teacher",)))
+        assert not list((tmp_path / tail).glob("shard-*"))
 
 
 def test_inspection_shows_what_is_kept(prepared, store, capsys):

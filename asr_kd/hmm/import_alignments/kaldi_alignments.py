@@ -19,6 +19,7 @@ from asr_kd.corpora.manifests import DAMAGED
 from asr_kd.hmm.align import Alignment
 from asr_kd.hmm.import_alignments.config import Config
 from asr_kd.hmm.kaldi_io import read_transition_model, read_tree
+from asr_kd.hmm.kaldi_tables import script_entries
 from asr_kd.hmm.store import align_splits, write_summary
 from asr_kd.hmm.viterbi import Transitions, phone_segments
 from asr_kd.lang.lexicon import Lexicon
@@ -40,13 +41,9 @@ def read_table(path: Path) -> Iterator[tuple[str, np.ndarray]]:
     """
     try:
         if path.suffix == ".scp":
-            for line in path.read_text(encoding="utf-8").splitlines():
-                utterance, location = line.split(maxsplit=1)
-                if location.rstrip().endswith("|"):
-                    raise UserError(f"{path} has a command ({location}): run it, and give the file that it makes")
-                name, _, offset = location.rpartition(":")
-                with open(name, "rb") as file:
-                    file.seek(int(offset))
+            for utterance, entry in script_entries(path):
+                with open(entry.archive, "rb") as file:
+                    file.seek(entry.offset)
                     yield utterance, _read_vector(file)
         else:
             with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
