@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _ctypes
 import ctypes
 import os
 import re
@@ -23,6 +24,8 @@ ARPABET = {
     "t": "T", "t#": "T", "t2": "T", "tS": "CH", "u": "UW", "u:": "UW", "v": "V", "w": "W", "w#": "W", "x": "K",
     "y": "IY", "z": "Z",
 }  # fmt: skip
+#: The phones of the CMU dictionary.
+PHONES = frozenset(" ".join(ARPABET.values()).split())
 _SPLIT = re.compile(r"[_ |]+|\([a-z-]+\)")  # marks such as "(en)" switch the language
 
 
@@ -51,6 +54,7 @@ class Pronouncer:
 
     def __exit__(self, *_: object) -> None:
         self._library.espeak_Terminate()
+        _ctypes.dlclose(self._library._handle)  # whoever loads it next finds it as new
 
     def phones(self, word: str) -> tuple[str, ...]:
         """Return ARPAbet phones without stress; empty if ``word`` has no sound or one outside ``ARPABET``."""
