@@ -59,9 +59,10 @@ def align_cuts(
     Returns:
         the alignment of each cut, or the reason why it has none; and the guessed pronunciations.
     """
-    texts = [(cut.supervisions[0].text or "").split() for cut in cuts]
+    texts = [pronunciations.words(cut) for cut in cuts]
     lexicon, guessed = pronunciations.lexicon(texts)
-    compiler = GraphCompiler(transitions, tree, lexicon, pronunciations.phones)
+    probabilities = pronunciations.probabilities(lexicon)
+    compiler = GraphCompiler(transitions, tree, lexicon, probabilities, pronunciations.phones)
     results: list[Alignment | str] = []
     for cut, text in zip(cuts, texts, strict=True):
         if not text:

@@ -14,6 +14,7 @@ from asr_kd.common.storage import atomic_open, load_array, read_json, save_array
 from asr_kd.features.normalise import Normaliser
 from asr_kd.hmm.cepstra import cepstra
 from asr_kd.hmm.pronunciations import Pronunciations
+from asr_kd.lang.lexicon import Probabilities
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,10 @@ def prepare_chunk(job: ChunkJob) -> int:
     """Write cepstra.npy (T, 13) and chunk.json (ids, frames, words, pronunciations); returns the number of frames."""
     normaliser, pronunciations = Normaliser.load(job.features), Pronunciations.load(job.lang)
     job.folder.mkdir(parents=True, exist_ok=True)
-    cuts = [cut for cut in job.cuts if cut.supervisions[0].text]
+    cuts = [cut for cut in job.cuts if pronunciations.words(cut)]
     features = [cepstra(cut, normaliser) for cut in cuts]
-    texts = [cut.supervisions[0].text.split() for cut in cuts]
+    texts = [pronunciations.words(cut) for cut in cuts]
+    lexicon = pronunciations.lexicon(texts)[0]
     save_array(job.folder / "cepstra.npy", np.concatenate(features))
     with atomic_open(job.folder / "chunk.json") as file:
         json.dump(
@@ -40,7 +42,8 @@ def prepare_chunk(job: ChunkJob) -> int:
                 "ids": [cut.id for cut in cuts],
                 "frames": [len(values) for values in features],
                 "words": texts,
-                "lexicon": pronunciations.lexicon(texts)[0],
+                "lexicon": lexicon,
+                "probabilities": pronunciations.probabilities(lexicon),
                 "phones": pronunciations.phones,
             },
             file,
@@ -57,6 +60,7 @@ class Chunk:
         bounds: (U + 1,) index of the first frame of each utterance.
         words: transcripts.
         lexicon: pronunciations of all their words.
+        probabilities: probabilities of the pronunciations, where the lang folder has them.
         phones: names of the phones, indexed by id.
         cepstra: (T, 13).
     """
@@ -65,6 +69,7 @@ class Chunk:
     bounds: np.ndarray
     words: list[list[str]]
     lexicon: Mapping[str, Sequence[Sequence[str]]]
+    probabilities: Probabilities
     phones: list[str]
     cepstra: np.ndarray
 
@@ -74,7 +79,8 @@ class Chunk:
         content = read_json(folder / "chunk.json")
         bounds = np.concatenate([[0], np.cumsum(content["frames"])])
         cepstra = load_array(folder / "cepstra.npy")
-        return cls(content["ids"], bounds, content["words"], content["lexicon"], content["phones"], cepstra)
+        own = {name: content[name] for name in ("ids", "words", "lexicon", "probabilities", "phones")}
+        return cls(**own, bounds=bounds, cepstra=cepstra)
 
     def utterances(self) -> Iterator[tuple[str, slice, list[str]]]:
         """Yield (id, frames, words) of each utterance."""

@@ -98,7 +98,8 @@ def _align_chunk(
     job: PassJob, chunk: Chunk, transitions: Transitions, gmms: Gmms, transform: np.ndarray
 ) -> tuple[np.ndarray, list[str]]:
     """Return the transition-ids (T,) of a chunk (0: not aligned), and the utterances that could not be aligned."""
-    compiler = GraphCompiler(transitions, read_tree(job.model.tree), chunk.lexicon, chunk.phones)
+    tree = read_tree(job.model.tree)
+    compiler = GraphCompiler(transitions, tree, chunk.lexicon, chunk.probabilities, chunk.phones)
     alignment = np.zeros(len(chunk.cepstra), dtype=np.int32)
     failed: list[str] = []
     for name, span, words in chunk.utterances():

@@ -6,8 +6,10 @@ import functools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from lhotse.cut import MonoCut
+
 from asr_kd.lang.folder import Lang
-from asr_kd.lang.lexicon import SPOKEN_NOISE, Lexicon, Pronunciation, cmu_dictionary, pronounce
+from asr_kd.lang.lexicon import SPOKEN_NOISE, Lexicon, Probabilities, Pronunciation, cmu_dictionary, pronounce
 
 
 class Pronunciations:
@@ -41,11 +43,20 @@ class Pronunciations:
         guessed: Lexicon = {}
         if missing:
             phones = set(self.phones)
-            candidates, _ = pronounce(missing, {**cmu_dictionary(), **self.lang.lexicon})
+            english = cmu_dictionary(self.lang.case) if self.lang.guesses else {}
+            candidates, _ = pronounce(missing, {**english, **self.lang.lexicon}, self.lang.guesses)
             for word in missing:
                 guessed[word] = [variant for variant in candidates[word] if phones.issuperset(variant)]
                 guessed[word] = guessed[word] or [SPOKEN_NOISE]
         return {word: guessed.get(word) or list(self.lang.lexicon[word]) for word in words}, guessed
+
+    def words(self, cut: MonoCut) -> list[str]:
+        """Return the words of a cut's transcript in normal form."""
+        return self.lang.split(cut.supervisions[0].text or "")
+
+    def probabilities(self, lexicon: Lexicon) -> Probabilities:
+        """Return the probabilities of the variants of those words that the lang folder has them for."""
+        return {word: self.lang.probabilities[word] for word in lexicon if word in self.lang.probabilities}
 
     def _spell(self, word: str) -> Pronunciation:
         """The letters of the pieces of a word."""

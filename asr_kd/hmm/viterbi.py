@@ -9,7 +9,8 @@ import kaldi_hmm_gmm
 import kaldifst
 import numpy as np
 
-from asr_kd.lang.fst import lexicon_fst
+from asr_kd.lang.fst import lexicon_fst, variant_costs
+from asr_kd.lang.lexicon import Probabilities
 
 ACOUSTIC_SCALE = 0.1
 SELF_LOOP_SCALE = 0.1
@@ -64,6 +65,7 @@ class GraphCompiler:
         transitions: the transition model.
         tree: the decision tree.
         lexicon: pronunciations of all words in the transcripts.
+        probabilities: probabilities of the pronunciations, of some words or none.
         phones: names of the phones, indexed by id.
     """
 
@@ -72,12 +74,14 @@ class GraphCompiler:
         transitions: Transitions,
         tree: kaldi_hmm_gmm.ContextDependency,
         lexicon: Mapping[str, Sequence[Sequence[str]]],
+        probabilities: Probabilities,
         phones: Sequence[str],
     ) -> None:
         self._ids = {word: i for i, word in enumerate(lexicon, 1)}
         entries = [(word, tuple(variant)) for word, variants in lexicon.items() for variant in variants]
         phone_ids = {phone: i for i, phone in enumerate(phones)}
-        fst = lexicon_fst(entries, phone_ids, self._ids, False, SILENCE_PROBABILITY, None)
+        costs = variant_costs(lexicon, probabilities) if probabilities else []
+        fst = lexicon_fst(entries, phone_ids, self._ids, False, SILENCE_PROBABILITY, None, costs)
         options = kaldi_hmm_gmm.TrainingGraphCompilerOptions(0.0, 0.0, True)
         self._references = transitions, tree  # Kaldi's object holds raw pointers to both
         self._compiler = kaldi_hmm_gmm.TrainingGraphCompiler(transitions.model, tree, fst, [], options)

@@ -2,19 +2,24 @@
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+import re
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import atomic_open
-from asr_kd.common.text import read_lines
+from asr_kd.common.text import Case, normalise, read_lines
+from asr_kd.lang.lexicon import is_reserved
 from asr_kd.lang.ngram import BackoffModel
 
 BOS, EOS = "<s>", "</s>"
 LOG10 = math.log(10.0)
+SEPARATORS = re.compile("[ \t]+")
 log = logging.getLogger(__name__)
+Entry = tuple[float, list[str], float]  # log10 probability; words; log10 back-off weight, or 0
 
 
 def write_arpa(path: Path, model: BackoffModel, words: Sequence[str]) -> None:
@@ -25,11 +30,11 @@ def write_arpa(path: Path, model: BackoffModel, words: Sequence[str]) -> None:
         file.writelines(f"ngram {n}={size}\n" for n, size in enumerate(model.sizes, 1))
         for n in range(1, model.order + 1):
             file.write(f"\n\\{n}-grams:\n")
-            file.writelines(_entries(model, n, names))
+            file.writelines(_lines(model, n, names))
         file.write("\n\\end\\\n")
 
 
-def _entries(model: BackoffModel, n: int, names: Sequence[str]) -> Iterator[str]:
+def _lines(model: BackoffModel, n: int, names: Sequence[str]) -> Iterator[str]:
     keys = model.keys[n - 1]
     columns = [((keys // model.base ** (n - 1 - i)) % model.base).tolist() for i in range(n)]
     log_probs = np.maximum(model.log_probs[n - 1] / LOG10, -99.0).tolist()
@@ -40,12 +45,17 @@ def _entries(model: BackoffModel, n: int, names: Sequence[str]) -> Iterator[str]
         yield f"{log_prob:.6f}\t{' '.join([names[i] for i in ids])}" + (f"\t{backoff:.6f}\n" if history else "\n")
 
 
-def read_arpa(path: Path, max_words: int) -> tuple[list[str], BackoffModel]:
-    """Read a model (also gzipped), convert its words to upper case, remove its unknown word and renormalise it.
+def read_arpa(path: Path, max_words: int, case: Case = "upper") -> tuple[list[str], BackoffModel]:
+    """Read a model (also gzipped) with the weights that it has, without its unknown word.
+
+    Everything before the line ``\\data\\`` that the numbers of n-grams follow is comment.  Nothing is normalised anew,
+    also not for the words that are left out: their probability is lost.  Of words with the same normal form the
+    probabilities are added; of longer n-grams that become the same, the most probable one stays.
 
     Args:
         path: the ARPA file.
         max_words: only the most probable words are kept.
+        case: normal form of the words.
 
     Returns:
         the words, sorted, and the model over them.
@@ -54,82 +64,136 @@ def read_arpa(path: Path, max_words: int) -> tuple[list[str], BackoffModel]:
         UserError: the file is missing or not an ARPA file.
     """
     try:
-        return _parse(read_lines(path), max_words, path)
-    except (ValueError, StopIteration) as error:
+        return _parse(read_lines(path), max_words, case, path)
+    except ValueError as error:
         raise UserError(f"{path} is not an ARPA language model ({error}): check --arpa") from None
 
 
-def _parse(lines: Iterator[str], max_words: int, path: Path) -> tuple[list[str], BackoffModel]:
+def _parse(lines: Iterator[str], max_words: int, case: Case, path: Path) -> tuple[list[str], BackoffModel]:
     sections = _sections(lines)
-    unigrams: dict[str, float] = {}
-    read = kept = 0
-    for log_prob, (word, *_) in next(sections):
-        if word not in (BOS, "<UNK>"):
-            unigrams[word] = max(log_prob, unigrams.get(word, -math.inf))
-    if EOS not in unigrams:
-        raise ValueError(f"it has no {EOS}")
-    end = unigrams.pop(EOS)
-    words = sorted(sorted(unigrams, key=lambda word: (-unigrams[word], word))[:max_words])
-    ids = {word: i for i, word in enumerate([*words, EOS, BOS])}
-    base = len(ids)
-    first = np.array([*(unigrams[word] for word in words), end, -math.inf]) * LOG10
-    keys, log_probs = [np.arange(base)], [first - np.log(np.exp(first).sum())]
+    ids, words, model = _unigrams(next(sections), max_words, case)
+    read = unusable = same = 0
     for n, section in enumerate(sections, 2):
-        if n * math.log2(base) >= 63:
+        if n * math.log2(model.base) >= 63:
             raise UserError(f"{n}-grams of {len(words)} words do not fit into 64 bits: lower --max-words")
-        entries: dict[int, float] = {}
-        for log_prob, gram in section:
-            read += 1
-            numbers = [ids.get(word, -1) for word in gram[:n]]
-            if -1 not in numbers:
-                key = 0
-                for number in numbers:
-                    key = key * base + number
-                entries[key] = log_prob * LOG10
-        new = np.array(sorted(entries), np.int64)
-        new = new[np.isin(new // base, keys[-1])]
-        if not len(new):
+        keys, log_probs, backoffs, size = _read_section(section, ids, model.base)
+        read += size
+        possible = np.isin(keys // model.base, model.keys[-1])
+        keys, log_probs, backoffs = keys[possible], log_probs[possible], backoffs[possible]
+        unusable += size - len(keys)
+        order = np.lexsort((-log_probs, keys))
+        order = order[np.diff(keys[order], prepend=-1) > 0]
+        same += len(keys) - len(order)
+        if not len(order):
             break
-        kept += len(new)
-        keys.append(new)
-        log_probs.append(np.array([entries[key] for key in new.tolist()]))
-    model = BackoffModel(base, keys, log_probs, [np.zeros(len(k)) for k in keys])
-    model.renormalise()
-    if kept < read:
-        log.warning("%s: %d of %d longer n-grams are left out, with words or histories that are not in the model, or "
-                    "that occur twice in upper case", path, read - kept, read)  # fmt: skip
+        model.keys.append(keys[order])
+        model.log_probs.append(log_probs[order] * LOG10)
+        model.backoffs.append(backoffs[order] * LOG10)
+    if unusable:
+        log.warning("%s: %d of %d longer n-grams are left out, with words or histories that are not in the model",
+                    path, unusable, read)  # fmt: skip
+    joined = len(ids) - len(set(ids.values()))
+    if joined or same:
+        log.warning(
+            "%s: %d words are the same as others with --text %s, so their probabilities are added; %d of %d longer "
+            "n-grams are left out for a more probable one of the same words", path, joined, case, same, read,
+        )  # fmt: skip
     return words, model
 
 
-def _sections(lines: Iterator[str]) -> Iterator[Iterator[tuple[float, list[str]]]]:
-    """Yield the entries of each order: log10 probability; words, possibly followed by a back-off weight."""
-    sizes: list[int] = []
-    for line in lines:
-        if line.startswith("ngram "):
-            sizes.append(int(line.partition("=")[2]))
-        elif line.strip() == "\\1-grams:":
-            break
-    else:
-        raise ValueError("it has no section \\1-grams:")
-    for order, size in enumerate(sizes, 1):
+def _unigrams(section: Iterable[Entry], max_words: int, case: Case) -> tuple[dict[str, int], list[str], BackoffModel]:
+    """Return the ids of the words as the file spells them, the words in normal form, and the model of unigrams."""
+    spellings: dict[str, str] = {}
+    found: dict[str, tuple[float, float, float]] = {}  # log10 of the sum and of the largest, with its back-off weight
+    for log_prob, (spelling,), backoff in section:
+        word = spelling.lower() if is_reserved(spelling) else normalise(spelling, case)
+        if word in (BOS, EOS) or not (is_reserved(word) or " " in word or not word):
+            spellings[spelling] = word
+            total, largest, kept = found.get(word, (-math.inf, -math.inf, 0.0))
+            total = float(np.logaddexp(total * LOG10, log_prob * LOG10)) / LOG10 if word in found else log_prob
+            found[word] = (total, *max((largest, kept), (log_prob, backoff)))
+    if EOS not in found:
+        raise ValueError(f"it has no {EOS}")
+    bos = (-math.inf, -math.inf, found.pop(BOS, (0.0, 0.0, 0.0))[2])
+    eos = found.pop(EOS)
+    words = sorted(sorted(found, key=lambda word: (-found[word][0], word))[:max_words])
+    numbers = {word: i for i, word in enumerate([*words, EOS, BOS])}
+    ids = {spelling: numbers[word] for spelling, word in spellings.items() if word in numbers}
+    columns = np.array([*map(found.__getitem__, words), eos, bos]) * LOG10
+    return ids, words, BackoffModel(len(numbers), [np.arange(len(numbers))], [columns[:, 0]], [columns[:, 2]])
+
+
+def _read_section(
+    section: Iterable[Entry], ids: dict[str, int], base: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Return the keys, log10 probabilities and back-off weights of n-grams of known words, and the number of all.
+
+    N-grams with <s> other than first, or </s> other than last, are left out.
+    """
+    keys, values, size, n = array("q"), array("d"), 0, 0
+    for log_prob, gram, backoff in section:
+        size, n = size + 1, len(gram)
+        key = 0
+        for word in gram:
+            number = ids.get(word, -1)
+            if number < 0:
+                break
+            key = key * base + number
+        else:
+            keys.append(key)
+            values.extend((log_prob, backoff))
+    if not keys:
+        return np.zeros(0, np.int64), np.zeros(0), np.zeros(0), size
+    grams, pairs = np.frombuffer(keys, np.int64), np.frombuffer(values).reshape(-1, 2)
+    usable = np.ones(len(grams), bool)
+    for place in range(n):
+        digits = grams // base ** (n - 1 - place) % base
+        usable &= (digits != base - 1) | (place == 0)
+        usable &= (digits != base - 2) | (place == n - 1)
+    return grams[usable], pairs[usable, 0], pairs[usable, 1], size
+
+
+def _sections(lines: Iterator[str]) -> Iterator[Iterator[Entry]]:
+    """Yield the entries of each order."""
+    for order, size in enumerate(_sizes(lines), 1):
         yield _section(lines, order, size)
 
 
-def _section(lines: Iterator[str], order: int, size: int) -> Iterator[tuple[float, list[str]]]:
+def _sizes(lines: Iterator[str]) -> list[int]:
+    """Read up to ``\\1-grams:``; return the number of n-grams of each order, which follow ``\\data\\``."""
+    sizes: list[int] | None = None  # None: in the comment, which may have lines like those of the head
+    for line in map(str.strip, lines):
+        if line == "\\data\\":
+            sizes = []
+        elif sizes and line == "\\1-grams:":
+            return sizes
+        elif sizes is not None and line:
+            name, _, size = line.partition("=")
+            if name.split() == ["ngram", str(len(sizes) + 1)] and size.strip().isdecimal():
+                sizes.append(int(size))
+            else:
+                sizes = None
+    raise ValueError("it has no \\data\\ with the numbers of n-grams before \\1-grams:")
+
+
+def _section(lines: Iterator[str], order: int, size: int) -> Iterator[Entry]:
     """Raises ValueError unless the section has ``size`` n-grams with probabilities."""
     found = 0
     for line in lines:
-        fields = line.split()
-        if fields and fields[0].startswith("\\") and len(fields) == 1:
+        # A word may hold white space of other kinds: it is no word of ours, but ends the entry for split() alone.
+        fields = line.split() if line.isascii() else SEPARATORS.split(line.strip(" \t"))
+        if not fields:
+            continue
+        if fields[0].startswith("\\") and len(fields) == 1:
             if found != size:
                 raise ValueError(f"it has {found} {order}-grams, and {size} in its head")
             return
-        if fields:
-            if not order < len(fields) <= order + 2:
-                raise ValueError(f"{line[:60]!r} is no {order}-gram")
-            log_prob, *_ = numbers = [float(field) for field in (fields[0], *fields[order + 1 :])]
-            if not log_prob <= 0 or any(math.isnan(number) or number == math.inf for number in numbers):
-                raise ValueError(f"{line[:60]!r} has no probability up to 1 or no back-off weight")
-            found += 1
-            yield log_prob, [word if word in (BOS, EOS) else word.upper() for word in fields[1:]]
+        if not order < len(fields) <= order + 2:
+            raise ValueError(f"{line[:60]!r} is no {order}-gram")
+        log_prob = float(fields[0])
+        backoff = float(fields.pop()) if len(fields) > order + 1 else 0.0
+        if not log_prob <= 0 or math.isnan(backoff) or backoff == math.inf:
+            raise ValueError(f"{line[:60]!r} has no probability up to 1 or no back-off weight")
+        found += 1
+        yield log_prob, fields[1:], backoff
     raise ValueError("it ends early")

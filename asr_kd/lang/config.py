@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from asr_kd.common.settings import Count, Natural, NotNegative, Settings, Share, within
+from asr_kd.common.text import Case
 
 
 @dataclass
@@ -24,11 +25,21 @@ class Config(Settings):
     """Output folder for lexicon.txt, words.txt, phones.txt, lm.arpa, L.fst, L_disambig.fst, G.fst, …"""
     lm_text: tuple[Path, ...] = ()
     """Further texts for the language model, one sentence per line, .txt or .txt.gz."""
+    text: Case = "upper"
+    """What becomes of the letters of all text (transcripts, lexicon, --lm-text, --arpa, hypotheses, references): upper
+    case, lower case, or as they are.  In any case they are composed (NFC), U+2019 is an apostrophe, and white space of
+    every kind a blank.  For Turkish, give text in lower case and lower or keep: both its i are I in upper case."""
     units: Literal["phone", "sentencepiece"] = "phone"
     """Units of the language model: words pronounced in phones, or sentencepiece pieces pronounced as letters, with
     which there are no unknown words."""
     lexicon: Path | None = None
-    """Pronunciation lexicon with lines WORD PHONE PHONE …, such as LibriSpeech's, instead of the CMU dictionary."""
+    """Pronunciation lexicon instead of the CMU dictionary: lines WORD PHONE PHONE …, or WORD PROBABILITY PHONE PHONE …
+    as in Kaldi's lexiconp.txt; WORD(2) is a variant of WORD; lines that begin with ;;;, and what follows a field #, are
+    comments.  Phones are kept as they are written, tones and digits, too.  Words that it lacks are guessed only if its
+    phones are the CMU dictionary's without stress; otherwise they are spoken noise."""
+    remove_stress: bool = False
+    """Remove 0, 1 and 2 at the end of the phones of --lexicon: the stress marks of the CMU dictionary, as in
+    LibriSpeech's lexicon."""
     max_words: Natural = 200_000
     """Maximum size of the vocabulary; words of the transcripts are always included."""
     min_count: Count = 2
@@ -44,6 +55,7 @@ class Config(Settings):
     """Entropy pruning: n-grams are removed if that increases the perplexity by less than this fraction; 0 keeps all. If
     not given, 1e-7 for words and 1e-6 for pieces, whose graphs grow faster."""
     arpa: Path | None = None
-    """External language model (ARPA, also .gz); it and its vocabulary replace the models of the texts."""
+    """External language model (ARPA, also .gz); it and its vocabulary replace the models of the texts.  Its weights are
+    used as they are."""
     silence_probability: Annotated[float, within(above=0, below=1)] = 0.5
     """Probability of silence between two words."""

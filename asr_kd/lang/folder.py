@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Literal
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import read_json, verify
-from asr_kd.lang.lexicon import Lexicon
+from asr_kd.common.text import Case, normalise
+from asr_kd.lang.lexicon import Lexicon, Probabilities, is_reserved
 from asr_kd.lang.pieces import Pieces
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ class Lang:
 
     Attributes:
         path: the folder.
+        case: what becomes of the letters of all text.
+        guesses: whether English rules may guess the pronunciations of words outside the lexicon.
         kind: "phone": words pronounced in phones; "sentencepiece": pieces of words pronounced as letters.
         phones: names of the phones, indexed by id: <eps>, SIL, SPN, the units, the disambiguation symbols #0, #1, ….
         words: names of the words or pieces, indexed by id: <eps>, <UNK>, the words, #0, <s>, </s>.
@@ -35,6 +38,8 @@ class Lang:
         self.path = path
         self._units = read_json(path / "units.json")
         self.kind: Literal["phone", "sentencepiece"] = self._units["kind"]
+        self.case: Case = self._units["text"]
+        self.guesses: bool = self._units["guesses"]
         self.phones = _read_symbols(path / "phones.txt")
         self.words = _read_symbols(path / "words.txt")
         self.phone_ids = {phone: i for i, phone in enumerate(self.phones)}
@@ -66,26 +71,42 @@ class Lang:
         """Ids of #0, #1, …."""
         return [i for i, phone in enumerate(self.phones) if phone.startswith("#")]
 
-    @cached_property
+    @property
     def lexicon(self) -> Lexicon:
         """Pronunciations of all words, including <UNK> (spoken noise)."""
+        return self._pronunciations[0]
+
+    @property
+    def probabilities(self) -> Probabilities:
+        """Probabilities of the pronunciations of ``lexicon``; empty if it has none."""
+        return self._pronunciations[1]
+
+    @cached_property
+    def _pronunciations(self) -> tuple[Lexicon, Probabilities]:
         path = self.path / "lexicon.txt"
         lexicon: Lexicon = {}
+        probabilities: dict[str, list[float]] = {}
         for line in _read_lines(path):
             word, *phones = line.split()
+            if self._units["probabilities"]:
+                probabilities.setdefault(word, []).append(float(phones.pop(0)))
             if not phones or any(phone not in self.phone_ids for phone in phones):
                 raise UserError(f"{path} has an invalid pronunciation of {word}: run python -m asr_kd.lang again")
             lexicon.setdefault(word, []).append(tuple(phones))
-        return lexicon
+        return lexicon, probabilities
+
+    def split(self, text: str) -> list[str]:
+        """Return the words of any text in normal form."""
+        return normalise(text, self.case).split()
 
     def units_of(self, word: str) -> list[str]:
-        """Return the entries of ``words`` for a word of a transcript: the word or its pieces; [<UNK>] if unknown."""
+        """Return the entries of ``words`` for a word in normal form: the word or its pieces; [<UNK>] if unknown."""
         if self.kind == "phone":
             return [word if word in self._vocabulary else UNKNOWN]
-        return self._pieces.encode(word) or [UNKNOWN]
+        return [UNKNOWN] if is_reserved(word) else self._pieces.encode(word) or [UNKNOWN]
 
     def word_ids(self, text: str) -> list[int]:
-        """Return the ids of the words, or pieces, of a transcript in upper case.
+        """Return the ids of the words, or pieces, of a transcript.
 
         Unknown words become <UNK>; each is logged once.
         """
@@ -93,11 +114,11 @@ class Lang:
             if word not in self._reported:
                 self._reported.add(word)
                 logging.getLogger(__name__).warning("%s is not in the lexicon: it is replaced by %s", word, UNKNOWN)
-        return [self.word_ids_by_name[unit] for word in text.split() for unit in self.units_of(word)]
+        return [self.word_ids_by_name[unit] for word in self.split(text) for unit in self.units_of(word)]
 
     def unknown_words(self, text: str) -> list[str]:
         """Return the words of ``text`` that are not in the vocabulary."""
-        return [word for word in text.split() if self.units_of(word) == [UNKNOWN]]
+        return [word for word in self.split(text) if self.units_of(word) == [UNKNOWN]]
 
     def text(self, ids: Iterable[int]) -> str:
         """Return the words, separated by blanks, of word or piece ids (the inverse of ``word_ids``)."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +12,7 @@ import numpy as np
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import atomic_path
-from asr_kd.lang.lexicon import Pronunciation
+from asr_kd.lang.lexicon import Probabilities, Pronunciation
 
 if TYPE_CHECKING:
     import kaldifst
@@ -44,6 +46,11 @@ def disambiguate(lexicon: Mapping[str, Sequence[Pronunciation]]) -> tuple[list[E
     return entries, max(symbols.values(), default=0)
 
 
+def variant_costs(lexicon: Mapping[str, Sequence[object]], probabilities: Probabilities) -> list[float]:
+    """Return -log p of each variant in the order of the lexicon; 0 for words without probabilities."""
+    return [-math.log(p) for word, variants in lexicon.items() for p in probabilities.get(word, [1.0] * len(variants))]
+
+
 def lexicon_fst(
     entries: Sequence[Entry],
     phones: Mapping[str, int],
@@ -51,6 +58,7 @@ def lexicon_fst(
     pieces: bool,
     silence_probability: float,
     silence_symbol: str | None,
+    costs: Sequence[float] = (),
 ) -> kaldifst.StdVectorFst:
     """Return L, from phones to words, with optional silence before each word and after the last one.
 
@@ -65,6 +73,7 @@ def lexicon_fst(
         silence_probability: probability of silence at each position, in (0, 1).
         silence_symbol: disambiguation symbol after a silence.  With it, L also accepts #0, the back-off symbol of G;
             None gives L without disambiguation, for training.
+        costs: costs of the entries (see ``variant_costs``); without any, all are 0.
     """
     no_silence, silence = -np.log(1 - silence_probability), -np.log(silence_probability)
     arcs: list[tuple[int, int, int, int, float]] = []
@@ -84,9 +93,9 @@ def lexicon_fst(
     if silence_symbol:
         # Not at BEFORE: if #0 could also pass after the silence, a sentence would have two equal paths.
         arcs.append((BETWEEN, BETWEEN, phones["#0"], words["#0"], 0.0))
-    for word, names in entries:
+    for (word, names), cost in zip(entries, costs or itertools.repeat(0.0), strict=bool(costs)):
         continues = pieces and not word.startswith(BOUNDARY) and word != "<UNK>"
-        add_path(BETWEEN if continues else BEFORE, BETWEEN, names, words[word], 0.0)
+        add_path(BETWEEN if continues else BEFORE, BETWEEN, names, words[word], cost)
     return _compile(arcs, final=BEFORE)
 
 

@@ -18,8 +18,8 @@ from asr_kd.common.storage import atomic_open, verify
 from asr_kd.lang.fst import BOUNDARY
 from asr_kd.lang.lexicon import Lexicon
 
-#: The letters of LibriSpeech; those of the training transcripts are added.
-ALPHABET = frozenset(string.ascii_uppercase + "'")
+#: The letters of LibriSpeech, in its case; those of the training transcripts are added.
+LETTERS = string.ascii_uppercase
 MAX_SENTENCES = 200_000  # for training the pieces
 
 

@@ -8,6 +8,7 @@ import pickle
 from pathlib import Path
 
 import kaldi_hmm_gmm
+import kaldifst
 import kaldiio
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ from asr_kd.hmm.pronunciations import locate_words
 from asr_kd.hmm.realign.__main__ import main as realign
 from asr_kd.hmm.realign.config import Config as RealignConfig
 from asr_kd.hmm.scores import GmmScorer
-from asr_kd.hmm.viterbi import Transitions
+from asr_kd.hmm.viterbi import GraphCompiler, Transitions
 from asr_kd.lang.__main__ import main as make_lang
 from asr_kd.lang.config import Config as LangConfig
 from asr_kd.models.scorer import Scorer
@@ -221,6 +222,20 @@ def test_scores_equal_those_of_kaldis_decodable(gmm: Path) -> None:
         expected = [decodable.log_likelihood(frame, pdf + 1) for pdf in range(gmms.num_pdfs)]
         np.testing.assert_allclose(scores[frame], expected, atol=1e-3)
     assert Transitions.of(transitions).num_pdfs == scores.shape[1]
+
+
+def test_probabilities_of_pronunciations_are_costs_of_training_graphs(gmm: Path) -> None:
+    transitions, tree = Transitions.of(read_transition_model(gmm / "tri.mdl")), read_tree(gmm / "tree")
+    phones, costs = ["<eps>", "SIL", "SPN", *PHONES], []
+    for probabilities in ({}, {"KEY": [0.25, 1.0]}):
+        compiler = GraphCompiler(transitions, tree, {"KEY": [("K", "IY"), ("K",)]}, probabilities, phones)
+        graph = compiler(["KEY", "KEY"])
+        short = kaldifst.shortest_path(graph)
+        costs.append(kaldifst.get_linear_symbol_sequence(short)[3].value)
+        assert graph.num_states > 12
+    long = GraphCompiler(transitions, tree, {"KEY": [("K", "IY")]}, {"KEY": [0.25]}, phones)(["KEY", "KEY"])
+    costs.append(kaldifst.get_linear_symbol_sequence(kaldifst.shortest_path(long))[3].value)
+    np.testing.assert_allclose(costs, [costs[0], costs[0], costs[0] + 2 * np.log(4)], atol=5e-3)
 
 
 def test_utterances_with_scores_of_nan_are_skipped(corpus: Path, gmm: Path) -> None:

@@ -1,7 +1,6 @@
 """The lexicon and the lang stage: symbol tables, L and G."""
 
 import gzip
-import json
 import logging
 import math
 import os
@@ -13,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kaldialign import edit_distance
+from lang_examples import write_transcripts
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import stage_figures
@@ -23,21 +23,13 @@ from asr_kd.lang.config import Config
 from asr_kd.lang.folder import UNKNOWN, Lang
 from asr_kd.lang.fst import disambiguate
 from asr_kd.lang.g2p import Pronouncer
-from asr_kd.lang.lexicon import cmu_dictionary, pronounce, read_lexicon
+from asr_kd.lang.lexicon import cmu_dictionary, pronounce
 
 kaldifst = pytest.importorskip("kaldifst")
 SPEECH = Path(os.environ.get("ASR_KD_SPEECH", Path(__file__).parents[2] / ".." / "shared" / "speech"))
 TRAIN = ["THE CAT SAT ON THE MAT", "A DOG SAT", "THE DOG'S CAT SAT ON MATTHEW'S MAT", "TWO CATS TO SEE", "SEE THE CAT"]
 DEV = ["THE DOG SAT ON THE CAT", "SEE A XYLOPHONE"]
 LM_TEXT = ["A CAT AND A DOG SAT AND SAT", "AND THE DOG SEES THE CAT ON THE MAT", "AND AND QUUXLY QUUXLY 3RD 3RD -- --"]
-
-
-def write_transcripts(data: Path, **texts: list[str]) -> Path:
-    data.mkdir(parents=True, exist_ok=True)
-    for split, lines in texts.items():
-        with gzip.open(data / f"supervisions_{split}.jsonl.gz", "wt", encoding="utf-8") as file:
-            file.writelines(json.dumps({"id": str(i), "text": text}) + "\n" for i, text in enumerate(lines))
-    return data
 
 
 def write_gzip(path: Path, lines: list[str]) -> Path:
@@ -84,20 +76,6 @@ def test_guesses_agree_with_the_dictionary():
             errors += min(edit_distance(list(v), guess)["total"] for v in dictionary[word])
             total += len(guess)
     assert errors / total < 0.15  # half of the words in the dictionary are names
-
-
-def test_read_lexicon(tmp_path):
-    path = tmp_path / "lexicon.txt"
-    path.write_text("CAT\tK AE1 T\nCAT K AA0 T\n\nTHE DH AH0\n")
-    assert read_lexicon(path) == {"CAT": [("K", "AE", "T"), ("K", "AA", "T")], "THE": [("DH", "AH")]}
-    path.write_text("CAT\n")
-    with pytest.raises(UserError, match="no phones for CAT"):
-        read_lexicon(path)
-    path.write_text("\n")
-    with pytest.raises(UserError, match="empty"):
-        read_lexicon(path)
-    with pytest.raises(UserError, match="cannot be read"):
-        read_lexicon(tmp_path / "none.txt")
 
 
 pronunciations = st.lists(st.sampled_from("ab"), min_size=1, max_size=4).map(tuple)
@@ -243,7 +221,7 @@ def test_external_arpa_model(tmp_path, data):
 
 def test_external_lexicon(tmp_path, data):
     (tmp_path / "lexicon.txt").write_text("CAT K AE1 T\nTHE DH AH0\nA AH0\nMAT M AE1 T\nS S\nZ Z\nNG NG\nI IH1\n")
-    main(Config(data, tmp_path / "lang", lexicon=tmp_path / "lexicon.txt"))
+    main(Config(data, tmp_path / "lang", lexicon=tmp_path / "lexicon.txt", remove_stress=True))
     lang = Lang.load(tmp_path / "lang")
     assert lang.lexicon["THE"] == [("DH", "AH")]
     # D, G and AO are not in this lexicon: eSpeak's pronunciation of DOG would need phones without training data.

@@ -1,4 +1,4 @@
-"""N-gram models: counts, Kneser-Ney smoothing, interpolation, pruning, ARPA files."""
+"""N-gram models: counts, Kneser-Ney smoothing, interpolation, pruning."""
 
 import itertools
 import math
@@ -9,9 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr_kd.common.errors import UserError
 from asr_kd.lang import ngram
-from asr_kd.lang.arpa import read_arpa, write_arpa
 
 VOCABULARY = 5
 corpora = st.lists(st.lists(st.integers(-1, VOCABULARY - 1), max_size=7), min_size=1, max_size=25)
@@ -158,34 +156,3 @@ def test_higher_thresholds_prune_more():
     perplexities = [ngram.perplexity(ngram.score(model, zipf_sentences(0))) for model in models]
     assert sizes == sorted(sizes, reverse=True) and sizes[0] > sizes[1] and sizes[-1] == model.base
     assert perplexities == sorted(perplexities)
-
-
-def test_arpa_round_trip(tmp_path):
-    words = sorted(["DOG", "CAT", "A'B"])
-    model = ngram.kneser_ney(ngram.count([[0, 1, 2], [2, 2, 1], [1]], 3, 3))
-    write_arpa(tmp_path / "lm.arpa", model, words)
-    again_words, again = read_arpa(tmp_path / "lm.arpa", 100)
-    assert again_words == words and again.sizes == model.sizes
-    for n in range(3):
-        np.testing.assert_array_equal(again.keys[n], model.keys[n])
-        np.testing.assert_allclose(np.exp(again.log_probs[n]), np.exp(model.log_probs[n]), atol=1e-5)
-        np.testing.assert_allclose(again.backoffs[n], model.backoffs[n], atol=1e-3)
-    few_words, few = read_arpa(tmp_path / "lm.arpa", 2)
-    assert len(few_words) == 2
-    assert_normalised(few)
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "hello\n", "\\data\\\nngram 1=2\n\n\\1-grams:\n-1 A\n", "\\data\\\nngram 1=1\n\n\\1-grams:\nx A\n\\end\\\n"]
-    + [
-        f"\\data\\\nngram 1={n}\n\n\\1-grams:\n-1 </s>\n{line}\n\\end\\\n"
-        for n, line in ((3, "-1 A"), (2, "nan A"), (2, "0.1 A"), (2, "-1 A B C"))
-    ],
-)
-def test_damaged_and_missing_arpa_files_are_errors(tmp_path, text):
-    (tmp_path / "lm.arpa").write_text(text)
-    with pytest.raises(UserError, match="not an ARPA"):
-        read_arpa(tmp_path / "lm.arpa", 10)
-    with pytest.raises(UserError, match="cannot be read"):
-        read_arpa(tmp_path / "other.arpa", 10)

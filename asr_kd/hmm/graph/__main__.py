@@ -27,7 +27,7 @@ def main(config: Config) -> None:
     with atomic_open(config.out / "words.txt") as file:
         file.write(symbol_table(lang.words))
     sizes = {name: figures[name] for name in ("num_pdfs", "silence_pdfs", "states", "arcs")}
-    write_json(config.out / "graph.json", {**sizes, "senones": tree_identity(config.gmm)})
+    write_json(config.out / "graph.json", {**sizes, "senones": tree_identity(config.gmm), "text": lang.case})
     stage.finish(**figures)
 
 
