@@ -102,7 +102,7 @@ class Espeak:
     def say(
         self, text: str, speed: int = 175, pitch: int = 50, pitch_range: int = 50
     ) -> tuple[np.ndarray, list[Phone]]:
-        """Synthesise ``text`` (ASCII; a comma is a pause).
+        """Synthesise ``text`` (a comma is a pause; the words of the phones are known for ASCII).
 
         Args:
             speed: words per minute.
@@ -117,7 +117,7 @@ class Espeak:
             self._library.espeak_SetParameter(parameter, value, 0)
         # Bars separate pairs such as OF THE, which are one word in eSpeak's dictionary.
         marked = " |".join(text.split())
-        data = marked.encode("ascii")
+        data = marked.encode("utf-8")
         self._library.espeak_Synth(data, len(data) + 1, 0, 1, 0, _UTF8, None, None)
         self._library.espeak_Synchronize()
         wave = np.concatenate(self._waves)

@@ -56,7 +56,7 @@ def find_items(part: Part) -> list[Item]:
             if line.strip():
                 utterance, *words = line.split()
                 twice |= {utterance} & texts.keys()
-                texts[utterance] = " ".join(words).upper()
+                texts[utterance] = " ".join(words)
     orphans = {path.stem for path in part.folder.rglob("*.flac")} - texts.keys()
     items = [Item(part.folder, i, texts.get(i), i in twice) for i in sorted(texts.keys() | orphans)]
     if not items:

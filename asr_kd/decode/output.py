@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import atomic_open, read_json, verify
+from asr_kd.common.text import Case, normalise
 from asr_kd.decode.worker import Lattice
 
 BOUNDARY = "▁"  # the first character of a sentencepiece piece that begins a word
@@ -16,16 +18,16 @@ UNKNOWN = "<UNK>"  # a whole word, also among pieces
 
 
 class Words:
-    """Maps word ids to text by the graph's words.txt.
+    """Maps word ids to text by the graph's words.txt, and text to words in the normal form of the graph.
 
     Raises:
         UserError: words.txt is missing or damaged.
     """
 
     def __init__(self, graph: Path) -> None:
-        path = graph / "words.txt"
+        self.graph, path = graph, graph / "words.txt"
         try:
-            pairs = [line.split() for line in verify(path).read_text(encoding="utf-8").splitlines()]
+            pairs = [line.split() for line in verify(path).read_text(encoding="utf-8").split("\n")[:-1]]
             self.names = {int(number): word for word, number in pairs}
         except FileNotFoundError:
             raise UserError(f"{path} is missing: run python -m asr_kd.hmm.graph first") from None
@@ -33,6 +35,16 @@ class Words:
             raise UserError(f"{path} is damaged: run python -m asr_kd.hmm.graph again") from None
         # Only sentencepiece pieces have the boundary mark.
         self.pieces = any(name.startswith(BOUNDARY) for name in self.names.values())
+
+    @cached_property
+    def case(self) -> Case:
+        """What becomes of the letters of text; upper case if graph.json does not tell, as of graphs made elsewhere."""
+        case: Case = read_json(self.graph / "graph.json").get("text", "upper")
+        return case
+
+    def split(self, text: str) -> list[str]:
+        """The words of a transcript in normal form."""
+        return normalise(text, self.case).split()
 
     def text(self, ids: Sequence[int]) -> str:
         """The words, separated by spaces; sentencepiece pieces are joined into words."""

@@ -35,8 +35,10 @@ def decode_splits(config: Config, decoder: Decoder, out: Path) -> dict[str, Any]
         figures[split] = _write_split(out, split, shards, words, options.lattice)
     write_json(
         out / "decode.json",
-        {"models": len(config.model), "options": dataclasses.asdict(options), "splits": figures},
-    )
+        {
+            "models": len(config.model), "options": dataclasses.asdict(options), "splits": figures, "text": words.case,
+        },
+    )  # fmt: skip
     return {split: figures[split]["utterances"] for split in figures}
 
 

@@ -41,7 +41,7 @@ def tune(
     Args:
         decoder: has the model to tune for.
         cuts: have the transcripts in their supervisions.
-        words: maps word ids to text.
+        words: maps word ids to text, and transcripts to words.
         folder: for the shards.
 
     Returns:
@@ -49,7 +49,7 @@ def tune(
         grid, since on a thousand words neighbours differ only by chance; ties go to the smaller penalty, then to the
         smaller scale.
     """
-    texts = {cut.id: cut.supervisions[0].text.split() for cut in cuts}
+    texts = {cut.id: words.split(cut.supervisions[0].text or "") for cut in cuts}
     for attempt in range(2):
         shards = decoder.run(cuts, options, folder / f"{attempt}", "for tuning")
         points = _points(texts, shards, options, words)

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from asr_kd.common.errors import UserError
-from asr_kd.common.storage import verify
+from asr_kd.common.storage import read_json
+from asr_kd.common.text import Case, normalise, read_lines
 from asr_kd.corpora.manifests import read_jsonl
 
 
@@ -19,13 +20,10 @@ class Reference:
     speaker: str
 
 
-def normalise(text: str) -> list[str]:
-    """Words of a line in upper case, split at white space."""
-    return text.upper().split()
-
-
-def read_references(path: Path) -> dict[str, Reference]:
+def read_references(path: Path, case: Case = "keep") -> dict[str, Reference]:
     """References by utterance id, from a cuts_SPLIT.jsonl.gz.  Cuts without a transcript have an empty reference.
+
+    Words are in normal form with the given case.
 
     Raises:
         UserError: the file is missing or damaged, or has no words at all.
@@ -34,7 +32,7 @@ def read_references(path: Path) -> dict[str, Reference]:
     try:
         for cut in read_jsonl(path):
             spoken = cut["supervisions"][0] if cut.get("supervisions") else {}
-            words = tuple(normalise(spoken.get("text") or ""))
+            words = tuple(normalise(spoken.get("text") or "", case).split())
             references[cut["id"]] = Reference(words, spoken.get("speaker") or cut["id"])
     except (AttributeError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}): delete its folder and run its stage again") from None
@@ -43,25 +41,23 @@ def read_references(path: Path) -> dict[str, Reference]:
     return references
 
 
-def read_hypotheses(path: Path) -> dict[str, list[str]]:
+def read_hypotheses(path: Path, case: Case = "upper") -> dict[str, list[str]]:
     """Recognised words by utterance id, from lines id<TAB>words; without words, nothing was recognised.
 
+    Words are in normal form with the given case.
+
     Raises:
-        UserError: the file is missing, a line has no tab, or an id comes twice.
+        UserError: the file is missing or is not UTF-8, a line has no tab, or an id comes twice.
     """
     hypotheses: dict[str, list[str]] = {}
-    try:
-        lines = verify(path).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: decode this split first (python -m asr_kd.decode)") from None
-    except ValueError as error:
-        raise UserError(f"{path} is not UTF-8 text ({error}): decode this split again") from None
-    for number, line in enumerate(lines, start=1):
+    if not path.is_file():
+        raise UserError(f"{path} is missing: decode this split first (python -m asr_kd.decode)")
+    for number, line in enumerate(read_lines(path), start=1):
         name, tab, words = line.partition("\t")
         if not tab or name in hypotheses:
             fault = f"the utterance {name} comes twice" if tab else "there is no tab between id and words"
             raise UserError(f"{path}, line {number}: {fault}: mend the line or decode this split again")
-        hypotheses[name] = normalise(words)
+        hypotheses[name] = normalise(words, case).split()
     return hypotheses
 
 
@@ -118,12 +114,20 @@ def score(references: Mapping[str, Reference], hypotheses: Mapping[str, Sequence
 
 
 def score_folder(folder: Path, split: str, references: Mapping[str, Reference]) -> Scores:
-    """``score`` of the hyp_SPLIT.tsv in a decoded folder; error messages name the file."""
-    hypotheses = read_hypotheses(folder / f"hyp_{split}.tsv")
+    """``score`` of the hyp_SPLIT.tsv in a decoded folder; error messages name the file.
+
+    Both sides are in the normal form of the graph, which decode.json tells; without that file, in upper case.
+    """
+    path, description = folder / f"hyp_{split}.tsv", folder / "decode.json"
+    case: Case = read_json(description).get("text", "upper") if description.is_file() else "upper"
+    own = {
+        name: Reference(tuple(normalise(" ".join(reference.words), case).split()), reference.speaker)
+        for name, reference in references.items()
+    }
     try:
-        return score(references, hypotheses)
+        return score(own, read_hypotheses(path, case))
     except UserError as error:
-        raise UserError(f"{folder / f'hyp_{split}.tsv'}: {error}") from None
+        raise error if str(path) in str(error) else UserError(f"{path}: {error}") from None
 
 
 def pool(runs: Sequence[Scores]) -> Scores:

@@ -86,7 +86,7 @@ def test_bad_utterances_are_skipped_counted_and_skipped(tmp_path: Path) -> None:
     supervisions = load_manifest(tmp_path / "supervisions_dev.jsonl.gz")
     assert isinstance(recordings, RecordingSet) and isinstance(supervisions, SupervisionSet)
     assert [(s.id, s.recording_id, s.speaker, s.text) for s in supervisions] == [
-        ("1-1-0000", "1-1-0000", "1", "ALL IS WELL")
+        ("1-1-0000", "1-1-0000", "1", "all is well")
     ]
     assert recordings["1-1-0000"].load_audio().shape == (1, 16000)
 

@@ -58,6 +58,7 @@ def test_tuning_on_dev_and_decoding(toy: SimpleNamespace, tmp_path: Path, capsys
     correct = sum(hypotheses[cut.id] == cut.supervisions[0].text for cut in cuts)
     assert correct > 20
     figures = read_json(out / "decode.json")
+    assert figures["text"] == "upper"
     assert figures["options"]["acoustic_scale"] == tuned["acoustic_scale"]
     assert figures["splits"]["test"]["failed"] == 0 and figures["splits"]["test"]["search_rtf"] > 0
     with gzip.open(out / "lattices_test.gz", "rt") as file:
@@ -186,3 +187,7 @@ def test_pieces_join_into_words(tmp_path: Path) -> None:
     (tmp_path / "words.txt").write_text("<eps> 0\n▁HE 1\nLLO 2\n▁YOU 3\n<UNK> 4\n", encoding="utf-8")
     assert Words(tmp_path).text([1, 2, 4, 3]) == "HELLO <UNK> YOU"
     assert Words(tmp_path).text([]) == ""
+    write_json(tmp_path / "graph.json", {"num_pdfs": 1})
+    assert Words(tmp_path).split("Hello  you\u2019ll") == ["HELLO", "YOU'LL"]
+    write_json(tmp_path / "graph.json", {"text": "keep"})
+    assert Words(tmp_path).split("Hello  you\u2019ll") == ["Hello", "you'll"]

@@ -1,5 +1,7 @@
 """Word error rates, their intervals and comparisons; frame accuracy; the command line."""
 
+import gzip
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from asr_kd.score.collect import Results, collect_experiment
 from asr_kd.score.config import Config
 from asr_kd.score.frame_accuracy import PADDING, FrameAccuracy, frame_rates
 from asr_kd.score.systems import read_systems
-from asr_kd.score.wer import Reference, pool, read_hypotheses, read_references, score
+from asr_kd.score.wer import Reference, pool, read_hypotheses, read_references, score, score_folder
 
 BOOTSTRAP = Bootstrap(replications=2000)
 words = st.lists(st.sampled_from("ABC"), max_size=6)
@@ -194,6 +196,20 @@ def test_damaged_references(tmp_path):
 def test_words_are_compared_in_upper_case(tmp_path):
     (tmp_path / "hyp_test.tsv").write_text("b\t\na\ttwo  Words\n")
     assert read_hypotheses(tmp_path / "hyp_test.tsv") == {"a": ["TWO", "WORDS"], "b": []}
+
+
+@pytest.mark.parametrize(("case", "errors"), [("upper", 1), ("lower", 1), ("keep", 2), (None, 1)])
+def test_references_are_in_the_form_of_the_graph(tmp_path, case, errors):
+    """decode.json tells the form; the hypotheses of another recogniser, without it, are compared in upper case."""
+    text = "Cafe\u0301 \u2019tis\u2028Stra\u00dfe\u00a0zwei"
+    cut = {"id": "a\u2028b", "supervisions": [{"text": text, "speaker": "s"}]}
+    with gzip.open(tmp_path / "cuts_test.jsonl.gz", "wt", encoding="utf-8") as file:
+        file.write(json.dumps(cut) + "\n")
+    (tmp_path / "hyp_test.tsv").write_text("a\u2028b\tcaf\u00e9 'tis Stra\u00dfe drei\n", encoding="utf-8")
+    if case is not None:
+        write_json(tmp_path / "decode.json", {"text": case})
+    references = read_references(tmp_path / "cuts_test.jsonl.gz")
+    assert score_folder(tmp_path, "test", references).counts[0].tolist() == [0, 0, errors, 4]
 
 
 def flags(exp, *folders, **changes) -> Config:
