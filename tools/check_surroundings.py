@@ -21,6 +21,7 @@ from kaldialign import edit_distance
 from asr_kd.common.cli import run
 from asr_kd.common.errors import UserError
 from asr_kd.corpora.cuts import load_cuts
+from asr_kd.decode.output import Words
 from asr_kd.features.audio import SAMPLING_RATE
 from asr_kd.score.wer import read_references
 
@@ -102,7 +103,8 @@ def word_error_rate(config: Config, recordings: Iterator[tuple[Samples, tuple[st
 
 def main(config: Config) -> None:
     cuts = [cut for cut in load_cuts(config.exp / "features", config.split) if cut.supervisions[0].text]
-    references = read_references(config.exp / "features" / f"cuts_{config.split}.jsonl.gz")
+    cuts_path = config.exp / "features" / f"cuts_{config.split}.jsonl.gz"
+    references = read_references(cuts_path, Words(config.exp / "graph").case)
 
     def recordings(change: Condition) -> Iterator[tuple[Samples, tuple[str, ...]]]:
         generator = np.random.default_rng(0)
