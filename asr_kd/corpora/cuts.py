@@ -68,6 +68,11 @@ def open_cuts(path: Path) -> Iterator[MonoCut]:
     return read_manifest(path, deserialize_item)
 
 
+def storage_key(name: str) -> str:
+    """The name of the file with an array of the cut ``name``, which may be any text: it leads into no other folder."""
+    return name.replace("%", "%25").replace("/", "%2F") + ".npy"
+
+
 def checksum_field(name: str) -> str:
     """The custom field of a cut with the checksum of its "features" or "senones"."""
     return f"{name}_crc32"

@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 from lhotse import Features, NumpyFilesWriter
+from lhotse.audio.backend import audio_backend
 from lhotse.cut import MonoCut
 from lhotse.utils import fastcopy
 
 from asr_kd.common.checksums import array_checksum
 from asr_kd.common.parallel import run_all
 from asr_kd.common.storage import read_json, save_array, verify, write_json
-from asr_kd.corpora.cuts import checksum_field
+from asr_kd.corpora.cuts import checksum_field, storage_key
 from asr_kd.corpora.manifests import Skipped, jsonl_writer, require_utterances, write_skipped
 from asr_kd.features.audio import SAMPLING_RATE, sample_fault
 from asr_kd.features.babble import add_babble
@@ -85,14 +86,15 @@ def _extract_chunk(job: _Job) -> None:
     sums: dict[str, np.ndarray] = defaultdict(lambda: np.zeros((3, NUM_MELS)))
     writer = NumpyFilesWriter(job.storage)
     for cut in job.cuts:
-        features = _compute_features(cut)
+        with audio_backend("LibsndfileBackend"):  # the others start programs, or read what corpora did not examine
+            features = _compute_features(cut)
         if isinstance(features, str):
             skipped.append((cut.id, features))
             continue
         manifest = Features(
             type="kaldi-fbank", num_frames=len(features), num_features=NUM_MELS, frame_shift=FRAME_SHIFT,
-            sampling_rate=SAMPLING_RATE, start=0.0, duration=cut.duration, storage_type=writer.name,
-            storage_path=str(writer.storage_path), storage_key=writer.write(cut.id, features),
+            sampling_rate=SAMPLING_RATE, start=cut.start, duration=cut.duration, storage_type=writer.name,
+            storage_path=str(writer.storage_path), storage_key=writer.write(storage_key(cut.id), features),
             recording_id=cut.recording_id, channels=0,
         )  # fmt: skip
         custom = {**(cut.custom or {}), checksum_field("features"): array_checksum(features)}

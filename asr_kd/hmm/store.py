@@ -20,7 +20,7 @@ from lhotse.utils import fastcopy
 from asr_kd.common.checksums import array_checksum
 from asr_kd.common.parallel import run_in_order
 from asr_kd.common.storage import atomic_open, copy_file, save_array, write_json
-from asr_kd.corpora.cuts import checksum_field, chunks, load_cuts, max_chunks, splits_of
+from asr_kd.corpora.cuts import checksum_field, chunks, load_cuts, max_chunks, splits_of, storage_key
 from asr_kd.corpora.manifests import Skipped, jsonl_writer, require_utterances, write_skipped
 from asr_kd.hmm.align import Alignment
 from asr_kd.lang.lexicon import Lexicon
@@ -42,7 +42,8 @@ class Aligner(Protocol):
 
 def attach_alignment(cut: MonoCut, alignment: Alignment, writer: NumpyFilesWriter) -> MonoCut:
     """Return the cut with ``senones`` (TemporalArray) and, in seconds, the phone and word alignment."""
-    array = writer.store_array(cut.id, alignment.senones, frame_shift=FRAME_SHIFT, temporal_dim=0, start=cut.start)
+    key = storage_key(cut.id)
+    array = writer.store_array(key, alignment.senones, frame_shift=FRAME_SHIFT, temporal_dim=0, start=cut.start)
     items = {
         kind: [_item(cut, *segment) for segment in segments]
         for kind, segments in (("phone", alignment.phones), ("word", alignment.words))
