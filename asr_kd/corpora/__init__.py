@@ -1,1 +1,1 @@
-"""Lhotse manifests of corpora: trees in LibriSpeech layout, downloads, and an embedded synthetic corpus."""
+"""Lhotse cuts of corpora: trees, Kaldi folders, manifests, tables, downloads, and an embedded synthetic corpus."""

@@ -1,6 +1,7 @@
-"""``python -m asr_kd.corpora``: writes Lhotse manifests of recordings and transcripts, one pair per split."""
+"""``python -m asr_kd.corpora``: writes Lhotse cuts with transcripts, a manifest per split."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -8,26 +9,26 @@ from asr_kd.common.cli import run
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import Stage
 from asr_kd.corpora.config import Config
-from asr_kd.corpora.parts import Part
+from asr_kd.corpora.parts import Options, Part
 
 SPLITS = ("train", "dev", "test")
 
 
 def main(config: Config) -> None:
-    if config.corpus_dir is None and config.corpus == "embedded":
+    if config.corpus == "embedded" and config.corpus_dir is None and not (config.train or config.dev or config.test):
         _prepare_embedded(config)
     else:
-        _prepare_librispeech(config)
+        _prepare_parts(config)
 
 
-def _prepare_librispeech(config: Config) -> None:
-    """Prepare a corpus in LibriSpeech layout that is on disk or can be downloaded."""
+def _prepare_parts(config: Config) -> None:
+    """Prepare a corpus that is on disk or can be downloaded."""
     names = {"train": config.train, "dev": config.dev, "test": config.test}
-    if config.corpus_dir is not None:
-        root = config.corpus_dir
+    if config.corpus_dir is not None or config.corpus == "embedded":
+        root = config.corpus_dir or Path()
         missing = [split for split in SPLITS if not names[split]]
         if missing:
-            raise UserError(f"--corpus-dir needs the parts of each split: name --{' and --'.join(missing)} too")
+            raise UserError(f"a corpus of your own needs the parts of each split: name --{' and --'.join(missing)} too")
     else:
         from asr_kd.corpora.download import DEFAULT_PARTS, fetch
 
@@ -39,16 +40,14 @@ def _prepare_librispeech(config: Config) -> None:
     stage = _stage(config, parts, {}, [])
     if not stage.begin():
         return
-    from asr_kd.corpora.librispeech import write_splits
+    from asr_kd.corpora.splits import write_splits
 
     with config.executor() as executor:
-        stage.finish(**write_splits(config.out, parts, executor))
+        stage.finish(**write_splits(config.out, parts, config, executor))
 
 
 def _prepare_embedded(config: Config) -> None:
     """Synthesise and prepare the embedded corpus, of which its code is an input: a change makes the corpus outdated."""
-    if config.train or config.dev or config.test:
-        raise UserError("--train, --dev and --test name parts of a tree on disk: give its root with --corpus-dir")
     minutes = {"train": config.train_minutes, "dev": config.dev_minutes, "test": config.test_minutes}
     voices = dict(zip(SPLITS, config.voices, strict=True))
     sources = [Path(__file__).parent / f"{name}.py" for name in ("embedded", "espeak", "sentences", "effects")]
@@ -57,23 +56,23 @@ def _prepare_embedded(config: Config) -> None:
     if not stage.begin():
         return
     from asr_kd.corpora.embedded import make_corpus
-    from asr_kd.corpora.librispeech import write_splits
+    from asr_kd.corpora.splits import write_splits
 
     root = config.out / "corpus"
     with config.executor() as executor:
         make_corpus(root, config.out, minutes, voices, config.seed, executor)
         parts = {split: [Part.parse(root, split)] for split in SPLITS} | extra
-        stage.finish(**write_splits(config.out, parts, executor))
+        stage.finish(**write_splits(config.out, parts, config, executor))
 
 
 def _extra_test_sets(config: Config) -> dict[str, list[Part]]:
     """The test sets of ``--also``, by name."""
     parts: dict[str, list[Part]] = {}
     for path in config.also:
-        part = Part.parse(path.parent, path.name)
-        name = part.folder.name
+        part = Part.parse(Path(), str(path))
+        name = part.name
         if name in parts or name in SPLITS:
-            raise UserError(f"--also {path}: there already is a test set named {name}, so rename the folder")
+            raise UserError(f"--also {path}: there already is a test set named {name}, so rename the folder or file")
         parts[name] = [part]
     return parts
 
@@ -81,8 +80,10 @@ def _extra_test_sets(config: Config) -> dict[str, list[Part]]:
 def _stage(config: Config, parts: Mapping[str, list[Part]], settings: Mapping[str, Any], sources: list[Path]) -> Stage:
     """The stage, identified by the parts of its splits rather than by the flags that named them."""
     labels = {split: [part.label for part in members] for split, members in parts.items()}
-    folders = dict.fromkeys(part.folder for members in parts.values() for part in members)
-    return Stage("corpora", config.out, {"parts": labels, **settings}, [*sources, *folders])
+    inputs = dict.fromkeys(path for members in parts.values() for part in members for path in part.inputs)
+    options = {field.name: getattr(config, field.name) for field in fields(Options)}
+    audio = [config.audio_dir] if config.audio_dir else []
+    return Stage("corpora", config.out, {"parts": labels, **options, **settings}, [*sources, *inputs, *audio])
 
 
 if __name__ == "__main__":

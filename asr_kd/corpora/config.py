@@ -8,22 +8,25 @@ from typing import Annotated, Literal
 
 from asr_kd.common.parallel import Workers
 from asr_kd.common.settings import Positive, Seed, within
+from asr_kd.corpora.parts import Options
 
 
 @dataclass
-class Config(Workers):
-    """Prepare a corpus: Lhotse manifests of the splits train, dev and test, and of additional test sets.
+class Config(Options, Workers):
+    """Prepare a corpus: Lhotse cuts of the splits train, dev and test, and of additional test sets.
 
-    A part is a folder in LibriSpeech layout: NAME, or NAME:i/n for the i-th of n disjoint groups of its speakers, which
-    have about the same number of utterances.  Bad utterances are skipped and listed in skipped_SPLIT.tsv.
+    A part is a folder in LibriSpeech layout (FLAC, WAV, MP3, OGG or Opus), a Kaldi data folder, a Lhotse manifest of
+    cuts or of recordings (with supervisions beside it), or a table (.csv, .tsv) of audio files and transcripts.  NAME
+    is a part, and NAME:i/n the i-th of n disjoint groups of its speakers, which have about the same number of
+    utterances.  Bad utterances are skipped and listed in skipped_SPLIT.tsv.
     """
 
     out: Path
     """Folder for the manifests."""
     corpus: Literal["embedded", "mini_librispeech", "train-clean-100", "librispeech"] = "embedded"
-    """The corpus to use without --corpus-dir: a synthetic one, or a download."""
+    """The corpus to use without --train, --dev and --test: a synthetic one, or a download."""
     corpus_dir: Path | None = None
-    """Root of a tree in LibriSpeech layout; needs --train, --dev and --test."""
+    """Folder in which --train, --dev and --test are."""
     train: tuple[str, ...] = ()
     """Parts to train on."""
     dev: tuple[str, ...] = ()
@@ -31,7 +34,7 @@ class Config(Workers):
     test: tuple[str, ...] = ()
     """Parts to test on."""
     also: tuple[Path, ...] = ()
-    """Additional test sets, ROOT/PART each, named after their part."""
+    """Additional test sets, each named after its part."""
     download_dir: Path = Path("data")
     """Folder for downloads."""
     train_minutes: Positive = 60.0

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from asr_kd.common.errors import UserError
-from asr_kd.common.storage import atomic_open, verify
+from asr_kd.common.storage import atomic_open, stage_folder, verify
 
 Skipped = tuple[str, str]  # utterance id, reason
 Item = TypeVar("Item")
@@ -65,16 +65,20 @@ def _lines(path: Path, read: Callable[[str], Any]) -> Iterator[Any]:
     except FileNotFoundError:
         raise UserError(f"{path} is missing: first run the stage that makes it") from None
     except DAMAGED as error:
-        raise UserError(
-            f"{path} is damaged ({type(error).__name__}: {error}): delete its folder and run the stage again"
-        ) from None
+        advice = "delete its folder and run the stage again" if stage_folder(path) else "correct it, or make it again"
+        raise UserError(f"{path} is damaged ({type(error).__name__}: {error}): {advice}") from None
 
 
 def write_skipped(out: Path, split: str, skipped: Sequence[Skipped]) -> None:
     """Write skipped_SPLIT.tsv to ``out``: id<TAB>reason, one line per utterance (an empty file if there are none)."""
     with atomic_open(out / f"skipped_{split}.tsv") as file:
         for utterance, reason in skipped:
-            file.write(f"{utterance}\t{' '.join(reason.split())}\n")
+            file.write(f"{_printable(utterance)}\t{_printable(' '.join(reason.split()))}\n")
+
+
+def _printable(text: str) -> str:
+    r"""A text with what cannot be printed (tabs, bytes of names that are not UTF-8) as \t, \udcff and the like."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def require_utterances(count: int, skipped: Sequence[Skipped], split: str, out: Path) -> None:

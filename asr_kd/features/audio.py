@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from asr_kd.common.errors import UserError
+from asr_kd.corpora.utterances import MAX_RATE, MIN_RATE
 
 if TYPE_CHECKING:
     from soundfile import SoundFile
@@ -19,8 +20,6 @@ SAMPLING_RATE = 16000
 MIN_SECONDS = 0.1
 #: Longer recordings are refused: their samples and features would take gigabytes of memory.
 MAX_HOURS = 4
-#: Rates in Hz outside of which a header is taken to be damaged.
-MIN_RATE, MAX_RATE = 4_000, 768_000
 #: Samples of all channels read at once: what a header announces is not trusted for an allocation.
 BLOCK_SAMPLES = 1 << 20
 #: Share of the loudest channel's power below which the mean of the channels counts as cancelled.

@@ -1,38 +1,29 @@
 """The cuts whose features are computed: each split as recorded, at other speeds, and with babble."""
 
-import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lhotse import Recording, SupervisionSegment
 from lhotse.cut import MonoCut
 
 from asr_kd.common.errors import UserError
 from asr_kd.corpora.copies import noisy_name
-from asr_kd.corpora.manifests import count_lines, read_manifest
+from asr_kd.corpora.cuts import load_cuts
+from asr_kd.corpora.manifests import count_lines
+from asr_kd.features.audio import SAMPLING_RATE
 from asr_kd.features.babble import noisy_copies, read_talkers
 from asr_kd.features.config import Config
 
 
 def read_cuts(data: Path, split: str, speeds: Sequence[float] = ()) -> Iterator[MonoCut]:
-    """One cut per utterance, with the id of its supervision; then copies at each of ``speeds``, as other speakers.
+    """The utterances of a split at the rate of the features; then copies at each of ``speeds``, as other speakers.
 
     Raises:
-        UserError: the manifests are missing or damaged.
+        UserError: the manifest is missing or damaged.
     """
     for factor in (1.0, *speeds):
-        recordings = read_manifest(data / f"recordings_{split}.jsonl.gz", Recording.from_dict)
-        supervisions = read_manifest(data / f"supervisions_{split}.jsonl.gz", SupervisionSegment.from_dict)
-        for recording, supervision in itertools.zip_longest(recordings, supervisions):
-            if recording is None or supervision is None or supervision.recording_id != recording.id:
-                raise UserError(
-                    f"recordings_{split} and supervisions_{split} in {data} do not belong together: run the stage that "
-                    "makes them again"
-                )
-            cut = MonoCut(
-                id=supervision.id, start=0.0, duration=recording.duration, channel=0,
-                recording=recording, supervisions=[supervision],
-            )  # fmt: skip
+        for cut in load_cuts(data, split):
+            if cut.sampling_rate != SAMPLING_RATE:
+                cut = cut.resample(SAMPLING_RATE)
             yield cut if factor == 1.0 else _speed_copy(cut, factor)
 
 
@@ -52,18 +43,22 @@ def cuts_by_split(config: Config) -> Iterator[tuple[str, Iterator[MonoCut], int]
         UserError: the corpus has no train split, or too few speakers to babble.
     """
     data = config.data
-    splits = sorted(p.name[len("recordings_") : -len(".jsonl.gz")] for p in data.glob("recordings_*.jsonl.gz"))
+    splits = sorted(p.name[len("cuts_") : -len(".jsonl.gz")] for p in data.glob("cuts_*.jsonl.gz"))
     if "train" not in splits:
-        raise UserError(f"{data} has no recordings_train.jsonl.gz: run asr_kd.corpora first")
+        raise UserError(f"{data} has no cuts_train.jsonl.gz: run asr_kd.corpora first")
     speeds = {split: config.speed_perturb if split == "train" else () for split in splits}
-    counts = {s: count_lines(data / f"recordings_{s}.jsonl.gz") * (1 + len(speeds[s])) for s in splits}
+    counts = {s: count_lines(data / f"cuts_{s}.jsonl.gz") * (1 + len(speeds[s])) for s in splits}
+
+    def talkers(split: str) -> list[MonoCut]:
+        return read_talkers(read_cuts(data, split), f"{split} of {data}")
+
     for split in splits:
         yield split, read_cuts(data, split, speeds[split]), counts[split]
     for split in ("train", "dev"):
         if config.babble and split in splits:
             clean = read_cuts(data, split, speeds[split])
-            yield f"{split}_noisy", noisy_copies(clean, config.babble, read_talkers(data, split)), counts[split]
+            yield f"{split}_noisy", noisy_copies(clean, config.babble, talkers(split)), counts[split]
     for snr in config.babble if "test" in splits else ():
         # Voices of dev, which no network has been trained on.
-        noisy = noisy_copies(read_cuts(data, "test"), [snr], read_talkers(data, "dev"))
+        noisy = noisy_copies(read_cuts(data, "test"), [snr], talkers("dev"))
         yield noisy_name("test", snr), noisy, counts["test"]

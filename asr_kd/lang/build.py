@@ -71,10 +71,10 @@ def check_flags(config: Config) -> None:
 
 def read_transcripts(data: Path, split: str, case: Case) -> list[str]:
     """Return the transcripts of a split in normal form; none if the corpus does not have the split."""
-    path = data / f"supervisions_{split}.jsonl.gz"
+    path = data / f"cuts_{split}.jsonl.gz"
     if not path.is_file():
         return []
-    return [normalise(item["text"], case) for item in read_jsonl(path)]
+    return [normalise(cut["supervisions"][0]["text"], case) for cut in read_jsonl(path)]
 
 
 def frequent_words(config: Config, transcripts: Sequence[str]) -> list[str]:

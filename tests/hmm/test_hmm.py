@@ -17,6 +17,7 @@ from kaldi_models import kaldi_gmms
 from lhotse import CutSet, Features, NumpyFilesWriter, Recording, SupervisionSegment
 from lhotse.audio import AudioSource
 from lhotse.cut import MonoCut
+from lhotse.utils import fastcopy
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import read_json, save_array, write_json
@@ -103,9 +104,8 @@ def _write_split(root: Path, split: str, count: int, rng: np.random.Generator, m
     writer = NumpyFilesWriter(root / "features" / "storage" / split)
     features = jsonl_writer(root / "features" / f"cuts_{split}.jsonl.gz")
     truth = jsonl_writer(root / "data" / f"truth_{split}.jsonl.gz")
-    recordings = jsonl_writer(root / "data" / f"recordings_{split}.jsonl.gz")
-    supervisions = jsonl_writer(root / "data" / f"supervisions_{split}.jsonl.gz")
-    with features as add_cut, truth as add_truth, recordings as add_recording, supervisions as add_supervision:
+    data = jsonl_writer(root / "data" / f"cuts_{split}.jsonl.gz")
+    with features as add_cut, truth as add_truth, data as add_utterance:
         for i in range(count):
             words, mels, phones, times = _utterance(rng, means)
             name = f"{split}-{i:03d}"
@@ -125,8 +125,7 @@ def _write_split(root: Path, split: str, count: int, rng: np.random.Generator, m
             cut = MonoCut(name, 0.0, seconds, 0, [supervision], manifest, recording)
             add_cut(cut.to_dict())
             add_truth({"id": name, "phones": phones, "words": times})
-            add_recording(recording.to_dict())
-            add_supervision(supervision.to_dict())
+            add_utterance(fastcopy(cut, features=None).to_dict())
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,6 @@ from pathlib import Path
 def write_transcripts(data: Path, **texts: list[str]) -> Path:
     data.mkdir(parents=True, exist_ok=True)
     for split, lines in texts.items():
-        with gzip.open(data / f"supervisions_{split}.jsonl.gz", "wt", encoding="utf-8") as file:
-            file.writelines(json.dumps({"id": str(i), "text": text}) + "\n" for i, text in enumerate(lines))
+        with gzip.open(data / f"cuts_{split}.jsonl.gz", "wt", encoding="utf-8") as file:
+            file.writelines(json.dumps({"supervisions": [{"text": text}]}) + "\n" for text in lines)
     return data

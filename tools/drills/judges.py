@@ -167,8 +167,12 @@ def _names_clean(run: Run, *names: str) -> str:
 
 
 def _supervisions(folder: Path) -> dict[str, dict[str, Any]]:
-    paths = sorted(folder.glob("supervisions_*.jsonl.gz"))
-    return {one["id"]: one for path in paths for one in map(json.loads, gzip.open(path, "rt", encoding="utf-8"))}
+    paths = sorted(folder.glob("cuts_*.jsonl.gz"))
+    return {
+        cut["id"]: cut["supervisions"][0]
+        for path in paths
+        for cut in map(json.loads, gzip.open(path, "rt", encoding="utf-8"))
+    }
 
 
 def transcripts(run: Run) -> str:

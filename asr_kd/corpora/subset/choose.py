@@ -8,9 +8,9 @@ import numpy as np
 
 from asr_kd.common.errors import UserError
 from asr_kd.corpora.copies import source_id
-from asr_kd.corpora.librispeech import speaker_groups
 from asr_kd.corpora.parts import read_group
 from asr_kd.corpora.subset.config import Config
+from asr_kd.corpora.utterances import speaker_groups
 
 
 def choose_utterances(config: Config, cuts: Iterable[Mapping[str, Any]]) -> dict[str, str]:
