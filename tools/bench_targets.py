@@ -26,7 +26,8 @@ from asr_kd.common.storage import Stage
 from asr_kd.features.filterbanks import NUM_MELS
 from asr_kd.losses import CompactTargets
 from asr_kd.models.device import device_and_dtype
-from asr_kd.models.dnn import PRESETS, AcousticModel, Shape
+from asr_kd.models.dnn import dnn
+from asr_kd.models.network import window_of
 from asr_kd.soft_targets.rows import TargetRows
 from asr_kd.soft_targets.shards import write_shard, write_store
 from asr_kd.soft_targets.store import SoftTargets
@@ -135,11 +136,10 @@ def reading(config: Config, folder: Path, features: Path, preset: str) -> dict[s
 
 def training_speed(config: Config, preset: str, senones: int, soft: CompactTargets) -> float:
     """Frames per second of training updates on one batch, without loading."""
-    layers, width = PRESETS[preset]
-    model = AcousticModel(Shape(layers, width, senones)).to(config.device)
+    model = dnn(NUM_MELS, senones, preset).build().to(config.device)
     _, dtype = device_and_dtype(config.device, "auto")
     step = Step(model, 1.0, 0.5, dtype, 0.01)
-    windows = torch.randn(BATCH_FRAMES, model.shape.window * NUM_MELS, device=config.device).to(dtype)
+    windows = torch.randn(BATCH_FRAMES, (sum(window_of(model)) + 1) * NUM_MELS, device=config.device).to(dtype)
     labels = torch.randint(senones, (BATCH_FRAMES,), device=config.device)
     batch = Batch(windows, labels, soft.to(config.device))
     return BATCH_FRAMES / bench.seconds(lambda: step(batch, 1e-3), config.device, repeats=3)

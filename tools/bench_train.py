@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import bench
 import numpy as np
@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader, Dataset
 from asr_kd.features.filterbanks import NUM_MELS, raw_features
 from asr_kd.losses import CompactTargets
 from asr_kd.models.device import device_and_dtype
-from asr_kd.models.dnn import PRESETS, AcousticModel, Shape
+from asr_kd.models.dnn import DNN, PRESETS, dnn
 from asr_kd.soft_targets.rows import TargetRows
 from asr_kd.train.batches import FrameLoader
 from asr_kd.train.pools import PoolReader
@@ -89,7 +89,8 @@ def measure(config: Config, preset: str, senones: int, folder: Path) -> dict[str
     _, dtype = device_and_dtype(config.device, "auto")
     cuts, targets = write_corpus(folder, config.frames, senones, config.top)
     layers, width = PRESETS[preset]
-    model = AcousticModel(Shape(layers, width, senones, LEFT, RIGHT)).to(config.device)
+    network = dnn(NUM_MELS, senones, preset, left=LEFT, right=RIGHT)
+    model = network.build().to(config.device)
     step = Step(model, 1.0, 0.5, dtype, 0.01)
     # A pool is half the corpus, so that pools are read again in every epoch, as for a corpus that does not fit.
     pool = config.frames // 2
@@ -100,7 +101,9 @@ def measure(config: Config, preset: str, senones: int, folder: Path) -> dict[str
     for _ in loader.epoch(0):
         pass
     loading = config.frames / (time.perf_counter() - started)
-    products = config.batch / bench.seconds(matrix_products(model, config.batch, dtype, config.device), config.device)
+    products = config.batch / bench.seconds(
+        matrix_products(cast(DNN, model), config.batch, dtype, config.device), config.device
+    )
     simple_loader, simple_step = simple_loop(config, cuts, targets, senones, layers, width)
     simple = loop_speed(config, lambda _: iter(simple_loader), simple_step, lambda b: len(b[1]))
     return {
@@ -134,7 +137,7 @@ def loop_speed(
     return frames / (time.perf_counter() - started)
 
 
-def matrix_products(model: AcousticModel, batch: int, dtype: torch.dtype, device: str) -> Callable[[], None]:
+def matrix_products(model: DNN, batch: int, dtype: torch.dtype, device: str) -> Callable[[], None]:
     """Runs only the matrix products of one step: outputs, gradients of the weights, and gradients of the inputs (except
     those of the first layer)."""
     layers = [*model.hidden, model.output]

@@ -9,8 +9,8 @@ import torch
 from asr_kd.common.errors import UserError
 from asr_kd.hmm.scores import GmmScorer
 from asr_kd.losses import Mean
+from asr_kd.models.posteriors import utterance_inputs
 from asr_kd.models.scorer import FrameScorer, NetworkScorer, Posteriors, check_senones, ensemble_posteriors
-from asr_kd.models.windows import context_windows
 from asr_kd.specialists.ensemble import Ensemble
 
 
@@ -18,11 +18,11 @@ def _specialist_posteriors(network: Path, num_pdfs: int, specialists: Sequence[P
     """Return the combined posteriors of a network and its specialists (section 5.4)."""
     ensemble = Ensemble(network, specialists, top_k, torch.float32)
     check_senones(network, ensemble.generalist, num_pdfs)
-    shape = ensemble.generalist.shape
 
     def posteriors(features: np.ndarray, frames: slice) -> np.ndarray:
         rows = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))
-        return ensemble(context_windows(rows, shape.left, shape.right)[frames]).combined.numpy()
+        start, stop, _ = frames.indices(len(rows))
+        return ensemble(*utterance_inputs(ensemble.generalist, rows, start, stop)).combined.numpy()
 
     return posteriors
 

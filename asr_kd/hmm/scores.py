@@ -12,6 +12,7 @@ from asr_kd.features.normalise import Normaliser
 from asr_kd.hmm.cepstra import apply_transform, cepstra
 from asr_kd.hmm.kaldi_io import read_model
 from asr_kd.losses import Mean
+from asr_kd.models.network import read_network
 from asr_kd.models.scorer import FrameScorer, NetworkScorer, ensemble_posteriors
 
 
@@ -41,7 +42,7 @@ def network_scorer(networks: Sequence[Path], features: Path, mean: Mean) -> Netw
     Raises:
         UserError: a folder is missing or damaged.
     """
-    num_pdfs = int(read_json(networks[0] / "model.json")["shape"]["num_pdfs"])
+    num_pdfs = read_network(networks[0]).num_senones
     torch.set_num_threads(1)  # utterances are scored in parallel instead
     return NetworkScorer(ensemble_posteriors(networks, num_pdfs, mean), networks[0], features)
 

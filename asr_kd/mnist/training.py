@@ -3,7 +3,7 @@
 import functools
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,7 +17,8 @@ from asr_kd.mnist.digits.dataset import SIZE, Digits, load_digits
 from asr_kd.mnist.loader import DigitLoader, Teachers, as_inputs
 from asr_kd.models.checkpoints import cpu_state_dict, load_model, save_tensors
 from asr_kd.models.device import device_and_dtype
-from asr_kd.models.dnn import AcousticModel, Shape
+from asr_kd.models.dnn import DNN, dnn
+from asr_kd.models.network import AcousticModel, num_parameters
 from asr_kd.models.posteriors import compute_logits
 from asr_kd.train.batches import Batch
 from asr_kd.train.fit import fit
@@ -41,30 +42,32 @@ def train_network(config: Config) -> dict[str, Any]:
     augmentation = (config.jitter, config.bend, config.input_dropout)
     loader = DigitLoader(train_part.only(config.digits), config.batch_size, *augmentation, teachers, dtype, device)
     torch.manual_seed(config.seed)
-    shape = Shape(config.layers, config.width, 10, left=0, right=0, feature_dim=SIZE * SIZE, dropout=config.dropout)
-    model = AcousticModel(shape).to(device)
+    network = dnn(
+        SIZE * SIZE, 10, layers=config.layers, width=config.width, left=0, right=0, dropout=config.dropout
+    )  # fmt: skip
+    model = network.build().to(device)
     step_class = LogitMatchingStep if math.isinf(config.temperature) and teachers else Step
     step = step_class(model, config.temperature, config.hard_weight, dtype, config.weight_decay)
     title = f"{config.out.parent.name}/{config.out.name}"
-    after = functools.partial(limit_norms, model, config.max_norm) if config.max_norm else None
+    after = functools.partial(limit_norms, cast(DNN, model), config.max_norm) if config.max_norm else None
     figures: dict[str, Any] = fit(step, loader, config.epochs, config.learning_rate, config.seed, title, after)
     model.eval()
     if config.held_out:
         figures["held_out_errors"] = count_errors(digit_logits(model, held_out), held_out)
-    write_json(config.out / "model.json", {"shape": vars(model.shape)})
+    write_json(config.out / "model.json", {"network": network.to_json()})
     save_tensors(config.out / "model.safetensors", cpu_state_dict(model))
     test_logits = digit_logits(model, test)
     save_array(config.out / TEST_LOGITS, test_logits)
     return {
         **figures,
-        "parameters": model.num_parameters(),
+        "parameters": num_parameters(model),
         "test_errors": count_errors(test_logits, test),
         "train_errors": count_errors(digit_logits(model, train), train),
     }
 
 
 @torch.no_grad()
-def limit_norms(model: AcousticModel, max_norm: float) -> None:
+def limit_norms(model: DNN, max_norm: float) -> None:
     """Scale down the incoming weights of each hidden unit to ``max_norm`` (Hinton et al. 2012, section 2)."""
     for layer in model.hidden:
         weight: Tensor = layer.weight  # type: ignore[assignment]

@@ -1,6 +1,5 @@
 """Networks on disk: weights as safetensors, and the senone prior."""
 
-import dataclasses
 import os
 import re
 import zlib
@@ -15,49 +14,41 @@ from torch import Tensor
 
 from asr_kd.common.checksums import SEAL
 from asr_kd.common.errors import UserError
-from asr_kd.common.storage import atomic_path, load_array, read_json, verify
-from asr_kd.models.dnn import AcousticModel, Shape
+from asr_kd.common.storage import atomic_path, load_array, verify
+from asr_kd.models.dnn import DNN
+from asr_kd.models.network import AcousticModel, Network, read_network
 
 
 def load_model(folder: Path | str, device: str = "cpu", dtype: torch.dtype = torch.float32) -> AcousticModel:
     """Return the best checkpoint of a model folder, in evaluation mode.
 
     Args:
-        dtype: of the matrix products (``AcousticModel.convert_weights``).
+        dtype: of the matrix products of a ``DNN``; others compute in float32.
 
     Raises:
         UserError: the model is missing or damaged.
     """
     folder = Path(folder)
-    model = AcousticModel(read_shape(folder))
+    model = read_network(folder).build()
     shapes = {name: value.shape for name, value in model.state_dict().items()}
     model.load_state_dict(load_tensors(folder / "model.safetensors", shapes))
-    return model.convert_weights(dtype).to(device).eval()
+    if isinstance(model, DNN):
+        model.convert_weights(dtype)
+    return model.to(device).eval()
 
 
-def read_shape(folder: Path) -> Shape:
-    """Return the shape of the network in a folder.
-
-    Raises:
-        UserError: model.json is missing or damaged, or has keys of another version.
-    """
-    path = folder / "model.json"
-    try:
-        return Shape(**read_json(path)["shape"])
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged or of another version ({error}): train the network again") from None
-
-
-def warm_start(folder: Path, shape: Shape) -> AcousticModel:
-    """Return a network with the size and the weights of the one in ``folder``, and with the dropout of ``shape``.
+def warm_start(folder: Path, network: Network) -> AcousticModel:
+    """Return a network with the size and the weights of the one in ``folder``, and with the dropout of ``network``.
 
     Raises:
-        UserError: the network is missing or damaged, or its inputs or senones are not those of ``shape``.
+        UserError: the network is missing or damaged, or its inputs or senones are not those of ``network``.
     """
     other = load_model(folder)
-    model = AcousticModel(dataclasses.replace(other.shape, dropout=shape.dropout))
-    ends = [(s.num_pdfs, s.left, s.right, s.feature_dim) for s in (other.shape, shape)]
-    if ends[0] != ends[1]:
+    description = other.network
+    model = description.with_args(dropout=network.args.get("dropout", 0.0)).build()
+    expected = network.build()
+    ends = [(n.name, n.num_senones, n.feature_dim, n.delay) for n in (description, network)]
+    if ends[0] != ends[1] or (other.left, other.right) != (expected.left, expected.right):
         raise UserError(
             f"the network in {folder} has other inputs or classes: give --start-from a network of this experiment"
         )
@@ -102,7 +93,7 @@ def load_log_prior(folder: Path) -> np.ndarray:
     Raises:
         UserError: it is missing or damaged, or has another number of senones than the network.
     """
-    path, senones = folder / "log_prior.npy", read_shape(folder).num_pdfs
+    path, senones = folder / "log_prior.npy", read_network(folder).num_senones
     prior = load_array(path)
     if prior.shape != (senones,):
         raise UserError(

@@ -13,7 +13,7 @@ from asr_kd.common.errors import UserError
 from asr_kd.features.normalise import Normaliser, quiet_frames
 from asr_kd.losses import Mean
 from asr_kd.models.checkpoints import load_log_prior, load_model
-from asr_kd.models.dnn import AcousticModel
+from asr_kd.models.network import AcousticModel
 from asr_kd.models.posteriors import posteriors
 
 if TYPE_CHECKING:
@@ -105,8 +105,8 @@ def check_senones(folder: Path, model: AcousticModel, num_pdfs: int) -> None:
     Raises:
         UserError: they do not.
     """
-    if model.shape.num_pdfs != num_pdfs:
+    if (senones := model.network.num_senones) != num_pdfs:
         raise UserError(
-            f"the network in {folder} has {model.shape.num_pdfs} senones but the graph has {num_pdfs}: "
+            f"the network in {folder} has {senones} senones but the graph has {num_pdfs}: "
             "give the graph that was made with the senones of the network"
         )

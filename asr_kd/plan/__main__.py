@@ -12,19 +12,19 @@ from asr_kd.common.storage import read_json, write_json
 from asr_kd.plan.config import Config
 
 if TYPE_CHECKING:
-    from asr_kd.models.dnn import Shape
+    from asr_kd.models.network import Network
     from asr_kd.plan.calibrate import Rates
 
 
 def main(config: Config) -> None:
     from asr_kd.common.parallel import cpu_count
-    from asr_kd.models.dnn import PRESETS, Shape
+    from asr_kd.models.dnn import dnn
     from asr_kd.plan.costs import Job, Machines, costs
 
-    def shape(preset: str) -> Shape:
-        return Shape(*PRESETS[preset], config.senones, batch_norm=config.batch_norm)
-
-    teacher, student = shape(config.preset), shape(config.student or config.preset)
+    teacher, student = (
+        dnn(40, config.senones, preset, batch_norm=config.batch_norm)
+        for preset in (config.preset, config.student or config.preset)
+    )
     decoded, scored = _decoded(config)
     job = Job(
         config.hours, config.copies, config.test_hours, teacher, student, config.teachers, config.students,
@@ -64,10 +64,10 @@ def _decoded(config: Config) -> tuple[int, int]:
     return len(decoded), sum(len(run.models) for system, run in decoded if system.kind != "gmm")
 
 
-def _rates(config: Config, teacher: Shape, student: Shape) -> Rates:
+def _rates(config: Config, teacher: Network, student: Network) -> Rates:
     from asr_kd.plan.calibrate import Rates, measure
 
-    about = {"teacher": vars(teacher), "student": vars(student), "batch_size": config.batch_size}
+    about = {"teacher": teacher.to_json(), "student": student.to_json(), "batch_size": config.batch_size}
     if config.rates is not None and config.rates.is_file():
         known = read_json(config.rates)
         try:
@@ -85,7 +85,7 @@ def _rates(config: Config, teacher: Shape, student: Shape) -> Rates:
     return found
 
 
-def _gpu_speed(config: Config, teacher: Shape) -> float:
+def _gpu_speed(config: Config, teacher: Network) -> float:
     if not config.gpus:
         return 0.0
     import torch
@@ -97,10 +97,8 @@ def _gpu_speed(config: Config, teacher: Shape) -> float:
     return operations(teacher) / update_seconds(teacher, "cuda", config.batch_size, soft=True)
 
 
-def _parameters(shape: Shape) -> str:
-    from asr_kd.models.dnn import count_parameters
-
-    return f"{count_parameters(shape) / 1e6:.2f} M"
+def _parameters(network: Network) -> str:
+    return f"{network.num_parameters() / 1e6:.2f} M"
 
 
 def _bytes(count: float) -> str:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -37,7 +38,8 @@ from asr_kd.lang.__main__ import main as make_lang
 from asr_kd.lang.config import Config as LangConfig
 from asr_kd.losses import average_distributions
 from asr_kd.models.device import device_and_dtype
-from asr_kd.models.dnn import AcousticModel, Shape, count_parameters
+from asr_kd.models.dnn import DNN
+from asr_kd.models.network import Network, window_of
 from asr_kd.models.posteriors import ensemble_logits, posteriors
 from asr_kd.soft_targets.rows import TargetRows
 from asr_kd.soft_targets.shards import write_shard
@@ -93,7 +95,7 @@ class Rates:
     start: float
 
 
-def measure(teacher: Shape, student: Shape, batch: int) -> Rates:
+def measure(teacher: Network, student: Network, batch: int) -> Rates:
     """Measure all rates in one to two minutes, most of it for GMMs on a small corpus.
 
     All cores are measured at the same time, as stages use them: a core is slower while the others compute.
@@ -144,9 +146,9 @@ def _silence() -> Iterator[None]:
                 os.close(original)
 
 
-def operations(shape: Shape) -> float:
+def operations(network: Network) -> float:
     """Floating-point operations of an update per frame: two per weight forward, four backward."""
-    return 6.0 * count_parameters(shape)
+    return 6.0 * network.num_parameters()
 
 
 def _seconds(function: Callable[[], object], device: str = "cpu") -> float:
@@ -170,7 +172,7 @@ def _start() -> dict[str, float]:
     }
 
 
-def _networks(teacher: Shape, student: Shape, batch: int) -> dict[str, float]:
+def _networks(teacher: Network, student: Network, batch: int) -> dict[str, float]:
     return {
         "update": update_seconds(teacher, "cpu", batch, soft=False),
         "student": update_seconds(student, "cpu", batch, soft=True),
@@ -178,16 +180,17 @@ def _networks(teacher: Shape, student: Shape, batch: int) -> dict[str, float]:
     }
 
 
-def update_seconds(shape: Shape, device: str, batch: int, soft: bool) -> float:
+def update_seconds(network: Network, device: str, batch: int, soft: bool) -> float:
     """Seconds per frame: reading its window from a pool of noise, and its share of an update."""
     frames = min(batch, MAX_BATCH) if device == "cpu" else batch
     _, dtype = device_and_dtype(device, "auto")
-    model = AcousticModel(shape).to(device).train()
+    model = network.build().to(device).train()
     step = Step(model, 1.0, 0.5, dtype, 0.01)
-    pool = torch.randn(100_000 + shape.window, shape.feature_dim).to(device, dtype)
-    windows = window_reader(pool, shape.window)
-    labels = torch.randint(shape.num_pdfs, (frames,)).to(device)
-    targets = torch.randn(frames, shape.num_pdfs).softmax(-1).to(device) if soft else None
+    window = sum(window_of(model)) + 1
+    pool = torch.randn(100_000 + window, network.feature_dim).to(device, dtype)
+    windows = window_reader(pool, window)
+    labels = torch.randint(network.num_senones, (frames,)).to(device)
+    targets = torch.randn(frames, network.num_senones).softmax(-1).to(device) if soft else None
     draw = np.random.default_rng(0)
 
     def update() -> None:
@@ -197,16 +200,18 @@ def update_seconds(shape: Shape, device: str, batch: int, soft: bool) -> float:
     return _seconds(update, device) / frames
 
 
-def _targets(shape: Shape) -> dict[str, float]:
+def _targets(network: Network) -> dict[str, float]:
     """Seconds per frame of a forward pass, of a soft target apart from its forward passes, and of posteriors."""
     _, dtype = device_and_dtype("cpu", "auto")
-    models = [AcousticModel(shape).convert_weights(dtype).eval() for _ in range(2)]
-    precise = [AcousticModel(shape).eval()]
+    models = [network.build().eval() for _ in range(2)]
+    precise = [network.build().eval()]
     draw = np.random.default_rng(0)
-    utterances = [draw.normal(size=(frames, shape.feature_dim)) for frames in UTTERANCES]
+    utterances = [draw.normal(size=(frames, network.feature_dim)) for frames in UTTERANCES]
     for model in models:  # imitate a trained network: the last layer is initialised with zeros
-        torch.nn.init.normal_(model.output.weight)
-        model.output.weight.data *= LOGIT_STD / ensemble_logits([model], utterances[0])[0].std()
+        dnn = cast(DNN, model)
+        dnn.convert_weights(dtype)
+        torch.nn.init.normal_(dnn.output.weight)
+        dnn.output.weight.data *= LOGIT_STD / ensemble_logits([model], utterances[0])[0].std()
     generator = torch.Generator().manual_seed(0)
 
     def targets() -> Iterator[tuple[str, list[TargetRows]]]:

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 
-from asr_kd.models.dnn import Shape, count_parameters
+from asr_kd.models.network import Network
 from asr_kd.plan.calibrate import Rates
 
 FRAMES_PER_HOUR = 360_000
@@ -28,7 +28,7 @@ class Job:
         hours: hours of training speech.
         copies: copies of each utterance, the original included.
         test_hours: hours of dev and test speech.
-        teacher, student: shapes of the networks.
+        teacher, student: the networks.
         teachers, students: numbers of networks.
         teacher_epochs, student_epochs: passes over the training frames.
         batch: frames per batch.
@@ -41,8 +41,8 @@ class Job:
     hours: float
     copies: int
     test_hours: float
-    teacher: Shape
-    student: Shape
+    teacher: Network
+    student: Network
     teachers: int
     students: int
     teacher_epochs: int
@@ -129,12 +129,12 @@ def _stages(job: Job, machines: Machines, rates: Rates) -> Iterator[Cost]:
     )  # fmt: skip
     yield _training("teachers", job, machines, job.teacher, job.teachers, job.teacher_epochs, rates.update, rates, 0)
     kept = frames * (TARGET_BYTES + CLASS_BYTES * KEPT_CLASSES)
-    forward = 2 * count_parameters(job.teacher) * job.teachers * frames
+    forward = 2 * job.teacher.num_parameters() * job.teachers * frames
     compute = frames * (rates.loading + rates.forward * job.teachers + rates.targets) / machines.cores
     if machines.gpus:
         compute = forward / (machines.gpus * machines.gpu_speed)
     yield Cost(
-        "soft targets", kept, PROCESS_BYTES + job.teachers * 4 * count_parameters(job.teacher), forward,
+        "soft targets", kept, PROCESS_BYTES + job.teachers * 4 * job.teacher.num_parameters(), forward,
         {"compute": compute, "disk": (features + kept) / disk},
     )  # fmt: skip
     yield _training(
@@ -146,11 +146,11 @@ def _stages(job: Job, machines: Machines, rates: Rates) -> Iterator[Cost]:
 
 
 def _training(
-    stage: str, job: Job, machines: Machines, shape: Shape, networks: int, epochs: int, update: float, rates: Rates,
+    stage: str, job: Job, machines: Machines, network: Network, networks: int, epochs: int, update: float, rates: Rates,
     targets: float,
 ) -> Cost:  # fmt: skip
     """Costs of training: each network on one core, or on its share of the GPUs with one process per GPU."""
-    size = count_parameters(shape)
+    size = network.num_parameters()
     work = 6 * size * job.frames * epochs * networks
     at_once = min(networks, machines.gpus or machines.cores)
     rounds = -(-networks // at_once)
@@ -169,5 +169,10 @@ def _training(
     # What fits into one pool is read once; else every epoch reads it again, for each network.
     passes = networks * (1 if job.frames <= job.pool_frames else epochs)
     seconds["disk"] = passes * (job.frames * FEATURE_BYTES + targets) / machines.disk
-    memory = PROCESS_BYTES + 16 * size + POOL_BYTES * min(job.frames, job.pool_frames) + 40 * job.batch * shape.width
+    memory = (
+        PROCESS_BYTES
+        + 16 * size
+        + POOL_BYTES * min(job.frames, job.pool_frames)
+        + 40 * job.batch * network.args["width"]
+    )
     return Cost(stage, networks * 16 * size, memory, work, seconds)

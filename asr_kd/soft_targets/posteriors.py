@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import zlib
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,6 +17,9 @@ from asr_kd.soft_targets.config import FRAME_SHIFT, ForeignTeachers
 from asr_kd.soft_targets.form import Form, PosteriorKind, as_logits, kind_of
 from asr_kd.soft_targets.rows import TargetRows
 from asr_kd.soft_targets.tables import Table, open_table
+
+if TYPE_CHECKING:
+    from asr_kd.models.network import Chunks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +152,9 @@ class PosteriorTargets:
         generator = torch.Generator().manual_seed(zlib.crc32(key.encode()))
         return self._form.pack(average, generator).range(start, frames if stop is None else min(stop, frames))
 
-    def batch(self, rows: TargetRows | None, index: np.ndarray, windows: Tensor) -> CompactTargets:
-        """Return the targets of the frames ``index`` (B,) of ``rows``, on the device of their ``windows``."""
+    def batch(
+        self, rows: TargetRows | None, index: np.ndarray, inputs: Tensor, chunks: Chunks | None = None
+    ) -> CompactTargets:
+        """Return the targets of the frames ``index`` (B,) of ``rows``, on the device of the network's ``inputs``."""
         assert rows is not None
-        return rows.batch(index).to(windows.device)
+        return rows.batch(index).to(inputs.device)

@@ -4,10 +4,12 @@ All arrays are memory-mapped and few shards are open at a time, so that the memo
 size of the store.  ``asr_kd.soft_targets.shards`` describes the files.
 """
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -30,6 +32,9 @@ from asr_kd.soft_targets.shards import (
     keys_of,
     shard_folder,
 )  # fmt: skip
+
+if TYPE_CHECKING:
+    from asr_kd.models.network import Chunks
 
 #: Shards that a reader keeps open; each takes a file descriptor per column, of the usual 1,024 per process.
 MAX_OPEN_SHARDS = 64
@@ -132,10 +137,12 @@ class SoftTargets:
             raise ValueError(f"frames {start} to {stop} are not frames of {key}, which has {stored}")
         return self._shard(number).range(first + start, first + stop)
 
-    def batch(self, rows: TargetRows | None, index: np.ndarray, windows: Tensor) -> CompactTargets:
-        """Return the targets of the frames ``index`` (B,) of ``rows``, on the device of their ``windows``."""
+    def batch(
+        self, rows: TargetRows | None, index: np.ndarray, inputs: Tensor, chunks: Chunks | None = None
+    ) -> CompactTargets:
+        """Return the targets of the frames ``index`` (B,) of ``rows``, on the device of the network's ``inputs``."""
         assert rows is not None
-        return rows.batch(index).to(windows.device)
+        return rows.batch(index).to(inputs.device)
 
     def _find(self, key: str) -> int | None:
         """Return the row of an utterance in ``KEYS`` and ``PLACES``, if it has one."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import load_array, read_json
 from asr_kd.models.checkpoints import load_model
-from asr_kd.models.dnn import AcousticModel
+from asr_kd.models.network import Chunks, select
 from asr_kd.models.posteriors import compute_logits
 from asr_kd.specialists.combine import SpecialistPosteriors, active_specialists, combine, membership
 from asr_kd.specialists.files import CLASSES
@@ -56,26 +56,26 @@ class Ensemble:
 
     def __init__(self, generalist: Path, specialists: Sequence[Path], top_k: int, dtype: torch.dtype) -> None:
         self.generalist, self.dtype, self.top_k = load_model(generalist), dtype, top_k
-        self.specialists: list[AcousticModel] = [load_model(folder) for folder in specialists]
+        self.specialists = [load_model(folder) for folder in specialists]
         self.classes = [torch.from_numpy(load_array(f / CLASSES)) for f in specialists]
         self.metadata = [read_json(folder / "model.json") for folder in specialists]
         try:
-            self.members = membership(self.classes, self.generalist.shape.num_pdfs)
+            self.members = membership(self.classes, self.generalist.network.num_senones)
         except ValueError as error:
             raise UserError(f"{generalist} and its specialists do not fit each other: {error}") from None
 
-    def specialist(self, number: int, inputs: Tensor) -> SpecialistPosteriors:
-        """Return one specialist's posteriors for inputs (K, D)."""
-        logits = compute_logits(self.specialists[number], inputs, self.dtype)
+    def specialist(self, number: int, inputs: Tensor, chunks: Chunks | None = None) -> SpecialistPosteriors:
+        """Return one specialist's posteriors for the examples of a batch (see ``asr_kd.models.network.outputs``)."""
+        logits = compute_logits(self.specialists[number], inputs, self.dtype, chunks)
         classes, metadata = self.classes[number], self.metadata[number]
         probabilities = corrected_posteriors(logits, metadata["correction"], classes if metadata["full"] else None)
         return SpecialistPosteriors(classes, probabilities)
 
-    def __call__(self, inputs: Tensor) -> EnsembleOutput:
-        """Return the posteriors for inputs (N, D)."""
-        generalist = compute_logits(self.generalist, inputs, self.dtype).softmax(1)
+    def __call__(self, inputs: Tensor, chunks: Chunks | None = None) -> EnsembleOutput:
+        """Return the posteriors of the N examples of a batch (see ``asr_kd.models.network.outputs``)."""
+        generalist = compute_logits(self.generalist, inputs, self.dtype, chunks).softmax(1)
         active = active_specialists(generalist, self.members, self.top_k)
-        specialists = [self.specialist(m, inputs[active[:, m]]) for m in range(len(self.specialists))]
+        specialists = [self.specialist(m, *select(inputs, chunks, active[:, m])) for m in range(len(self.specialists))]
         combined = combine(generalist, specialists, active)
-        gap = float(combined.gap.max()) if len(inputs) else 0.0
+        gap = float(combined.gap.max()) if len(generalist) else 0.0
         return EnsembleOutput(generalist, specialists, active, combined.probabilities, gap)

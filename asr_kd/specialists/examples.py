@@ -12,17 +12,28 @@ import torch
 from torch import Tensor
 
 from asr_kd.common.errors import UserError
-from asr_kd.common.storage import load_array, read_json
+from asr_kd.common.storage import load_array
 from asr_kd.corpora.cuts import load_senones, open_cuts
 from asr_kd.features.normalise import Normaliser
 from asr_kd.losses import CompactTargets
-from asr_kd.models.dnn import Shape
+from asr_kd.models.dnn import dnn
 from asr_kd.models.front_end import check_same_front_end
+from asr_kd.models.network import (
+    AcousticModel,
+    Chunks,
+    Network,
+    context_of,
+    is_window_classifier,
+    read_network,
+    segment_of,
+    window_of,
+)
+from asr_kd.models.posteriors import utterance_inputs
 from asr_kd.models.senones import check_same_senones
-from asr_kd.models.windows import context_windows
 from asr_kd.specialists.config import ExamplesConfig
 from asr_kd.specialists.images.dataset import EXTRA, ImageLoader, Images
 from asr_kd.train.batches import FrameLoader, Selection
+from asr_kd.train.chunks import CHUNK, UNBOUNDED, ChunkLoader
 from asr_kd.train.fit import Loader
 from asr_kd.train.pools import PoolReader
 from asr_kd.train.sources import Manifests
@@ -32,11 +43,13 @@ BLOCK = 2048  # images per block
 
 @dataclasses.dataclass
 class Block:
-    """Consecutive examples: their key in a store of soft targets, inputs (N, D), labels (N,)."""
+    """Consecutive examples: their key in a store of soft targets, inputs (N, D), labels (N,).  With ``chunks``, inputs
+    are the frames of an utterance (1, N, D)."""
 
     key: str
     inputs: Tensor
     labels: Tensor
+    chunks: Chunks | None = None
 
 
 class Examples(Protocol):
@@ -77,8 +90,7 @@ def open_examples(config: ExamplesConfig) -> Examples:
     assert config.features is not None and config.cuts is not None
     check_same_senones(config.generalist, config.cuts)
     check_same_front_end([config.generalist], config.features)
-    shape = read_json(config.generalist / "model.json")["shape"]
-    return SpeechExamples(config.features, config.cuts, shape["left"], shape["right"])
+    return SpeechExamples(config.features, config.cuts, read_network(config.generalist).build())
 
 
 class ImageExamples:
@@ -93,9 +105,10 @@ class ImageExamples:
         self.names = train.names
         self.counts = np.bincount(train.labels, minlength=len(self.names))
 
-    def shape(self, layers: int, width: int) -> Shape:
-        """Return the shape of a network for these images."""
-        return Shape(layers, width, len(self.names), left=0, right=0, feature_dim=self._images("train").pixels)
+    def network(self, layers: int, width: int) -> Network:
+        """Return a network for these images."""
+        pixels = self._images("train").pixels
+        return dnn(pixels, len(self.names), layers=layers, width=width, left=0, right=0)
 
     def loader(
         self, batch_size: int, dtype: torch.dtype, device: str, select: Selection | None = None,
@@ -123,19 +136,23 @@ class ImageExamples:
 
 
 class SpeechExamples:
-    """Frames of a corpus, in windows of ``left`` + 1 + ``right``; a block is a cut."""
+    """Frames of a corpus, in windows or chunks as a network sees them; a block is a cut."""
 
     grouped, blocks_per_shard = True, 200
 
-    def __init__(self, features: Path, cuts: Path, left: int, right: int) -> None:
-        self.folder, self.normaliser, self.left, self.right = cuts, Normaliser.load(features), left, right
+    def __init__(self, features: Path, cuts: Path, network: AcousticModel) -> None:
+        self.folder, self.normaliser, self.network = cuts, Normaliser.load(features), network
         self.counts = load_array(cuts / "pdf_counts.npy")
         self.names = [f"senone {pdf}" for pdf in range(len(self.counts))]
 
     def loader(self, batch_size: int, dtype: torch.dtype, device: str, select: Selection | None = None) -> Loader:
         cuts = Manifests([self._cuts("train")])
-        pools = PoolReader(cuts, self.normaliser, self.left, self.right, dtype=dtype)
-        return FrameLoader(pools, batch_size, device, select)
+        if is_window_classifier(self.network):
+            pools = PoolReader(cuts, self.normaliser, *window_of(self.network), dtype=dtype)
+            return FrameLoader(pools, batch_size, device, select)
+        pools, context = PoolReader(cuts, self.normaliser, 0, 0), context_of(self.network, UNBOUNDED)
+        chunks = max(1, batch_size // CHUNK)
+        return ChunkLoader(pools, context, segment_of(self.network), CHUNK, chunks, device, select)
 
     def _cuts(self, split: str) -> Path:
         return self.folder / f"cuts_{split}.jsonl.gz"
@@ -145,5 +162,6 @@ class SpeechExamples:
 
     def blocks(self, split: str, start: int = 0, stop: int | None = None) -> Iterator[Block]:
         for cut in itertools.islice(open_cuts(self._cuts(split)), start, stop):
-            windows = context_windows(torch.from_numpy(self.normaliser(cut)), self.left, self.right)
-            yield Block(cut.id, windows, torch.from_numpy(load_senones(cut).astype(np.int64)))
+            rows = torch.from_numpy(self.normaliser(cut))
+            inputs, chunks = utterance_inputs(self.network, rows, 0, len(rows))
+            yield Block(cut.id, inputs, torch.from_numpy(load_senones(cut).astype(np.int64)), chunks)

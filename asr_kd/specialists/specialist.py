@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from asr_kd.common.errors import UserError
-from asr_kd.models.dnn import AcousticModel
+from asr_kd.models.network import AcousticModel
 from asr_kd.models.posteriors import compute_logits
 from asr_kd.train.batches import Batch
 from asr_kd.train.fit import Loader
@@ -108,25 +108,32 @@ class SpecialistLoader:
 
     def epoch(self, seed: int) -> Iterator[Batch]:
         for batch in self.loader.epoch(seed):
-            soft = None if self.generalist is None else self._soft(self.generalist, batch.windows)
+            soft = None if self.generalist is None else self._soft(self.generalist, batch)
             yield dataclasses.replace(batch, labels=self.special.local_labels(batch.labels), soft=soft)
 
-    def _soft(self, generalist: AcousticModel, windows: Tensor) -> Tensor:
-        logits = compute_logits(generalist, windows, windows.dtype)
+    def _soft(self, generalist: AcousticModel, batch: Batch) -> Tensor:
+        logits = compute_logits(generalist, batch.inputs, batch.inputs.dtype, batch.chunks)
         return self.special.collapse((logits / self.temperature).softmax(1))
 
 
 def initial_specialist(generalist: AcousticModel, special: SpecialClasses, dropout: float = 0.0) -> AcousticModel:
     """Return a specialist with the generalist's weights.  Its dustbin starts as the mean of the other classes, with the
-    log of their number added to its bias."""
+    log of their number added to its bias.
+
+    Raises:
+        UserError: the network's last layer is not its attribute ``output``, an nn.Linear.
+    """
+    network = generalist.network.with_args(dropout=dropout)
     if special.full:
-        model = AcousticModel(dataclasses.replace(generalist.shape, dropout=dropout))
+        model = network.build()
         model.load_state_dict(generalist.state_dict())
         return model
     classes = torch.from_numpy(special.classes)
-    model = AcousticModel(dataclasses.replace(generalist.shape, num_pdfs=len(classes) + 1, dropout=dropout))
+    model = dataclasses.replace(network, num_senones=len(classes) + 1).build()
     weights = generalist.state_dict()
-    others = torch.ones(generalist.shape.num_pdfs, dtype=torch.bool)
+    if not isinstance(getattr(generalist, "output", None), nn.Linear):
+        raise UserError(f"{network.name} cannot become a specialist: name its last layer, an nn.Linear, output")
+    others = torch.ones(network.num_senones, dtype=torch.bool)
     others[classes] = False
     for name in ("output.weight", "output.bias"):
         old = weights[name].cpu()

@@ -12,14 +12,13 @@ from asr_kd.common.cli import build_config, read_yaml
 from asr_kd.common.errors import UserError
 from asr_kd.common.parallel import cpu_count
 from asr_kd.common.storage import is_finished, read_json
-from asr_kd.models.checkpoints import read_shape
-from asr_kd.models.dnn import count_parameters
+from asr_kd.models.network import read_network
 from asr_kd.score.systems import Names
 from asr_kd.soft_targets.config import Config as SoftTargetsConfig
 from asr_kd.study.format import STAGES, Step, Study
 from asr_kd.study.tasks import Task, count, unless_finished
 from asr_kd.train.config import Config as TrainConfig
-from asr_kd.train.loop import shape_of
+from asr_kd.train.network import network_of
 
 #: First estimates, measured on one core of an Intel Xeon: seconds of an update per frame, and per frame and parameter;
 #: seconds of any other step.
@@ -78,7 +77,7 @@ def _train_seconds(configs: list[TrainConfig]) -> float:
     for config in configs:
         left = sum(not is_finished(config.out / f"seed-{seed}") for seed in config.seeds)
         senones, frames = _senones_and_frames(config.cuts)
-        per_frame = FRAME_SECONDS + PARAMETER_SECONDS * count_parameters(shape_of(config, senones))
+        per_frame = FRAME_SECONDS + PARAMETER_SECONDS * network_of(config, senones).num_parameters()
         total += left * config.epochs * frames * max(1, len(config.train_cuts)) * per_frame
     return total / cpu_count()
 
@@ -88,7 +87,7 @@ def targets_seconds(config: SoftTargetsConfig) -> float:
     _, frames = _senones_and_frames(config.cuts.parent)
     trained = [(folder / "model.json").is_file() for folder in config.models]
     sizes = [
-        count_parameters(read_shape(f)) if there else 1.5e6 for f, there in zip(config.models, trained, strict=True)
+        read_network(f).num_parameters() if there else 1.5e6 for f, there in zip(config.models, trained, strict=True)
     ]
     per_frame = FRAME_SECONDS + sum(FRAME_SECONDS + PARAMETER_SECONDS * size / 3 for size in sizes)
     return frames * per_frame / cpu_count()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from asr_kd.losses import CompactTargets
+from asr_kd.models.network import Chunks
 from asr_kd.models.windows import strided_windows
 from asr_kd.train.pools import Pool, PoolReader
 
@@ -18,18 +19,20 @@ class Batch:
     """B training examples.
 
     Attributes:
-        windows: (B, window × D) normalised log-mels, in the loader's dtype.
+        inputs: (B, window × D) normalised features, in the loader's dtype; with ``chunks``, (n, T, D).
         labels: (B,) int64 senones; ``UNLABELLED`` where there is no transcript.
         soft: soft targets: compact ones from a store, dense ones (B, C) in float32 from teachers; or None.
         streams: {stream: examples} that this process reads, in the order of the examples.
-        global_size: examples in the batch of all processes; 0: those of this process are all.
+        global_size: examples in the batch of all processes; 0: not known.
+        chunks: where the examples are in ``inputs``, for networks that are trained on chunks.
     """
 
-    windows: Tensor
+    inputs: Tensor
     labels: Tensor
     soft: CompactTargets | Tensor | None
     streams: Mapping[int, int] = dataclasses.field(default_factory=dict)
     global_size: int = 0
+    chunks: Chunks | None = None
 
 
 class Selection(Protocol):
@@ -58,12 +61,15 @@ class FrameLoader:
         batch_size: windows per batch of all processes; the batches of a pool differ by one window at most.
         device: of the batches.
         select: chooses and shuffles some frames of a pool by their labels; for a single stream.  None: all frames.
+        augment: changes the features anew in every epoch; None: they stay as they are.
     """
 
     def __init__(
-        self, pools: PoolReader, batch_size: int = 512, device: str = "cpu", select: Selection | None = None
-    ) -> None:
-        self.pools, self.batch_size, self.device, self.select = pools, batch_size, device, select
+        self, pools: PoolReader, batch_size: int = 512, device: str = "cpu", select: Selection | None = None,
+        augment: Callable[[Pool, np.random.Generator], Pool] | None = None,
+    ) -> None:  # fmt: skip
+        self.pools, self.batch_size, self.device = pools, batch_size, device
+        self.select, self.augment = select, augment
 
     def __len__(self) -> int:
         """Batches per epoch (exact if there is one pool; several pools may add a batch each)."""
@@ -73,7 +79,7 @@ class FrameLoader:
         """Yield all frames once, in an order that ``seed`` alone decides."""
         order = np.random.default_rng(seed)
         for pool in self.pools.epoch(order):
-            yield from self._batches(pool, order)
+            yield from self._batches(pool if self.augment is None else self.augment(pool, order), order)
 
     def _batches(self, pool: Pool, order: np.random.Generator) -> Iterator[Batch]:
         targets = self.pools.soft_targets

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+import yaml
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.parallel import Workers
 from asr_kd.common.settings import Count, Dropout, Natural, NotNegative, Positive, Seeds, Share
 from asr_kd.common.storage import RUN_ONLY
 from asr_kd.soft_targets.config import ForeignTeachers
+
+#: Flags that only the paper's network has.
+DNN_FLAGS = ("preset", "layers", "width", "left", "right", "dropout", "batch_norm", "batch_size")
 
 
 @dataclass
@@ -35,21 +41,27 @@ class Config(ForeignTeachers, Workers):
     """Train each seed on a bootstrap sample: as many cuts as there are, drawn with replacement."""
     train_cuts: tuple[Path, ...] = ()
     """Cuts to train on, instead of cuts_train of --cuts; those without senones learn from soft targets alone."""
+    network: str = "dnn"
+    """The network: dnn (the paper's), tdnn, tdnnf, gru, conformer, emformer, or package.module:Class of your own."""
+    network_args: tuple[str, ...] = ()
+    """Arguments of --network other than dnn, such as layers=6 width=256."""
+    delay: Natural = 0
+    """Frames (10 ms each) by which the answer of a causal network, such as gru, comes later: it hears what follows."""
     preset: Literal["tiny", "quarter", "small", "medium", "large", "paper"] = "medium"
-    """Hidden layers and units: tiny 2×128, quarter 4×192 (a quarter of medium), small 4×256, medium 4×512,
+    """Hidden layers and units of dnn: tiny 2×128, quarter 4×192 (a quarter of medium), small 4×256, medium 4×512,
     large 6×1024, paper 8×2560."""
     layers: Natural = 0
-    """Hidden layers; 0: the preset's."""
+    """Hidden layers of dnn; 0: the preset's."""
     width: Natural = 0
-    """Units in each hidden layer; 0: the preset's."""
+    """Units in each hidden layer of dnn; 0: the preset's."""
     left: Natural = 20
-    """Context frames (10 ms each) before the labelled one."""
+    """Context frames (10 ms each) of dnn before the labelled one."""
     right: Natural = 5
-    """Context frames after the labelled one."""
+    """Context frames of dnn after the labelled one."""
     dropout: Dropout = 0.2
-    """Share of hidden units dropped in training."""
+    """Share of hidden units of dnn dropped in training."""
     batch_norm: bool = False
-    """Normalise the input of every ReLU over the batch: higher frame accuracy on little speech, 10 % more time."""
+    """Normalise the input of every ReLU of dnn over the batch: higher frame accuracy on little speech, 10 % slower."""
     start_from: Path | None = None
     """Network folder whose size and weights training starts from; none: random weights."""
     soft_targets: Path | None = None
@@ -65,9 +77,17 @@ class Config(ForeignTeachers, Workers):
     epochs: Count = 8
     """Passes over the training frames."""
     batch_size: Count = 512
-    """Frames per batch."""
+    """Frames per batch of a window classifier, such as dnn."""
+    chunk: Count = 128
+    """Frames per chunk of any other network, which are trained on chunks of utterances with the frames around them."""
+    batch_chunks: Count = 16
+    """Chunks per batch."""
+    spec_augment: bool = False
+    """Mask stripes of the features in every epoch (SpecAugment, as Lhotse does it, without warping time)."""
     learning_rate: Positive = 2e-3
     """Peak learning rate of the one-cycle schedule (AdamW)."""
+    clip: NotNegative = 0.0
+    """Largest norm of the gradient, which keeps recurrent networks and attention stable; 0: no limit."""
     weight_decay: NotNegative = 0.01
     """Decoupled weight decay of AdamW."""
     pool_frames: Count = 2_000_000
@@ -79,7 +99,8 @@ class Config(ForeignTeachers, Workers):
     """Under torchrun, give each process a share of the weights of every layer, and all frames, instead of all weights
     and a share of the frames: for networks that are too large for one device."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Type of the matrix products (weights stay in float32); auto: bfloat16 if the processor or GPU has it."""
+    """Type of the matrix products (weights stay in float32); auto: bfloat16 if it is measured to be at
+    least 1.2 times as fast here."""
     device: str = field(default="auto", metadata=RUN_ONLY)
     """cpu, cuda, or auto."""
     resources: str = field(default="", metadata=RUN_ONLY)
@@ -98,12 +119,38 @@ def cuts_of(config: Config, split: str) -> Path:
     return shards if shards.is_dir() else config.cuts / f"cuts_{split}.jsonl.gz"
 
 
+def network_args(pairs: Sequence[str]) -> dict[str, Any]:
+    """Return arguments from name=value; values are written as in YAML: numbers, true, false, [1, 2], words.
+
+    Raises:
+        UserError: one of them has another form.
+    """
+    args = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not (name.isidentifier() and equals):
+            raise UserError(f"--network-args {pair}: write name=value, such as layers=6")
+        try:
+            args[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UserError(f"--network-args {pair}: {value!r} is no number, list or word as in YAML") from None
+    return args
+
+
 def check(config: Config) -> None:
     """Check the flags before anything is read.
 
     Raises:
         UserError: the flags contradict each other.
     """
+    network_args(config.network_args)
+    if config.network != "dnn":
+        changed = [name for name in DNN_FLAGS if getattr(config, name) != getattr(Config, name)]
+        if changed or config.tensor_parallel:
+            flag = (changed or ["tensor_parallel"])[0].replace("_", "-")
+            raise UserError(f"--{flag} is for --network dnn: leave it out, or see --network-args")
+    elif config.network_args:
+        raise UserError("--network dnn has flags of its own (--preset, --layers, …): give these, not --network-args")
     if config.tensor_parallel and config.batch_norm:
         raise UserError("--tensor-parallel does not work with --batch-norm: leave one of them out")
     given = {"--soft-targets": config.soft_targets, "--teachers": config.teachers, "--posteriors": config.posteriors}

@@ -49,7 +49,7 @@ def fit(
     updates, examples, loss = 0, 0, 0.0
     for epoch in progress(range(epochs), title, unit="epoch"):
         step.model.train()
-        step.masks.reseed(1000 * seed + epoch)
+        step.reseed(1000 * seed + epoch)
         total: Tensor | float = 0.0
         examples = 0
         for batch in loader.epoch(1000 * seed + epoch):

@@ -4,11 +4,11 @@ Everything random in an epoch follows from the seed and the epoch, so a run that
 same weights as one that was not.
 """
 
+import functools
 import json
 import math
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,27 +26,24 @@ from asr_kd.common.storage import (
     atomic_open,
     load_array,
     path_fingerprint,
-    read_json,
     save_array,
     stage_fingerprint,
     write_json,
 )  # fmt: skip
-from asr_kd.corpora.manifests import write_skipped
-from asr_kd.corpora.shar.shards import Shards
-from asr_kd.features.normalise import Normaliser
-from asr_kd.models.checkpoints import load_tensors, save_tensors, warm_start
-from asr_kd.models.device import device_and_dtype
-from asr_kd.models.dnn import PRESETS, AcousticModel, Shape
-from asr_kd.models.front_end import check_same_front_end, front_end_of
+from asr_kd.models.checkpoints import load_tensors, save_tensors
+from asr_kd.models.dnn import DNN
+from asr_kd.models.front_end import front_end_of
+from asr_kd.models.network import num_parameters
 from asr_kd.models.posteriors import compute_logits
-from asr_kd.models.senones import check_same_senones, senones_of
-from asr_kd.train.batches import FrameLoader
+from asr_kd.models.senones import senones_of
+from asr_kd.train.augment import SpecAugment
 from asr_kd.train.config import Config, cuts_of, training_cuts
 from asr_kd.train.fit import one_cycle
-from asr_kd.train.pools import PoolReader, Streams
-from asr_kd.train.sources import Manifests, Source
+from asr_kd.train.loaders import make_loader, open_source
+from asr_kd.train.network import device_and_dtype_of, dtype_name, initial_network
+from asr_kd.train.pools import Streams
 from asr_kd.train.step import Step
-from asr_kd.train.targets import Targets, open_targets
+from asr_kd.train.targets import open_targets
 from asr_kd.train.tensor_parallel import TensorParallelStep, parallelize
 
 ADAM = "adam."  # prefix of the names of the optimiser's moments in last.safetensors
@@ -64,20 +61,11 @@ def train_network(job: tuple[Config, int]) -> dict[str, Any]:
         trainer.train_epoch()
     best = max(trainer.log, key=lambda entry: entry["dev_accuracy"])
     return {
-        "parameters": trainer.model.num_parameters(),
+        "parameters": num_parameters(trainer.model),
         "updates": trainer.updates,
         "best_epoch": best["epoch"],
         "dev_accuracy": best["dev_accuracy"],
     }
-
-
-def shape_of(config: Config, num_pdfs: int) -> Shape:
-    """Return the shape of the network that the flags describe."""
-    layers, width = PRESETS[config.preset]
-    return Shape(
-        config.layers or layers, config.width or width, num_pdfs, config.left, config.right,
-        dropout=config.dropout, batch_norm=config.batch_norm,
-    )  # fmt: skip
 
 
 class Trainer:
@@ -87,17 +75,17 @@ class Trainer:
         self.config, self.seed, self.rank = config, seed, distributed.rank()
         self.tensor_parallel = config.tensor_parallel and self.rank.size > 1
         self.out = config.out / f"seed-{seed}"
-        self.device, self.dtype = device_and_dtype(config.device, config.precision)
-        self.soft_targets = open_targets(config, self.device)
-        bootstrap = seed if config.bootstrap else None
-        self.train_loader = self._loader(training_cuts(config), self.soft_targets, bootstrap)
-        self.dev_loader = self._loader([cuts_of(config, "dev")], None)
-        self.updates_planned = config.epochs * len(self.train_loader)
-
         torch.manual_seed(seed)
-        num_pdfs = int(read_json(config.cuts / "hmm.json")["num_pdfs"])
-        shape = shape_of(config, num_pdfs)
-        self.model = self._initial(shape)
+        self.model = initial_network(config)
+        choose = functools.partial(device_and_dtype_of, config, self.model, self.out)
+        self.device, self.dtype = distributed.broadcast_from_first(choose)
+        self.soft_targets = open_targets(config, self.model, self.device)
+        streams = Streams(config.streams, *((0, 1) if self.tensor_parallel else (self.rank.number, self.rank.size)))
+        loader = functools.partial(make_loader, config, self.model, self.dtype, self.device, streams)
+        source = open_source(training_cuts(config), seed if config.bootstrap else None, self.soft_targets, self.out)
+        self.train_loader = loader(source, self.soft_targets, SpecAugment.of(config, self.model))
+        self.dev_loader = loader(open_source([cuts_of(config, "dev")]))
+        self.updates_planned = config.epochs * len(self.train_loader)
         self.epoch, self.updates, self.log = 0, 0, []  # type: ignore[var-annotated]
         saved = self._load()
         if saved:
@@ -112,43 +100,15 @@ class Trainer:
             }
         distributed.broadcast_from_first(self._write_description)
 
-    def _initial(self, shape: Shape) -> AcousticModel:
-        start = self.config.start_from
-        if start is None:
-            return AcousticModel(shape)
-        check_same_senones(start, self.config.cuts)
-        check_same_front_end([start], self.config.features)
-        return warm_start(start, shape)
-
     def _step(self) -> Step:
         config = self.config
         temperature = self.soft_targets.temperature if self.soft_targets is not None else 1.0
-        settings = (temperature, config.hard_weight, self.dtype, config.weight_decay)
+        settings = (temperature, config.hard_weight, self.dtype, config.weight_decay, config.clip)
         if self.tensor_parallel:
+            assert isinstance(self.model, DNN)
             shard = parallelize(self.model, distributed.device_mesh(self.device))
             return TensorParallelStep(self.model.to(self.device), shard, *settings)
         return Step(self.model.to(self.device), *settings)
-
-    def _loader(self, cuts: Sequence[Path], soft_targets: Targets | None, bootstrap: int | None = None) -> FrameLoader:
-        config = self.config
-        streams = Streams(config.streams, *((0, 1) if self.tensor_parallel else (self.rank.number, self.rank.size)))
-        pools = PoolReader(
-            self._source(cuts, soft_targets, bootstrap), Normaliser.load(config.features), config.left, config.right,
-            soft_targets, config.pool_frames, self.dtype, streams,
-        )  # fmt: skip
-        return FrameLoader(pools, config.batch_size, self.device)
-
-    def _source(self, cuts: Sequence[Path], soft_targets: Targets | None, bootstrap: int | None) -> Source:
-        """Return the cuts; list those that are left out because they have no soft targets."""
-        source = _open_source(cuts, bootstrap, soft_targets)
-        if isinstance(source, Manifests) and source.skipped and self.rank.first:
-            write_skipped(self.out, "train", source.skipped)
-            print(
-                f"{self.out}: {len(source.skipped)} utterances have no soft targets and are left out: see "
-                f"{self.out / 'skipped_train.tsv'}",
-                flush=True,
-            )
-        return source
 
     def train_epoch(self) -> None:
         """Train on all frames once; evaluate, write the checkpoints and a line of log.jsonl."""
@@ -185,7 +145,7 @@ class Trainer:
     def _train_batches(self, title: str) -> tuple[float, dict[str, float]]:
         """Train on all frames once; return their number and the means of what ``Step`` returns."""
         self.model.train()
-        self.step.masks.reseed(self.seed * 1000 + self.epoch)
+        self.step.reseed(self.seed * 1000 + self.epoch)
         sums: dict[str, Tensor] = {}
         frames = 0
         batches = self.train_loader.epoch((0 if self.config.same_order else self.seed) * 1000 + self.epoch)
@@ -207,7 +167,7 @@ class Trainer:
         self.model.eval()
         loss = correct = frames = 0.0
         for batch in self.dev_loader.epoch(0):
-            logits = compute_logits(self.model, batch.windows, self.dtype)
+            logits = compute_logits(self.model, batch.inputs, self.dtype, batch.chunks)
             loss += self.step.cross_entropy(logits, batch.labels).item() * len(batch.labels)
             correct += (self.step.argmax(logits) == batch.labels).sum().item()
             frames += len(batch.labels)
@@ -220,11 +180,11 @@ class Trainer:
         write_json(
             self.out / "model.json",
             {
-                "shape": vars(self.model.shape),
-                "preset": config.preset,
+                "network": self.model.network.to_json(),
                 "features": stage_fingerprint(config.features),
                 "front_end": front_end_of(config.features),
                 "senones": senones_of(config.cuts),
+                "precision": dtype_name(self.dtype),
                 "soft_targets": path_fingerprint(config.soft_targets) if config.soft_targets else None,
             },
         )
@@ -276,21 +236,3 @@ class Trainer:
         if self.rank.first:
             print(f"{self.out}: resuming after epoch {self.epoch}", flush=True)
         return tensors
-
-
-def _open_source(paths: Sequence[Path], bootstrap: int | None, soft_targets: Targets | None) -> Source:
-    """Return the cuts of manifests, or of one folder of shards.
-
-    Args:
-        bootstrap: see ``Manifests``.
-        soft_targets: cuts of manifests that have none are left out.
-
-    Raises:
-        UserError: shards together with what needs a list of cuts.
-    """
-    shards = [path for path in paths if path.is_dir()]
-    if not shards:
-        return Manifests(paths, bootstrap, None if soft_targets is None else soft_targets.fault)
-    if len(paths) > 1 or bootstrap is not None:
-        raise UserError(f"{shards[0]} is a folder of shards: give no --bootstrap and no other --train-cuts with it")
-    return Shards(shards[0])

@@ -57,6 +57,8 @@ class Pool:
     Attributes:
         rows: (padded frames, D) features of the utterances one after the other, each padded by its context.
         starts: (N,) row where each frame's window begins.
+        left: frames of context that a window begins with.
+        lengths: frames of each utterance.
         labels: (N,) int64 senones; ``UNLABELLED`` where there is no transcript.
         soft: soft targets of the frames, if a store has them.
         stream_frames: frames of every stream, including those that other processes read.
@@ -64,6 +66,8 @@ class Pool:
 
     rows: Tensor
     starts: np.ndarray
+    left: int
+    lengths: list[int]
     labels: Tensor
     soft: TargetRows | None
     stream_frames: list[int]
@@ -159,6 +163,8 @@ class PoolReader:
         return Pool(
             torch.from_numpy(np.concatenate(rows)).to(self.dtype),
             np.concatenate(starts),
+            self.left,
+            [len(frames) for frames in starts],
             torch.from_numpy(np.concatenate(labels).astype(np.int64)),
             TargetRows.join(soft) if soft else None,
             [sum(self.source.sizes[number] for number in numbers) for numbers in dealt],

@@ -3,6 +3,7 @@
 from asr_kd.common.errors import UserError
 from asr_kd.corpora.copies import clean_id
 from asr_kd.corpora.manifests import read_jsonl
+from asr_kd.models.network import AcousticModel
 from asr_kd.models.senones import check_num_senones, check_same_senones
 from asr_kd.soft_targets.online import OnlineTargets
 from asr_kd.soft_targets.posteriors import PosteriorTargets, open_teachers
@@ -13,17 +14,17 @@ from asr_kd.train.config import Config, training_cuts
 Targets = SoftTargets | OnlineTargets | PosteriorTargets
 
 
-def open_targets(config: Config, device: str) -> Targets | None:
+def open_targets(config: Config, student: AcousticModel, device: str) -> Targets | None:
     """Return the soft targets that the flags name; None: there are hard targets only.
 
     Raises:
         UserError: they do not fit the labels, the features, or the student.
     """
     if config.teachers:
-        context, temperature = (config.left, config.right), config.temperature or 1.0
+        temperature = config.temperature or 1.0
         for teacher in config.teachers:
             check_same_senones(teacher, config.cuts)
-        return OnlineTargets(config.teachers, config.features, context, temperature, config.mean, device)
+        return OnlineTargets(config.teachers, config.features, student, temperature, config.mean, device)
     if config.soft_targets is not None:
         check_same_senones(config.soft_targets, config.cuts)
         store = SoftTargets(config.soft_targets, config.features, config.temperature or None)

@@ -4,9 +4,10 @@ Hidden layers alternate: the first is split by its units, the next by its inputs
 the devices.  The output layer is split by senone, and its loss is ``sharded_kd_loss``.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
@@ -16,7 +17,8 @@ from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, Ro
 from asr_kd.losses import CompactTargets, KDLoss
 from asr_kd.losses.frames import UNLABELLED
 from asr_kd.losses.tensor_parallel import sharded_argmax, sharded_cross_entropy, sharded_kd_loss
-from asr_kd.models.dnn import AcousticModel
+from asr_kd.models.dnn import DNN
+from asr_kd.models.network import AcousticModel, Chunks, outputs
 from asr_kd.train.layers import StreamMasks
 from asr_kd.train.step import Step
 
@@ -59,7 +61,7 @@ class _Copy(nn.Module):
         return values.clone()
 
 
-def parallelize(model: AcousticModel, mesh: DeviceMesh) -> Shard:
+def parallelize(model: DNN, mesh: DeviceMesh) -> Shard:
     """Split a network, the same in every process, over the devices of a one-dimensional mesh, in place.
 
     Its logits are then those of the device's own senones.  For dropout, convert the layers with ``ShardedMasks`` and
@@ -69,23 +71,23 @@ def parallelize(model: AcousticModel, mesh: DeviceMesh) -> Shard:
         ValueError: the width is not a multiple of the number of devices, there are fewer senones than devices, or the
             network has batch norm.
     """
-    devices, rank, shape = mesh.size(), mesh.get_local_rank(), model.shape
-    if shape.width % devices or shape.num_pdfs < devices:
-        raise ValueError(f"{devices} devices cannot share {shape.width} units and {shape.num_pdfs} senones")
-    if shape.batch_norm:
+    devices, rank = mesh.size(), mesh.get_local_rank()
+    if model.width % devices or model.num_senones < devices:
+        raise ValueError(f"{devices} devices cannot share {model.width} units and {model.num_senones} senones")
+    if model.batch_norm:
         raise ValueError("a network with batch norm cannot be split")
     styles: dict[str, ParallelStyle] = {"output": ColwiseParallel()}
-    for number in range(shape.layers):
+    for number in range(model.layers):
         if number % 2:
             styles[f"hidden.{number}"] = RowwiseParallel()
-        elif number + 1 < shape.layers:
+        elif number + 1 < model.layers:
             styles[f"hidden.{number}"] = ColwiseParallel()
         else:  # the output layer needs all units on every device
             styles[f"hidden.{number}"] = ColwiseParallel(output_layouts=Replicate())
     parallelize_module(model, mesh, styles)
     model.norms = nn.ModuleList(_Copy() for _ in model.norms)
-    units = shape.width // devices
-    first = min(shape.num_pdfs, rank * -(-shape.num_pdfs // devices))  # torch gives the last devices what is left
+    units = model.width // devices
+    first = min(model.num_senones, rank * -(-model.num_senones // devices))  # torch gives the last devices what is left
     return Shard(first, slice(rank * units, (rank + 1) * units))
 
 
@@ -98,18 +100,18 @@ class TensorParallelStep(Step):
         others: see ``Step``.
     """
 
-    def __init__(self, model: AcousticModel, shard: Shard, *others: Any) -> None:
-        self.shard = shard
-        super().__init__(model, *others)
+    def __init__(self, model: DNN, shard: Shard, *others: Any) -> None:
+        self.shard, self.dnn = shard, model
+        super().__init__(cast(AcousticModel, model), *others)
 
     def dropout_masks(self) -> StreamMasks:
-        return ShardedMasks(self.model.shape.dropout, self.model.shape.width, self.shard.units)
+        return ShardedMasks(self.dnn.dropout, self.dnn.width, self.shard.units)
 
-    def data_parallel(self) -> Callable[[Tensor], Tensor]:
-        return self.model
+    def data_parallel(self) -> Callable[[Tensor, Chunks | None], Tensor]:
+        return functools.partial(outputs, self.model)
 
     def kd_loss(self, logits: Tensor, soft: Tensor | CompactTargets, labels: Tensor, **settings: Any) -> KDLoss:
-        return sharded_kd_loss(logits, self.shard.first, self.model.shape.num_pdfs, soft, labels, **settings)
+        return sharded_kd_loss(logits, self.shard.first, self.dnn.num_senones, soft, labels, **settings)
 
     def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
         return sharded_cross_entropy(logits, self.shard.first, labels).sum() / (labels != UNLABELLED).sum()

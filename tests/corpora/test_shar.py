@@ -34,7 +34,7 @@ def read_frames(source, prepared, **options):
     """All windows with their labels, sorted."""
     loader = FrameLoader(PoolReader(source, Normaliser.load(prepared.features), **options), batch_size=64)
     batches = list(loader.epoch(0))
-    rows = torch.cat([torch.cat([batch.windows, batch.labels[:, None].float()], 1) for batch in batches])
+    rows = torch.cat([torch.cat([batch.inputs, batch.labels[:, None].float()], 1) for batch in batches])
     return rows[torch.argsort(rows[:, 500], stable=True)]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from lhotse import CutSet, Features, MonoCut, SupervisionSegment
 from safetensors.torch import save_file
 
 from asr_kd.common.storage import write_json
-from asr_kd.models.dnn import AcousticModel, Shape
+from asr_kd.models.dnn import dnn
 
 PHONES, WORDS = 8, 20
 PDFS = 3 * PHONES
@@ -116,7 +115,8 @@ def toy_features(rng: np.random.Generator, words: list[int], noise: float = 0.7)
 
 def toy_model(folder: Path) -> None:
     """A network of one layer that outputs the first 24 columns of the current frame."""
-    model = AcousticModel(shape := Shape(layers=1, width=2 * PDFS, num_pdfs=PDFS, left=1, right=1))
+    network = dnn(40, PDFS, layers=1, width=2 * PDFS, left=1, right=1)
+    model = network.build()
     weights, columns = dict(model.named_parameters()), torch.arange(PDFS)
     with torch.no_grad():
         for parameter in weights.values():
@@ -126,7 +126,7 @@ def toy_model(folder: Path) -> None:
             weights["output.weight"][columns, rows] = sign
     folder.mkdir(parents=True)
     save_file(model.state_dict(), folder / "model.safetensors")
-    write_json(folder / "model.json", {"shape": dataclasses.asdict(shape)})
+    write_json(folder / "model.json", {"network": network.to_json()})
     np.save(folder / "log_prior.npy", np.full(PDFS, -np.log(PDFS), dtype=np.float32))
 
 

@@ -21,7 +21,7 @@ from asr_kd.mnist.loader import DigitLoader, Teachers, distort
 from asr_kd.mnist.report import biases
 from asr_kd.mnist.study.networks import HELD_OUT, LABELS, network_settings, student_names
 from asr_kd.mnist.training import TEST_LOGITS, count_errors, limit_norms, load_logits
-from asr_kd.models.dnn import AcousticModel, Shape
+from asr_kd.models.dnn import DNN
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_jitter_shifts_images(data: Path) -> None:
     few = Digits(test.images[:50], np.arange(50))
     shifts = set()
     for batch in DigitLoader(few, 20, jitter=2).epoch(0):
-        for image, number in zip(batch.windows.view(-1, 28, 28), batch.labels, strict=True):
+        for image, number in zip(batch.inputs.view(-1, 28, 28), batch.labels, strict=True):
             padded = np.pad(few.images[number], 4) / np.float32(255)
             same = [
                 (y, x)
@@ -106,7 +106,7 @@ def test_jitter_shifts_images(data: Path) -> None:
             assert same
             shifts.update(same)
     assert len(shifts) > 12
-    still = torch.cat([batch.windows for batch in DigitLoader(few, 20).epoch(0)])
+    still = torch.cat([batch.inputs for batch in DigitLoader(few, 20).epoch(0)])
     assert torch.equal(still.sort(0).values, torch.from_numpy(few.images).flatten(1).div(255).sort(0).values)
 
 
@@ -129,7 +129,7 @@ def test_soft_targets_are_those_of_the_augmented_image(data: Path, teacher: Path
     loader = DigitLoader(Digits(test.images[:60], test.labels[:60]), 25, jitter=1, bend=bend, teachers=teachers)
     for epoch in range(6):  # 9 shifts: after six epochs most soft targets are cached, but not all
         for batch in loader.epoch(epoch):
-            torch.testing.assert_close(batch.soft, teachers(batch.windows))
+            torch.testing.assert_close(batch.soft, teachers(batch.inputs))
 
 
 def test_offsets_count_errors() -> None:
@@ -153,7 +153,7 @@ def test_a_biased_digit_is_corrected() -> None:
 
 
 def test_weight_norms_are_limited() -> None:
-    model = AcousticModel(Shape(2, 6, 10, 0, 0, 20))
+    model = DNN(20, 10, layers=2, width=6, left=0, right=0)
     before = [layer.weight.norm(dim=1) for layer in model.hidden]
     limit_norms(model, 1.0)
     for layer, norms in zip(model.hidden, before, strict=True):

@@ -9,13 +9,13 @@ import pytest
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import read_json
-from asr_kd.models.dnn import PRESETS, Shape, count_parameters
+from asr_kd.models.dnn import dnn
 from asr_kd.plan import calibrate
 from asr_kd.plan.__main__ import _decoded, main
 from asr_kd.plan.config import Config
 from asr_kd.plan.costs import GRAPH_FACTOR, Job, Machines, costs
 
-TEACHER, STUDENT = Shape(*PRESETS["large"], 600), Shape(*PRESETS["quarter"], 600)
+TEACHER, STUDENT = dnn(40, 600, "large"), dnn(40, 600, "quarter")
 RATES = calibrate.Rates(1e-5, 2e-5, 3e-4, 1e-9, 5e-5, 2e-5, 1e-5, 1e-5, 3e-5, 0.02, 0)
 JOB = Job(10, 3, 1, TEACHER, STUDENT, 4, 1, 2, 2, 1024, 2_000_000, 3, 6, 0.1)
 CORES = Machines(cores=2, gpus=0, gpu_speed=0, disk=1e9, network=1e9)
@@ -53,7 +53,7 @@ def test_decoding_is_search_and_the_scores_of_networks() -> None:
 def test_gpus_share_networks_until_the_network_between_them_is_too_slow() -> None:
     one, eight, many = (Machines(16, gpus, 2e14, 1e9, 1e9) for gpus in (1, 8, 512))
     teachers = [next(c for c in costs(JOB, m, RATES) if c.stage == "teachers") for m in (one, eight, many)]
-    work = 6 * count_parameters(TEACHER) * JOB.frames * 2
+    work = 6 * TEACHER.num_parameters() * JOB.frames * 2
     assert teachers[0].seconds["compute"] == pytest.approx(4 * work / 2e14)
     assert teachers[1].seconds["compute"] == pytest.approx(work / 2 / 2e14)
     assert teachers[0].seconds["network"] == 0

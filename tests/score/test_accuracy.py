@@ -8,6 +8,7 @@ from asr_kd.common.errors import UserError
 from asr_kd.common.storage import read_json, stage_figures
 from asr_kd.features.normalise import Normaliser
 from asr_kd.models.checkpoints import load_model
+from asr_kd.models.network import num_parameters
 from asr_kd.models.posteriors import ensemble_logits
 from asr_kd.score.accuracy import __main__ as accuracy
 
@@ -37,7 +38,7 @@ def test_systems_are_measured_side_by_side(prepared, teachers, tmp_path, capsys,
         assert (found["frames"], found["correct"]) == (frames, count)
         assert found["speech_frames"] < frames
     parameters = [stage_figures(tmp_path / name)["parameters"] for name in ("one", "both")]
-    assert parameters[1] == 2 * parameters[0] == 2 * models[0].num_parameters()
+    assert parameters[1] == 2 * parameters[0] == 2 * num_parameters(models[0])
     accuracy.main(settings)
     assert capsys.readouterr().out.count("up to date") == 2
 

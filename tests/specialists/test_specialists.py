@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 from torch.autograd.functional import hessian, jacobian
 
 from asr_kd.common.errors import UserError
-from asr_kd.models.dnn import AcousticModel, Shape
+from asr_kd.models.dnn import dnn
 from asr_kd.specialists.assign.clustering import Confusions, Covariance, cluster
 from asr_kd.specialists.combine import SpecialistPosteriors, active_specialists, combine, membership
 from asr_kd.specialists.specialist import SpecialClasses, SpecialistLoader, corrected_posteriors, initial_specialist
@@ -246,18 +246,18 @@ def test_the_corrected_dustbin_has_its_true_prior() -> None:
 
 def test_a_specialist_starts_as_its_generalist() -> None:
     torch.manual_seed(0)
-    generalist = AcousticModel(Shape(2, 16, 12, 0, 0, 6, dropout=0.0)).eval()
+    generalist = dnn(6, 12, layers=2, width=16, left=0, right=0, dropout=0.0).build().eval()
     torch.nn.init.normal_(generalist.output.weight)
     special = SpecialClasses(np.array([3, 8, 9]), np.full(12, 50))
     model = initial_specialist(generalist, special).eval()
     inputs = torch.randn(20, 6)
-    logits = generalist(inputs)
-    torch.testing.assert_close(model(inputs)[:, :3], logits[:, special.classes])
+    logits = generalist.forward_windows(inputs)
+    torch.testing.assert_close(model.forward_windows(inputs)[:, :3], logits[:, special.classes])
     others = np.setdiff1d(np.arange(12), special.classes)
-    torch.testing.assert_close(model(inputs)[:, 3], logits[:, others].mean(1) + math.log(9))
+    torch.testing.assert_close(model.forward_windows(inputs)[:, 3], logits[:, others].mean(1) + math.log(9))
 
     same = initial_specialist(generalist, SpecialClasses(special.classes, np.full(12, 50), full=True)).eval()
-    torch.testing.assert_close(same(inputs), logits)
+    torch.testing.assert_close(same.forward_windows(inputs), logits)
 
     class OneBatch:
         def __len__(self) -> int:

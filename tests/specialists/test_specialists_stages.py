@@ -19,7 +19,6 @@ from asr_kd.mnist.digits.__main__ import main as write_digits
 from asr_kd.mnist.digits.config import Config as DigitsConfig
 from asr_kd.mnist.digits.dataset import load_digits
 from asr_kd.models.checkpoints import load_log_prior, load_model, warm_start
-from asr_kd.models.dnn import AcousticModel
 from asr_kd.specialists.assign import __main__ as assign
 from asr_kd.specialists.classify import __main__ as classify
 from asr_kd.specialists.evaluate import __main__ as evaluate
@@ -159,11 +158,11 @@ def test_networks_can_start_from_another(study: Path, tmp_path: Path) -> None:
     classify.main(dataclasses.replace(small(study, "longer", start_from=other), **options))
     before, after = load_model(other), load_model(study / "longer" / "seed-0")
     assert all((a - b).abs().max() < 1e-5 for a, b in zip(before.parameters(), after.parameters(), strict=True))
-    wider = AcousticModel(dataclasses.replace(after.shape, width=33, layers=2))
-    assert warm_start(other, dataclasses.replace(wider.shape, dropout=0.4)).shape.dropout == 0.4
-    assert warm_start(other, wider.shape).shape.width == 32
+    wider = after.network.with_args(width=33, layers=2)
+    assert warm_start(other, wider.with_args(dropout=0.4)).dropout == 0.4
+    assert warm_start(other, wider).width == 32
     with pytest.raises(UserError, match="other inputs or classes"):
-        warm_start(other, dataclasses.replace(wider.shape, num_pdfs=7))
+        warm_start(other, dataclasses.replace(wider, num_senones=7))
 
 
 def test_invalid_flags_and_files_are_refused(study: Path, tmp_path: Path) -> None:
@@ -182,8 +181,13 @@ def test_invalid_flags_and_files_are_refused(study: Path, tmp_path: Path) -> Non
         evaluate.main(evaluate.Config(**where, specialists=study / "specialists", others=("x",), out=tmp_path / "out"))
 
 
-def test_senones_have_specialists(prepared, teachers: Path, tmp_path: Path) -> None:
-    network = teachers / "seed-0"
+@pytest.mark.parametrize("kind", ["dnn", "tdnn"])
+def test_senones_have_specialists(prepared, tmp_path: Path, inline, kind: str) -> None:
+    other = (
+        {} if kind == "dnn" else {"network": kind, "network_args": ("width=32",), "preset": "medium", "batch_size": 512}
+    )
+    speech_train.main(config(prepared, tmp_path / "nets", seeds=(0, 1), **other))
+    network, second = (tmp_path / "nets" / f"seed-{seed}" for seed in (0, 1))
     where = {"features": prepared.features, "cuts": prepared.senones, "generalist": network}
     assign.main(assign.Config(**where, out=tmp_path / "clusters", count=2))
     train.main(train.Config(**where, clusters=tmp_path / "clusters", out=tmp_path / "specialists", epochs=1, jobs=1))
@@ -203,7 +207,7 @@ def test_senones_have_specialists(prepared, teachers: Path, tmp_path: Path) -> N
     same = (found.argmax(1) == senones) == right[1]
     assert same.mean() > 0.99  # evaluation uses bfloat16 where the processor supports it
     with pytest.raises(UserError, match="combined with one network"):
-        load_scorer([network, teachers / "seed-1"], prepared.features, senones_of(prepared), specialists=specialists)
+        load_scorer([network, second], prepared.features, senones_of(prepared), specialists=specialists)
 
 
 def senones_of(prepared) -> int:

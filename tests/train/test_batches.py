@@ -47,7 +47,7 @@ def test_every_frame_once_with_its_own_window(corpus, pool_frames):
     frames = loader(corpus, batch_size=16, pool_frames=pool_frames)
     seen = []
     for batch in frames.epoch(seed=1):
-        windows = batch.windows.view(-1, 6, 4).numpy()
+        windows = batch.inputs.view(-1, 6, 4).numpy()
         for window, label in zip(windows, batch.labels.tolist(), strict=True):
             utterance, frame = divmod(label, 100)
             context = np.arange(frame - 3, frame + 3)
@@ -73,7 +73,7 @@ def test_windows_agree_with_decoding(corpus):
     _, features = corpus
     windows = context_windows(torch.from_numpy(features["utterance-0"]), 3, 2)
     for batch in loader(corpus, batch_size=1000).epoch(0):
-        for window, label in zip(batch.windows, batch.labels.tolist(), strict=True):
+        for window, label in zip(batch.inputs, batch.labels.tolist(), strict=True):
             if label < 100:
                 torch.testing.assert_close(window, windows[label])
 

@@ -42,7 +42,9 @@ def flags(settings: train.Config) -> list[str]:
     for name, value in values.items():
         if value is True:
             given.append(f"--{name.replace('_', '-')}")
-        elif value not in (None, (), False):
+        elif isinstance(value, tuple):
+            given += [f"--{name.replace('_', '-')}", *map(str, value)] if value else []
+        elif value not in (None, False):
             given += [f"--{name.replace('_', '-')}", str(value)]
     return given
 
@@ -97,6 +99,22 @@ def test_two_processes_are_one_even_if_one_is_killed(prepared, student, alone, t
     os.kill(workers(run.pid)[1], signal.SIGKILL)
     assert run.wait() == 0
     assert_same(settings.out, alone)
+
+
+def test_two_processes_train_on_chunks_and_resume(prepared, soft, tmp_path, inline):
+    """Each has chunks of its own, so that the network is another one than with a single process, but as good."""
+    chunks = {"network": "tdnnf", "network_args": ("width=48", "bottleneck=16"), "preset": "medium", "batch_size": 512,
+              "streams": 2, "epochs": 6, "chunk": 60, "batch_chunks": 6, "learning_rate": 1e-2}  # fmt: skip
+    settings = config(prepared, tmp_path / "network", **soft, **chunks)
+    run = torchrun(settings)
+    wait_for(settings.out / "seed-0" / "last.safetensors", run)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    assert torchrun(settings).wait() == 0
+    train.main(alone := dataclasses.replace(settings, out=tmp_path / "alone"))
+    together, single = (log_of(folder)[-1] for folder in (settings.out, alone.out))
+    assert together["updates"] == single["updates"]
+    assert together["dev_accuracy"] > single["dev_accuracy"] - 8 > 60
 
 
 def test_another_number_of_processes_resumes(prepared, student, alone, tmp_path, inline):

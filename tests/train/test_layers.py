@@ -4,24 +4,22 @@ import pytest
 import torch
 from torch import nn
 
-from asr_kd.models.dnn import AcousticModel, Shape
+from asr_kd.models.dnn import DNN
 from asr_kd.train.layers import BatchNorm, MaskPool, ReluDropout, StreamMasks, convert_layers
+from asr_kd.train.step import _Outputs
 
 
-def network(
-    layers: int, width: int, dropout: float = 0.0, batch_norm: bool = False
-) -> tuple[AcousticModel, StreamMasks]:
+def network(layers: int, width: int, dropout: float = 0.0, batch_norm: bool = False) -> tuple[DNN, StreamMasks]:
     """A network of 5 senones, converted, and its dropout masks."""
-    model, masks = AcousticModel(Shape(layers, width, 5, dropout=dropout, batch_norm=batch_norm)), StreamMasks(dropout)
+    model, masks = DNN(40, 5, layers, width, dropout=dropout, batch_norm=batch_norm), StreamMasks(dropout)
     nn.init.normal_(model.output.weight)
     assert convert_layers(model, masks) is model
     return model.train(), masks
 
 
 def test_conversion_keeps_parameters_and_buffers():
-    shape = Shape(3, 16, 5, dropout=0.5, batch_norm=True)
-    plain = AcousticModel(shape).eval()
-    model = AcousticModel(shape).eval()
+    plain = DNN(40, 5, 3, 16, dropout=0.5, batch_norm=True).eval()
+    model = DNN(40, 5, 3, 16, dropout=0.5, batch_norm=True).eval()
     model.load_state_dict(plain.state_dict())
     before = dict(model.named_parameters()), dict(model.named_buffers())
     masks = StreamMasks(0.5)
@@ -33,7 +31,7 @@ def test_conversion_keeps_parameters_and_buffers():
     assert all(isinstance(norm, BatchNorm) and not norm.training for norm in model.norms)
     assert all(isinstance(layer, ReluDropout) and layer.masks is masks for layer in model.activations)
     windows = torch.randn(4, 26 * 40)
-    assert torch.equal(model(windows), plain(windows))
+    assert torch.equal(model.forward_windows(windows), plain.forward_windows(windows))
 
 
 def test_dropout_keeps_the_mean_and_its_gradient():
@@ -48,7 +46,9 @@ def test_dropout_keeps_the_mean_and_its_gradient():
 
     def run(weight):
         masks.reseed(3)
-        return torch.func.functional_call(model, {"hidden.0.weight": weight}, windows).pow(2).sum()
+        return (
+            torch.func.functional_call(_Outputs(model), {"inner.hidden.0.weight": weight}, (windows, None)).pow(2).sum()
+        )
 
     weight = model.hidden[0].weight.detach().clone().requires_grad_()
     run(weight).backward()
@@ -76,11 +76,11 @@ def test_batch_norm_learns_statistics_and_leaves_small_batches_to_them():
     model, _ = network(1, 16, batch_norm=True)
     windows = 3 + 2 * torch.randn(4000, 26 * 40)
     for batch in windows.split(100):
-        model(batch)
+        model.forward_windows(batch)
     running = model.norms[0].running_mean.clone()
-    few = model(windows[:8])
+    few = model.forward_windows(windows[:8])
     assert torch.equal(model.norms[0].running_mean, running)
-    torch.testing.assert_close(few, model.eval()(windows[:8]))
+    torch.testing.assert_close(few, model.eval().forward_windows(windows[:8]))
     values = model.norms[0](model.hidden[0](windows))
     torch.testing.assert_close(values.mean(0), torch.zeros(16), atol=0.1, rtol=0)
     torch.testing.assert_close(values.std(0), torch.ones(16), atol=0.1, rtol=0)

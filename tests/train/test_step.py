@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from asr_kd.losses import frame_kd_loss
 from asr_kd.losses.frames import UNLABELLED
-from asr_kd.models.dnn import AcousticModel, Shape
+from asr_kd.models.dnn import dnn
 from asr_kd.train.batches import Batch
 from asr_kd.train.step import Step
 
@@ -14,7 +14,7 @@ from asr_kd.train.step import Step
 @pytest.fixture
 def step() -> Step:
     torch.manual_seed(0)
-    model = AcousticModel(Shape(1, 16, 6, left=1, right=1, dropout=0.0))
+    model = dnn(40, 6, layers=1, width=16, left=1, right=1, dropout=0.0).build()
     return Step(model, temperature=2.0, hard_weight=0.3, dtype=torch.float32, weight_decay=0.0)
 
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from asr_kd.losses import CompactTargets, frame_kd_loss
 from asr_kd.losses.tensor_parallel import sharded_argmax, sharded_cross_entropy, sharded_kd_loss
-from asr_kd.models.dnn import AcousticModel, Shape
+from asr_kd.models.dnn import DNN
 from asr_kd.train.layers import StreamMasks, convert_layers
 from asr_kd.train.tensor_parallel import ShardedMasks, parallelize
 
@@ -32,14 +32,14 @@ def forms(seed: int) -> dict[str, torch.Tensor | CompactTargets]:
     return {"dense": dense, "every class": CompactTargets.top(dense, CLASSES, "bucket"), **compact}
 
 
-def network(layers: int) -> AcousticModel:
+def network(layers: int) -> DNN:
     torch.manual_seed(1)
-    model = AcousticModel(Shape(layers, 8, CLASSES, left=2, right=1, feature_dim=3, dropout=0.25))
+    model = DNN(3, CLASSES, layers, 8, left=2, right=1, dropout=0.25)
     torch.nn.init.normal_(model.output.weight)
     return model.double().train()
 
 
-def train(model: AcousticModel, masks: StreamMasks, loss_of, updates: int = 3) -> list[float]:
+def train(model: DNN, masks: StreamMasks, loss_of, updates: int = 3) -> list[float]:
     """Return the losses of a few updates."""
     convert_layers(model, masks)
     adam = torch.optim.AdamW(model.parameters())
@@ -50,7 +50,7 @@ def train(model: AcousticModel, masks: StreamMasks, loss_of, updates: int = 3) -
         windows = torch.randn(FRAMES, 12, generator=generator, dtype=torch.float64)
         labels = torch.randint(CLASSES, (FRAMES,), generator=generator)
         labels[3] = -100
-        loss = loss_of(model(windows), labels)
+        loss = loss_of(model.forward_windows(windows), labels)
         adam.zero_grad()
         loss.total.backward()
         adam.step()

@@ -94,4 +94,4 @@ def test_what_differs_between_seeds(prepared, tmp_path):
 
 def test_layers_and_width_override_the_preset(prepared, tmp_path):
     trainer = Trainer(config(prepared, tmp_path / "own", layers=3, width=24), 0)
-    assert (trainer.model.shape.layers, trainer.model.shape.width) == (3, 24)
+    assert (trainer.model.layers, trainer.model.width) == (3, 24)

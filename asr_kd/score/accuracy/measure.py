@@ -10,6 +10,7 @@ from asr_kd.features.normalise import Normaliser
 from asr_kd.losses import Mean
 from asr_kd.models.checkpoints import load_model
 from asr_kd.models.front_end import check_same_front_end
+from asr_kd.models.network import num_parameters
 from asr_kd.models.posteriors import check_finite, posteriors
 from asr_kd.models.senones import check_same_senones
 from asr_kd.score.frame_accuracy import FrameAccuracy
@@ -45,4 +46,4 @@ def measure(job: Job) -> dict[str, Any]:
             accuracy.update(load_senones(cut), average.argmax(1))
         results[split] = accuracy.result()
     write_json(job.out / "accuracy.json", results)
-    return {"parameters": sum(model.num_parameters() for model in models)}
+    return {"parameters": sum(map(num_parameters, models))}

@@ -25,7 +25,7 @@ def class_similarity(examples: Examples, generalist: Path, by: str) -> np.ndarra
     model = load_model(generalist)
     statistics = Covariance(len(examples.names)) if by == "covariance" else Confusions(len(examples.names))
     for block in progress(examples.blocks("train"), "predictions", examples.num_blocks("train"), "block"):
-        statistics.add(compute_logits(model, block.inputs, dtype).softmax(1), block.labels)
+        statistics.add(compute_logits(model, block.inputs, dtype, block.chunks).softmax(1), block.labels)
     return statistics.matrix()
 
 

@@ -1,6 +1,5 @@
 """Trains a network on images: a generalist, a member of an ensemble, or a student (for speech: ``asr_kd.train``)."""
 
-import dataclasses
 from typing import Any
 
 import torch
@@ -8,7 +7,7 @@ import torch
 from asr_kd.common.storage import write_json
 from asr_kd.models.checkpoints import cpu_state_dict, save_tensors, warm_start
 from asr_kd.models.device import device_and_dtype
-from asr_kd.models.dnn import AcousticModel
+from asr_kd.models.network import num_parameters
 from asr_kd.specialists.classify.config import Config
 from asr_kd.specialists.examples import ImageExamples
 from asr_kd.specialists.targets.compute import ImageTargets
@@ -22,9 +21,10 @@ def train_network(job: tuple[Config, int]) -> dict[str, Any]:
     device, dtype = device_and_dtype(config.device, config.precision)
     torch.manual_seed(seed)
     images = ImageExamples(config.images)
-    shape = images.shape(config.layers, config.width)
-    shape = dataclasses.replace(shape, dropout=config.dropout, batch_norm=config.batch_norm)
-    model = AcousticModel(shape) if config.start_from is None else warm_start(config.start_from, shape)
+    network = images.network(config.layers, config.width).with_args(
+        dropout=config.dropout, batch_norm=config.batch_norm
+    )
+    model = network.build() if config.start_from is None else warm_start(config.start_from, network)
     model.to(device)
     soft, temperature = None, 1.0
     if config.soft_targets is not None:
@@ -34,6 +34,6 @@ def train_network(job: tuple[Config, int]) -> dict[str, Any]:
     step = Step(model, temperature, config.hard_weight, dtype, weight_decay=0.01)
     out = config.out / f"seed-{seed}"
     figures = fit(step, batches, config.epochs, config.learning_rate, seed, f"{config.out.name} seed {seed}")
-    write_json(out / "model.json", {"shape": vars(model.shape)})
+    write_json(out / "model.json", {"network": model.network.to_json()})
     save_tensors(out / "model.safetensors", cpu_state_dict(model))
-    return {**figures, "parameters": model.num_parameters()}
+    return {**figures, "parameters": num_parameters(model)}

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from asr_kd.common.progress import progress
 from asr_kd.losses import average_distributions
 from asr_kd.models.checkpoints import load_model
 from asr_kd.models.device import device_and_dtype
+from asr_kd.models.network import select
 from asr_kd.models.posteriors import compute_logits
 from asr_kd.specialists.ensemble import Ensemble
 from asr_kd.specialists.evaluate.config import Config
@@ -74,11 +76,11 @@ class Counts:
         self.gap = 0.0
 
     def add(self, block: Block) -> None:
-        output = self.ensemble(block.inputs)
+        output = self.ensemble(block.inputs, block.chunks)
         self.gap = max(self.gap, output.gap)
         systems = [output.generalist, output.combined]
         for models in self.others:
-            logits = [compute_logits(model, block.inputs, self.ensemble.dtype) for model in models]
+            logits = [compute_logits(model, block.inputs, self.ensemble.dtype, block.chunks) for model in models]
             systems.append(average_distributions(logits))
         self.correct.append(np.stack([(p.argmax(1) == block.labels).numpy() for p in systems]))
         self.labels.append(block.labels.numpy())
@@ -94,7 +96,8 @@ class Counts:
             here = np.isin(labels, classes)
             if here.any():
                 targets = np.searchsorted(classes, labels[here])
-                posteriors = self.ensemble.specialist(number, block.inputs[here]).probabilities[:, :-1].numpy()
+                examples = select(block.inputs, block.chunks, torch.from_numpy(here))
+                posteriors = self.ensemble.specialist(number, *examples).probabilities[:, :-1].numpy()
                 answers = generalist[here][:, classes].argmax(1), posteriors.argmax(1)
                 self.conditional[number] += (here.sum(), *((answer == targets).sum() for answer in answers))
 

@@ -51,9 +51,10 @@ def _write_shard(job: tuple[Config, Sequence[Path], int]) -> None:
     generator = torch.Generator().manual_seed(1000 * config.seed + number)
 
     def rows(block: Block) -> TargetRows:
-        q = ensemble(block.inputs).combined
+        q = ensemble(block.inputs, block.chunks).combined
         if others:
-            q = torch.stack([q, *(compute_logits(other, block.inputs, dtype).softmax(1) for other in others)]).mean(0)
+            logits = [compute_logits(other, block.inputs, dtype, block.chunks) for other in others]
+            q = torch.stack([q, *(rows.softmax(1) for rows in logits)]).mean(0)
         if config.temperature != 1:
             q = q.pow(1 / config.temperature)
             q /= q.sum(1, keepdim=True)

@@ -38,7 +38,9 @@ def train_specialist(job: tuple[Config, int, list[int]]) -> dict[str, Any]:
     figures = fit(step, batches, config.epochs, config.learning_rate, 1000 * config.seed + number, title)
     out = specialist_folder(config.out, number)
     save_array(out / CLASSES, special.classes)
-    write_json(out / "model.json", {"shape": vars(model.shape), "correction": special.correction, "full": special.full})
+    write_json(
+        out / "model.json", {"network": model.network.to_json(), "correction": special.correction, "full": special.full}
+    )
     save_tensors(out / "model.safetensors", cpu_state_dict(model))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {**figures, "classes": len(special.classes), "peak_mb": round(peak)}

@@ -1,0 +1,60 @@
+"""The network that the flags describe, with its first weights, its device and the dtype of its products."""
+
+from pathlib import Path
+
+import torch
+
+from asr_kd.common.storage import read_json
+from asr_kd.features.filterbanks import NUM_MELS
+from asr_kd.models.checkpoints import warm_start
+from asr_kd.models.device import device_and_dtype, largest_layer, speedup
+from asr_kd.models.dnn import PRESETS, dnn
+from asr_kd.models.front_end import check_same_front_end
+from asr_kd.models.network import NETWORKS, AcousticModel, Network
+from asr_kd.models.senones import check_same_senones
+from asr_kd.train.config import Config, network_args
+
+
+def network_of(config: Config, num_senones: int) -> Network:
+    """Return the network that the flags describe."""
+    if config.network != "dnn":
+        args = network_args(config.network_args)
+        name = NETWORKS.get(config.network, config.network)
+        return Network(name, NUM_MELS, num_senones, args, config.delay)
+    layers, width = PRESETS[config.preset]
+    return dnn(
+        NUM_MELS, num_senones, layers=config.layers or layers, width=config.width or width, left=config.left,
+        right=config.right, dropout=config.dropout, batch_norm=config.batch_norm,
+    )  # fmt: skip
+
+
+def initial_network(config: Config) -> AcousticModel:
+    """Return the network with random weights, or with those of ``start_from``.
+
+    Raises:
+        UserError: it cannot be built, or ``start_from`` does not fit.
+    """
+    network = network_of(config, int(read_json(config.cuts / "hmm.json")["num_pdfs"]))
+    if config.start_from is None:
+        return network.build()
+    check_same_senones(config.start_from, config.cuts)
+    check_same_front_end([config.start_from], config.features)
+    return warm_start(config.start_from, network)
+
+
+def device_and_dtype_of(config: Config, model: AcousticModel, out: Path) -> tuple[str, torch.dtype]:
+    """Return what the flags mean here; a run that is resumed in ``out`` computes as it began."""
+    precision: str = config.precision
+    size = largest_layer(model)
+    if precision == "auto" and (out / "last.safetensors").is_file():
+        precision = str(read_json(out / "model.json").get("precision", precision))
+    device, dtype = device_and_dtype(config.device, precision, size)
+    if precision == "auto":
+        ratio = speedup(device, size)
+        print(f"{out}: products in {dtype_name(dtype)}; bfloat16 is {ratio:.2f} times as fast here", flush=True)
+    return device, dtype
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """Return "float32" or "bfloat16"."""
+    return str(dtype).removeprefix("torch.")
