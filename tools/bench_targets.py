@@ -23,7 +23,6 @@ import tyro
 from torch import Tensor
 
 from asr_kd.common.storage import Stage
-from asr_kd.features.filterbanks import NUM_MELS
 from asr_kd.losses import CompactTargets
 from asr_kd.models.device import device_and_dtype
 from asr_kd.models.dnn import dnn
@@ -34,7 +33,7 @@ from asr_kd.soft_targets.store import SoftTargets
 from asr_kd.train.batches import Batch
 from asr_kd.train.step import Step
 
-BATCH_FRAMES, CUT_FRAMES = 1024, 500
+BATCH_FRAMES, CUT_FRAMES, FEATURES = 1024, 500, 40
 
 
 @dataclasses.dataclass
@@ -136,10 +135,10 @@ def reading(config: Config, folder: Path, features: Path, preset: str) -> dict[s
 
 def training_speed(config: Config, preset: str, senones: int, soft: CompactTargets) -> float:
     """Frames per second of training updates on one batch, without loading."""
-    model = dnn(NUM_MELS, senones, preset).build().to(config.device)
+    model = dnn(FEATURES, senones, preset).build().to(config.device)
     _, dtype = device_and_dtype(config.device, "auto")
     step = Step(model, 1.0, 0.5, dtype, 0.01)
-    windows = torch.randn(BATCH_FRAMES, (sum(window_of(model)) + 1) * NUM_MELS, device=config.device).to(dtype)
+    windows = torch.randn(BATCH_FRAMES, (sum(window_of(model)) + 1) * FEATURES, device=config.device).to(dtype)
     labels = torch.randint(senones, (BATCH_FRAMES,), device=config.device)
     batch = Batch(windows, labels, soft.to(config.device))
     return BATCH_FRAMES / bench.seconds(lambda: step(batch, 1e-3), config.device, repeats=3)

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from asr_kd.features.filterbanks import NUM_MELS, raw_features
+from asr_kd.features.extractors import raw_features
 from asr_kd.losses import CompactTargets
 from asr_kd.models.device import device_and_dtype
 from asr_kd.models.dnn import DNN, PRESETS, dnn
@@ -36,7 +36,7 @@ from asr_kd.train.pools import PoolReader
 from asr_kd.train.sources import Manifests
 from asr_kd.train.step import Step
 
-LEFT, RIGHT, LEARNING_RATE, CUT_FRAMES = 20, 5, 1e-3, 500
+LEFT, RIGHT, LEARNING_RATE, CUT_FRAMES, NUM_MELS = 20, 5, 1e-3, 500, 40
 
 
 @dataclasses.dataclass

@@ -22,7 +22,7 @@ from asr_kd.common.cli import run
 from asr_kd.common.errors import UserError
 from asr_kd.corpora.cuts import load_cuts
 from asr_kd.decode.output import Words
-from asr_kd.features.audio import SAMPLING_RATE
+from asr_kd.features.front_end import FrontEnd
 from asr_kd.score.wer import read_references
 
 PADDING = (0.3, 1.0, 2.0)  # seconds
@@ -52,43 +52,46 @@ class Config:
     """Largest difference of the WER in points."""
 
 
-def surround(samples: Samples, generator: np.random.Generator, seconds: float, db: float | None) -> Samples:
+def surround(samples: Samples, generator: np.random.Generator, rate: int, seconds: float, db: float | None) -> Samples:
     """Silence, or white noise at ``db`` relative to full scale, on either side of the samples."""
-    shape = (2, round(seconds * SAMPLING_RATE))
+    shape = (2, round(seconds * rate))
     margin = np.zeros(shape) if db is None else 10 ** (db / 20) * generator.standard_normal(shape)
     return np.concatenate([margin[0], samples, margin[1]])
 
 
-def conditions() -> dict[str, Condition]:
-    """What is done to a recording, by name."""
+def conditions(rate: int) -> dict[str, Condition]:
+    """What is done to a recording at ``rate`` Hz, by name."""
     changes: dict[str, Condition] = {"as it is": lambda samples, _: samples}
     for name, db in (("silence", None), (f"noise at {NOISE_DB:g} dB", NOISE_DB)):
         for seconds in PADDING:
-            changes[f"{seconds} s of {name} on either side"] = functools.partial(surround, seconds=seconds, db=db)
+            change = functools.partial(surround, rate=rate, seconds=seconds, db=db)
+            changes[f"{seconds} s of {name} on either side"] = change
     for gain in GAINS:
         changes[f"gain {gain:g}"] = lambda samples, _, gain=gain: gain * samples  # type: ignore[misc]
     return changes
 
 
-def joined(recordings: Iterator[tuple[Samples, tuple[str, ...]]]) -> Iterator[tuple[Samples, tuple[str, ...]]]:
+def joined(
+    recordings: Iterator[tuple[Samples, tuple[str, ...]]], rate: int
+) -> Iterator[tuple[Samples, tuple[str, ...]]]:
     """Recordings and their words, joined to ones of ten minutes or less."""
     samples: list[Samples] = []
     words: tuple[str, ...] = ()
     for recording, spoken in recordings:
         samples, words = [*samples, recording], words + spoken
-        if sum(map(len, samples)) > (JOINED_SECONDS - 10) * SAMPLING_RATE:
+        if sum(map(len, samples)) > (JOINED_SECONDS - 10) * rate:
             yield np.concatenate(samples), words
             samples, words = [], ()
     if samples:
         yield np.concatenate(samples), words
 
 
-def word_error_rate(config: Config, recordings: Iterator[tuple[Samples, tuple[str, ...]]]) -> float:
+def word_error_rate(config: Config, recordings: Iterator[tuple[Samples, tuple[str, ...]]], rate: int) -> float:
     """WER in per cent of recordings, decoded as files by ``python -m asr_kd.decode``."""
     exp, references = config.exp, []
     with tempfile.TemporaryDirectory() as folder:
         for number, (samples, words) in enumerate(recordings):
-            soundfile.write(Path(folder) / f"{number:06d}.wav", samples, SAMPLING_RATE, subtype="FLOAT")
+            soundfile.write(Path(folder) / f"{number:06d}.wav", samples, rate, subtype="FLOAT")
             references.append(words)
         command: list[str | Path] = [
             sys.executable, "-m", "asr_kd.decode", "--model", exp / config.model, "--graph", exp / "graph",
@@ -111,12 +114,13 @@ def main(config: Config) -> None:
         for cut in cuts:
             yield change(cut.load_audio()[0], generator), references[cut.id].words
 
+    sampling = FrontEnd.load(config.exp / "features").sampling_rate
     print("| condition | WER % | difference |\n| --- | --: | --: |", flush=True)
     rates: list[float] = []
-    for name, change in conditions().items():
-        rates.append(word_error_rate(config, recordings(change)))
+    for name, change in conditions(sampling).items():
+        rates.append(word_error_rate(config, recordings(change), sampling))
         print(f"| {name} | {rates[-1]:.2f} | {rates[-1] - rates[0]:+.2f} |", flush=True)
-    rate = word_error_rate(config, joined(recordings(lambda samples, _: samples)))
+    rate = word_error_rate(config, joined(recordings(lambda samples, _: samples), sampling), sampling)
     print(f"| joined to ten minutes | {rate:.2f} | {rate - rates[0]:+.2f} |", flush=True)
     if (worst := max(abs(rate - rates[0]) for rate in rates)) > config.tolerance:
         raise UserError(f"the WER moves by {worst:.2f} points, more than {config.tolerance:g}")

@@ -17,7 +17,7 @@ from asr_kd.corpora.cuts import load_senones, open_cuts
 from asr_kd.corpora.shar.shards import INDEX as SHARDS
 from asr_kd.corpora.shar.shards import Shards
 from asr_kd.decode.worker import CHECKSUMS, load_prepared
-from asr_kd.features.filterbanks import raw_features
+from asr_kd.features.extractors import raw_features
 from asr_kd.soft_targets.shards import INDEX
 
 #: Pattern of the arrays that a mark does not list -> what reads those of a cut and verifies their checksum.

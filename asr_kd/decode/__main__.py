@@ -13,6 +13,7 @@ from asr_kd.common.storage import Stage
 from asr_kd.decode.client import SearchPool
 from asr_kd.decode.config import Config
 from asr_kd.decode.recogniser import find_specialists, make_recogniser
+from asr_kd.features.front_end import FrontEnd
 
 #: Highest exit status that counts failed files; shells use those above 125.
 MAX_STATUS = 100
@@ -66,6 +67,11 @@ def _decode_files(config: Config, pool: SearchPool) -> None:
         logging.warning("--scheduler is for splits: audio files are decoded by this process")
     if config.out or config.tune_on or config.lattices:
         raise UserError("--out, --tune-on and --lattices are for splits: leave them out with audio files")
+    if FrontEnd.load(config.features).settings is None:
+        raise UserError(
+            f"{config.features} has features that were made elsewhere, so those of audio files cannot be computed: "
+            "decode splits (--splits, --out), or make features with asr_kd.features"
+        )
     recogniser = make_recogniser(config)
     searches = pool(1, recogniser.graph, recogniser.python, recogniser.num_pdfs)
     from asr_kd.decode.files import decode_files

@@ -21,8 +21,9 @@ from asr_kd.decode.config import Config
 from asr_kd.decode.output import Words
 from asr_kd.decode.pipeline import Decoder
 from asr_kd.decode.recogniser import search_options
-from asr_kd.features.audio import SAMPLING_RATE, read_audio
-from asr_kd.features.filterbanks import FRAME_SHIFT, extract
+from asr_kd.features.audio import read_audio
+from asr_kd.features.extractors import extract
+from asr_kd.features.front_end import FRAME_SHIFT, FrontEnd
 
 #: A long recording is cut where this many frames are quietest.
 PAUSE_FRAMES = 30
@@ -66,8 +67,8 @@ def decode_files(config: Config, decoder: Decoder) -> int:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # print names of files as they are, whatever bytes they have
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
-    words, failed = Words(config.graph), 0
-    for recording in _decode(config, decoder):
+    words, failed, front_end = Words(config.graph), 0, FrontEnd.load(config.features)
+    for recording in _decode(config, front_end, decoder):
         text = words.text(recording.words)
         if recording.error:
             failed += 1
@@ -100,10 +101,10 @@ def _json_line(recording: Recording, text: str) -> str:
     return json.dumps({"file": str(recording.path), **values})
 
 
-def _decode(config: Config, decoder: Decoder) -> Iterator[Recording]:
+def _decode(config: Config, front_end: FrontEnd, decoder: Decoder) -> Iterator[Recording]:
     """Every file, once all its pieces have been searched; a thread reads and scores the next ones meanwhile."""
     options, search = search_options(config), decoder.searches[0]
-    for batch, scores in prefetch(_scored(config.files, decoder)):
+    for batch, scores in prefetch(_scored(config.files, front_end, decoder)):
         outcomes = iter(search([matrix for matrix in scores if isinstance(matrix, np.ndarray)], options))
         for piece, matrix in zip(batch, scores, strict=True):
             recording = piece.recording
@@ -122,9 +123,11 @@ def _add(piece: Piece, outcome: Outcome) -> None:
         recording.error = part + outcome.reason
 
 
-def _scored(paths: Sequence[Path], decoder: Decoder) -> Iterator[tuple[list[Piece], list[np.ndarray | str]]]:
+def _scored(
+    paths: Sequence[Path], front_end: FrontEnd, decoder: Decoder
+) -> Iterator[tuple[list[Piece], list[np.ndarray | str]]]:
     """Batches of pieces, and the scores (T, C) of each, or why there are none."""
-    for batch in decoder.batches(_pieces(paths, decoder), lambda piece: piece.stop - piece.start):
+    for batch in decoder.batches(_pieces(paths, front_end, decoder), lambda piece: piece.stop - piece.start):
         yield batch, [_scores(piece, decoder) for piece in batch]
 
 
@@ -138,16 +141,16 @@ def _scores(piece: Piece, decoder: Decoder) -> np.ndarray | str:
         return _unexpected(recording.path, error)
 
 
-def _pieces(paths: Sequence[Path], decoder: Decoder) -> Iterator[Piece]:
+def _pieces(paths: Sequence[Path], front_end: FrontEnd, decoder: Decoder) -> Iterator[Piece]:
     """The pieces of all files, in order; a file that cannot be read has one of no frames."""
     for path in paths:
         recording = Recording(path)
         bounds = [0, 0]
         try:
-            raw = extract(read_audio(path))
+            raw = extract(front_end, read_audio(path, front_end.sampling_rate))
             recording.seconds = len(raw) * FRAME_SHIFT
-            bounds = _cut_at_pauses(raw, decoder.max_frames)
-            recording.features = decoder.scorer.features(_in_memory(raw))
+            bounds = _cut_at_pauses(front_end.heat_map(raw), decoder.max_frames)
+            recording.features = decoder.scorer.features(_in_memory(raw, front_end))
         except UserError as error:
             recording.error = str(error)
         except Exception as error:  # whatever a library may raise: one strange file must not end the others
@@ -166,7 +169,7 @@ def _unexpected(path: Path, error: Exception) -> str:
 
 
 def _cut_at_pauses(features: np.ndarray, limit: int) -> list[int]:
-    """The bounds of pieces of at most ``limit`` frames, given log-mels (T, 40): 0, …, T."""
+    """The bounds of pieces of at most ``limit`` frames, given log-mels (T, filters): 0, …, T."""
     bounds, frames = [0], len(features)
     loudness = np.convolve(features.mean(1), np.ones(PAUSE_FRAMES), "same")
     while frames - bounds[-1] > limit:
@@ -176,12 +179,12 @@ def _cut_at_pauses(features: np.ndarray, limit: int) -> list[int]:
     return [*bounds, frames]
 
 
-def _in_memory(features: np.ndarray) -> MonoCut:
-    """A cut of an unknown speaker with log-mels (T, 40), before normalisation, in memory."""
+def _in_memory(features: np.ndarray, front_end: FrontEnd) -> MonoCut:
+    """A cut of an unknown speaker with raw features (T, F) in memory."""
     frames, dim = features.shape
     stored = Features(
-        type="fbank", num_frames=frames, num_features=dim, frame_shift=FRAME_SHIFT, sampling_rate=SAMPLING_RATE,
-        start=0, duration=frames / 100, storage_type="memory_raw", storage_path="",
-        storage_key=MemoryRawWriter().write("", features),
+        type=front_end.extractor, num_frames=frames, num_features=dim, frame_shift=FRAME_SHIFT,
+        sampling_rate=front_end.sampling_rate, start=0, duration=frames / 100, storage_type="memory_raw",
+        storage_path="", storage_key=MemoryRawWriter().write("", features),
     )  # fmt: skip
     return MonoCut(id="file", start=0, duration=stored.duration, channel=0, features=stored)

@@ -1,1 +1,1 @@
-"""Log-mel features of recordings and of their copies at other speeds or with babble; normalisation."""
+"""Features of recordings and of their copies at other speeds or with babble; normalisation."""

@@ -1,15 +1,17 @@
-"""``python -m asr_kd.features``: computes log-mel features of a prepared corpus, and their normalisation."""
+"""``python -m asr_kd.features``: computes the features of a prepared corpus, and statistics to normalise them."""
 
 from asr_kd.common.cli import run
-from asr_kd.common.errors import UserError
 from asr_kd.common.storage import Stage
 from asr_kd.features.config import Config
 
 
 def main(config: Config) -> None:
-    if 1 in config.speed_perturb:
-        raise UserError("--speed-perturb 1 would add the recordings themselves again: leave it out")
-    stage = Stage("features", config.out, config, [config.data], elsewhere=["storage/*"])
+    settings = [] if config.extractor is None else [config.extractor]
+    if settings:  # a folder that is outdated is not removed for settings that are wrong
+        from asr_kd.features.extractors import make_front_end
+
+        make_front_end(config)
+    stage = Stage("features", config.out, config, [config.data, *settings], elsewhere=["storage/*"])
     if not stage.begin():
         return
     from asr_kd.features.extraction import extract_corpus

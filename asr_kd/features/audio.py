@@ -16,7 +16,6 @@ from asr_kd.corpora.utterances import MAX_RATE, MIN_RATE
 if TYPE_CHECKING:
     from soundfile import SoundFile
 
-SAMPLING_RATE = 16000
 MIN_SECONDS = 0.1
 #: Longer recordings are refused: their samples and features would take gigabytes of memory.
 MAX_HOURS = 4
@@ -28,8 +27,8 @@ CANCELLED = 1e-3
 MAX_LEVEL = 1e9
 
 
-def read_audio(path: Path | str) -> np.ndarray:
-    """Mono 16 kHz float32 samples of any audio file that libsndfile reads (channels are averaged, rates converted).
+def read_audio(path: Path | str, rate: int) -> np.ndarray:
+    """Mono float32 samples, ``rate`` a second, of any audio file that libsndfile reads (channels are averaged).
 
     A file that ends before its header says so is read up to there, with a warning.
 
@@ -41,10 +40,10 @@ def read_audio(path: Path | str) -> np.ndarray:
 
     try:
         with _open_regular(path) as content, soundfile.SoundFile(content.fileno(), closefd=False) as file:
-            rate = file.samplerate
-            if not MIN_RATE <= rate <= MAX_RATE:
-                raise UserError(f"{path} has a rate of {rate} Hz, outside {MIN_RATE} to {MAX_RATE}: export it again")
-            return _read_mono(file, path)
+            own = file.samplerate
+            if not MIN_RATE <= own <= MAX_RATE:
+                raise UserError(f"{path} has a rate of {own} Hz, outside {MIN_RATE} to {MAX_RATE}: export it again")
+            return _read_mono(file, path, rate)
     except soundfile.LibsndfileError as error:
         raise UserError(_unreadable(path, error.error_string)) from None
     except (OSError, RuntimeError, ValueError) as error:
@@ -64,17 +63,18 @@ def _open_regular(path: Path | str) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def _read_mono(file: "SoundFile", path: Path | str) -> np.ndarray:
-    """The mean of the channels at 16 kHz; where they cancel each other, the loudest channel."""
+def _read_mono(file: "SoundFile", path: Path | str, rate: int) -> np.ndarray:
+    """The mean of the channels at ``rate`` Hz; where they cancel each other, the loudest channel."""
     power = np.zeros(file.channels + 1)
-    mono = np.concatenate([*_resample(_checked_means(file, path, power), file.samplerate)])
+    mono = np.concatenate([*_resample(_checked_means(file, path, power), file.samplerate, rate)])
     if "should be" in file.extra_info:  # so libsndfile's log marks a size in the header
         logging.warning("%s: its header announces other sizes than the file has: it may be cut off", path)
     if power[-1] >= CANCELLED * power.max():
         return mono
     logging.warning("%s: the channels cancel each other, so the loudest one is used alone", path)
     file.seek(0)
-    return np.concatenate([*_resample((block[:, power.argmax()] for block in _blocks(file)), file.samplerate)])
+    loudest = (block[:, power.argmax()] for block in _blocks(file))
+    return np.concatenate([*_resample(loudest, file.samplerate, rate)])
 
 
 def _checked_means(file: "SoundFile", path: Path | str, power: np.ndarray) -> Iterator[np.ndarray]:
@@ -105,12 +105,12 @@ def _blocks(file: "SoundFile") -> Iterator[np.ndarray]:
         yield block
 
 
-def _resample(blocks: Iterator[np.ndarray], rate: int) -> Iterator[np.ndarray]:
-    """Blocks of samples at 16 kHz, the same (but for rounding) as if all samples were resampled at once."""
+def _resample(blocks: Iterator[np.ndarray], old: int, new: int) -> Iterator[np.ndarray]:
+    """Blocks of samples at ``new`` Hz, the same (but for rounding) as if all samples were resampled at once."""
     from scipy.signal import resample_poly
 
-    divisor = math.gcd(rate, SAMPLING_RATE)
-    up, down = SAMPLING_RATE // divisor, rate // divisor
+    divisor = math.gcd(old, new)
+    up, down = new // divisor, old // divisor
     if up == down:
         yield from blocks
         return
@@ -125,9 +125,9 @@ def _resample(blocks: Iterator[np.ndarray], rate: int) -> Iterator[np.ndarray]:
     yield resample_poly(pending, up, down)[done // down * up :]
 
 
-def sample_fault(samples: np.ndarray) -> str | None:
-    """The reason why features cannot be computed from mono samples, or None."""
-    if len(samples) < MIN_SECONDS * SAMPLING_RATE:
+def sample_fault(samples: np.ndarray, rate: int) -> str | None:
+    """The reason why features cannot be computed from mono samples at ``rate`` Hz, or None."""
+    if len(samples) < MIN_SECONDS * rate:
         return f"shorter than {MIN_SECONDS} s"
     if not np.isfinite(samples).all():
         return "NaN or infinite samples"

@@ -54,7 +54,7 @@ def noisy_copies(cuts: Iterable[MonoCut], ratios: Sequence[float], talkers: Sequ
 
 
 def add_babble(samples: np.ndarray, cut: MonoCut) -> np.ndarray:
-    """The samples of a noisy copy, mixed with its background at an unchanged level."""
+    """The samples of a noisy copy, at the rate of its recording, mixed with its background at an unchanged level."""
     babble = np.zeros(len(samples), dtype=np.float32)
     for talker in copy.deepcopy(cut.babble):  # which is taken apart
         voice = MonoCut.from_dict(talker).load_audio()[0]

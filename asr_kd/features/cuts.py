@@ -9,25 +9,27 @@ from asr_kd.common.errors import UserError
 from asr_kd.corpora.copies import noisy_name
 from asr_kd.corpora.cuts import load_cuts
 from asr_kd.corpora.manifests import count_lines
-from asr_kd.features.audio import SAMPLING_RATE
 from asr_kd.features.babble import noisy_copies, read_talkers
 from asr_kd.features.config import Config
 
 
-def read_cuts(data: Path, split: str, speeds: Sequence[float] = ()) -> Iterator[MonoCut]:
-    """The utterances of a split at the rate of the features; then copies at each of ``speeds``, as other speakers.
+def read_cuts(data: Path, split: str, rate: int | None, speeds: Sequence[float] = ()) -> Iterator[MonoCut]:
+    """The utterances of a split; then copies at each of ``speeds``, as other speakers.
+
+    Their audio is converted to ``rate`` Hz, if that is given, when it is read.
 
     Raises:
         UserError: the manifest is missing or damaged.
     """
     for factor in (1.0, *speeds):
         for cut in load_cuts(data, split):
-            if cut.sampling_rate != SAMPLING_RATE:
-                cut = cut.resample(SAMPLING_RATE)
-            yield cut if factor == 1.0 else _speed_copy(cut, factor)
+            if rate and cut.sampling_rate != rate:
+                cut = cut.resample(rate)
+            yield cut if factor == 1.0 else speed_copy(cut, factor)
 
 
-def _speed_copy(cut: MonoCut, factor: float) -> MonoCut:
+def speed_copy(cut: MonoCut, factor: float) -> MonoCut:
+    """A cut at another speed, as another speaker."""
     copy = cut.perturb_speed(factor)
     speaker = cut.supervisions[0].speaker
     # A voice at another speed has another spectrum: normalise it by statistics of its own.
@@ -36,8 +38,8 @@ def _speed_copy(cut: MonoCut, factor: float) -> MonoCut:
     return copy
 
 
-def cuts_by_split(config: Config) -> Iterator[tuple[str, Iterator[MonoCut], int]]:
-    """(split, its cuts, their number), for the splits of the corpus and those with babble.
+def cuts_by_split(config: Config, rate: int | None) -> Iterator[tuple[str, Iterator[MonoCut], int]]:
+    """(split, its cuts at ``rate`` Hz, their number), for the splits of the corpus and those with babble.
 
     Raises:
         UserError: the corpus has no train split, or too few speakers to babble.
@@ -50,15 +52,15 @@ def cuts_by_split(config: Config) -> Iterator[tuple[str, Iterator[MonoCut], int]
     counts = {s: count_lines(data / f"cuts_{s}.jsonl.gz") * (1 + len(speeds[s])) for s in splits}
 
     def talkers(split: str) -> list[MonoCut]:
-        return read_talkers(read_cuts(data, split), f"{split} of {data}")
+        return read_talkers(read_cuts(data, split, rate), f"{split} of {data}")
 
     for split in splits:
-        yield split, read_cuts(data, split, speeds[split]), counts[split]
+        yield split, read_cuts(data, split, rate, speeds[split]), counts[split]
     for split in ("train", "dev"):
         if config.babble and split in splits:
-            clean = read_cuts(data, split, speeds[split])
+            clean = read_cuts(data, split, rate, speeds[split])
             yield f"{split}_noisy", noisy_copies(clean, config.babble, talkers(split)), counts[split]
     for snr in config.babble if "test" in splits else ():
         # Voices of dev, which no network has been trained on.
-        noisy = noisy_copies(read_cuts(data, "test"), [snr], talkers("dev"))
+        noisy = noisy_copies(read_cuts(data, "test", rate), [snr], talkers("dev"))
         yield noisy_name("test", snr), noisy, counts["test"]

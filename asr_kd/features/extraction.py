@@ -20,11 +20,13 @@ from asr_kd.common.parallel import run_all
 from asr_kd.common.storage import read_json, save_array, verify, write_json
 from asr_kd.corpora.cuts import checksum_field, storage_key
 from asr_kd.corpora.manifests import Skipped, jsonl_writer, require_utterances, write_skipped
-from asr_kd.features.audio import SAMPLING_RATE, sample_fault
+from asr_kd.features.audio import sample_fault
 from asr_kd.features.babble import add_babble
 from asr_kd.features.config import Config
 from asr_kd.features.cuts import cuts_by_split
-from asr_kd.features.filterbanks import FRAME_SHIFT, NUM_MELS, log_mels
+from asr_kd.features.extractors import compute_features, make_front_end
+from asr_kd.features.front_end import DESCRIPTION, FRAME_SHIFT, FrontEnd
+from asr_kd.features.given import given_features, given_front_end
 from asr_kd.features.normalise import find_speech, segments, speech_sums
 
 CHUNK_SIZE = 200  # utterances per job, and at most as many are lost when a job is killed
@@ -36,17 +38,18 @@ def extract_corpus(config: Config, executor: Executor) -> dict[str, dict[str, in
     Raises:
         UserError: ``config.data`` has no train split, or no usable utterance is left of a split.
     """
-    out = config.out.resolve()
-    speakers: dict[str, np.ndarray] = defaultdict(lambda: np.zeros((3, NUM_MELS)))
+    out, given = config.out.resolve(), config.kind == "given"
+    front_end = given_front_end(config.data, config.normalise) if given else make_front_end(config)
+    shape = 3, front_end.num_features
+    speakers: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(shape))
     figures: dict[str, dict[str, int]] = {}
-    for split, cuts, total in cuts_by_split(config):
-        results = _run_split(config, split, cuts, total, executor)
+    for split, cuts, total in cuts_by_split(config, None if given else front_end.sampling_rate):
+        results = _run_split(config, front_end, split, cuts, total, executor)
         figures[split] = _merge_split(out, split, results, speakers)
     names = sorted(speakers)
-    front_end = f"{NUM_MELS} log-mels at {SAMPLING_RATE} Hz, normalised by {config.normalise}"
-    write_json(out / "cmvn.json", {"front_end": front_end, "speakers": names})
+    write_json(out / DESCRIPTION, {**front_end.to_json(), "speakers": names})
     means = [speakers[name] / speakers[name][0] for name in names]
-    save_array(out / "cmvn_speakers.npy", np.array(means).reshape(-1, 3, NUM_MELS))
+    save_array(out / "cmvn_speakers.npy", np.array(means).reshape(-1, *shape))
     shutil.rmtree(out / "chunks")
     return figures
 
@@ -54,22 +57,25 @@ def extract_corpus(config: Config, executor: Executor) -> dict[str, dict[str, in
 @dataclass(frozen=True)
 class _Job:
     cuts: Sequence[MonoCut]
+    data: Path  # folder of their manifest
+    front_end: FrontEnd
     storage: Path  # folder of this chunk's arrays
     result: Path  # JSON that appears when the chunk is complete
-    per_speaker: bool
 
 
-def _run_split(config: Config, split: str, cuts: Iterator[MonoCut], total: int, executor: Executor) -> list[Path]:
+def _run_split(
+    config: Config, front_end: FrontEnd, split: str, cuts: Iterator[MonoCut], total: int, executor: Executor
+) -> list[Path]:
     """Extract the chunks that have no result yet; return the result files of all chunks in order."""
     results: list[Path] = []
-    out = config.out.resolve()
+    out, data = config.out.resolve(), config.data.resolve()
 
     def jobs() -> Iterator[_Job]:
         for i, chunk in enumerate(iter(lambda: list(islice(cuts, CHUNK_SIZE)), [])):
             results.append(out / "chunks" / split / f"{i:06d}.json")
             if not results[-1].exists():
                 storage = out / "storage" / split / f"{i:06d}"
-                yield _Job(chunk, storage, results[-1], config.normalise == "speaker")
+                yield _Job(chunk, data, front_end, storage, results[-1])
 
     for _ in run_all(executor, _extract_chunk, jobs(), f"features of {split}", "chunk", -(-total // CHUNK_SIZE)):
         pass
@@ -83,42 +89,44 @@ def _extract_chunk(job: _Job) -> None:
     """
     cuts: list[dict[str, Any]] = []
     skipped: list[Skipped] = []
-    sums: dict[str, np.ndarray] = defaultdict(lambda: np.zeros((3, NUM_MELS)))
+    front_end = job.front_end
+    sums: dict[str, np.ndarray] = defaultdict(lambda: np.zeros((3, front_end.num_features)))
     writer = NumpyFilesWriter(job.storage)
     for cut in job.cuts:
         with audio_backend("LibsndfileBackend"):  # the others start programs, or read what corpora did not examine
-            features = _compute_features(cut)
+            given = front_end.settings is None
+            features = given_features(cut, job.data, front_end) if given else _compute_features(cut, front_end)
         if isinstance(features, str):
             skipped.append((cut.id, features))
             continue
         manifest = Features(
-            type="kaldi-fbank", num_frames=len(features), num_features=NUM_MELS, frame_shift=FRAME_SHIFT,
-            sampling_rate=SAMPLING_RATE, start=cut.start, duration=cut.duration, storage_type=writer.name,
-            storage_path=str(writer.storage_path), storage_key=writer.write(storage_key(cut.id), features),
-            recording_id=cut.recording_id, channels=0,
+            type=front_end.extractor, num_frames=len(features), num_features=front_end.num_features,
+            frame_shift=FRAME_SHIFT, sampling_rate=front_end.sampling_rate, start=cut.start, duration=cut.duration,
+            storage_type=writer.name, storage_path=str(writer.storage_path),
+            storage_key=writer.write(storage_key(cut.id), features), recording_id=cut.recording_id, channels=0,
         )  # fmt: skip
         custom = {**(cut.custom or {}), checksum_field("features"): array_checksum(features)}
         cuts.append(fastcopy(cut, features=manifest, custom=custom).to_dict())
-        if job.per_speaker:
-            for segment in segments(features):
-                sums[cut.supervisions[0].speaker] += speech_sums(segment, find_speech(segment))
+        if front_end.normalise == "speaker":
+            for segment in segments(front_end, features):
+                sums[cut.supervisions[0].speaker] += speech_sums(front_end, segment, find_speech(front_end, segment))
     result = {"cuts": cuts, "skipped": skipped, "sums": {k: v.tolist() for k, v in sums.items()}}
     write_json(job.result, result, sealed=True)
 
 
-def _compute_features(cut: MonoCut) -> np.ndarray | str:
-    """Raw log-mels of a cut's recording, or the reason why there are none."""
+def _compute_features(cut: MonoCut, front_end: FrontEnd) -> np.ndarray | str:
+    """Raw features of a cut's recording, or the reason why there are none."""
     for source in cut.recording.sources:  # audio of the embedded corpus
         verify(Path(source.source))
     try:
         samples = cut.load_audio()[0]
-        if cut.has_custom("babble") and not sample_fault(samples):
+        if cut.has_custom("babble") and not sample_fault(samples, cut.sampling_rate):
             samples = add_babble(samples, cut)
     except Exception as error:  # a decoder may raise anything, and one bad file must not end the stage
         return f"damaged recording ({type(error).__name__}: {str(error).splitlines()[0]})"
     if len(samples) != cut.num_samples:
         return f"{len(samples)} samples instead of the {cut.num_samples} of its header"
-    return sample_fault(samples) or log_mels(samples)
+    return sample_fault(samples, cut.sampling_rate) or compute_features(front_end, samples)
 
 
 def _merge_split(out: Path, split: str, results: Sequence[Path], speakers: dict[str, np.ndarray]) -> dict[str, int]:

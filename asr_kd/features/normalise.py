@@ -1,21 +1,27 @@
-"""Normalisation of log-mels by the speech in them: all later stages read features through ``Normaliser``.
+"""Normalisation of features by the speech in them: all later stages read features through ``Normaliser``.
 
 What surrounds the speech must not move its features.  Mean and deviation are those of frames that are about as loud as
-the loudest speech, between 300 Hz and 2 kHz, where vowels have their energy and noise has little of it.  What is far
+the loudest speech, between 300 Hz and 2.2 kHz, where vowels have their energy and noise has little of it.  What is far
 from such frames is replaced by one constant, and what is far below them is cut off, so that a pause looks the same to
 a network whether it holds digital silence, hiss, or nothing at all.
+
+That takes log-mels or MFCCs with known filters.  In other features no speech can be found: mean and deviation are those
+of all frames.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from lhotse.cut import MonoCut
 
+from asr_kd.common.errors import UserError
 from asr_kd.common.storage import load_array, read_json
-from asr_kd.features.filterbanks import VOWEL_FILTERS, raw_features
+from asr_kd.features.extractors import raw_features
+from asr_kd.features.front_end import DESCRIPTION, FBANK, FrontEnd
 
 #: Frames of speech are at most this far below the level of the speech, in natural log units (23 dB).
 SPEECH_RANGE = 5.3
@@ -30,6 +36,8 @@ FLOOR = -3.0
 QUIET = -3.01
 #: A smaller standard deviation (in log-mel units) means a dead filter; that of speech is 1 to 3.
 MIN_STD = 0.1
+#: The same for features whose units are unknown.
+TINY_STD = 1e-5
 
 
 #: Longer recordings (15 s) are normalised in segments of 1.5 to 4 s, cut where 0.2 s are quietest, since level, speaker
@@ -51,27 +59,24 @@ class Speech(NamedTuple):
     frames: np.ndarray
 
 
-def find_speech(features: np.ndarray) -> Speech:
-    """The speech in raw log-mels (T, 40).
+def find_speech(front_end: FrontEnd, features: np.ndarray) -> Speech:
+    """The speech in raw features (T, F).
 
     The level is the mean loudness of the frames, weighted by their energy, so that silence does not count.
     """
-    loudness = _loudness(features)
+    if not front_end.finds_speech:
+        return Speech(0.0, np.ones(len(features), bool))
+    loudness = front_end.loudness(features)
     energy = np.exp(loudness - loudness.max())
     level = float(energy @ loudness / energy.sum())
     return Speech(level, loudness >= level - SPEECH_RANGE)
 
 
-def _loudness(features: np.ndarray) -> np.ndarray:
-    """(T,) float64: log energy of raw log-mels (T, 40) where vowels have theirs."""
-    return np.asarray(np.log(np.exp(features[:, VOWEL_FILTERS]).sum(1, dtype=np.float64)))
-
-
-def segments(features: np.ndarray) -> list[np.ndarray]:
-    """The segments of raw log-mels (T, 40) that are normalised each by itself; those of short recordings are one."""
-    if len(features) <= LONG:
+def segments(front_end: FrontEnd, features: np.ndarray) -> list[np.ndarray]:
+    """The segments of raw features (T, F) that are normalised each by itself; those of short recordings are one."""
+    if len(features) <= LONG or not front_end.finds_speech:
         return [features]
-    averages = np.convolve(_loudness(features), np.ones(PAUSE) / PAUSE, "valid")
+    averages = np.convolve(front_end.loudness(features), np.ones(PAUSE) / PAUSE, "valid")
     bounds = [0]
     while len(features) - bounds[-1] > MAX_SEGMENT:
         start = bounds[-1] + MIN_SEGMENT
@@ -81,33 +86,28 @@ def segments(features: np.ndarray) -> list[np.ndarray]:
 
 
 def quiet_frames(features: np.ndarray) -> np.ndarray:
-    """(T,) bool: the frames of normalised features (T, 40) that are far from speech."""
-    return features[:, 0] == QUIET
+    """(T,) bool: the frames of normalised features (T, F) that are far from speech."""
+    quiet: np.ndarray = (features == QUIET).all(axis=1)
+    return quiet
 
 
-def speech_sums(features: np.ndarray, speech: Speech) -> np.ndarray:
-    """(3, 40) float64: the number of frames of speech in raw log-mels (T, 40), and their Σx and Σx² above the level."""
-    frames = features[speech.frames].astype(np.float64) - speech.level
+def speech_sums(front_end: FrontEnd, features: np.ndarray, speech: Speech) -> np.ndarray:
+    """(3, F) float64: the number of frames of speech in raw features (T, F), and their Σx and Σx² above the level."""
+    frames = features[speech.frames].astype(np.float64) - speech.level * front_end.level
     return np.stack([np.full(frames.shape[1], len(frames)), frames.sum(0), np.square(frames).sum(0)])
 
 
-def _mean_and_std(sums: np.ndarray) -> np.ndarray:
-    """(2, 40): mean and standard deviation (at least ``MIN_STD``) from ``speech_sums``."""
-    count, total, squares = sums
-    mean = total / count
-    return np.stack([mean, np.sqrt(np.maximum(squares / count - mean**2, MIN_STD**2))])
-
-
 class Normaliser:
-    """Reads a cut's log-mels, and normalises them by the speech of the utterance and of its speaker.
+    """Reads a cut's features, and normalises them by the speech of the utterance and of its speaker.
 
     Args:
-        speakers: (3, 40) ``speech_sums`` divided by their number of frames, by speaker; the utterances of any other
+        front_end: what the features are.
+        speakers: (3, F) ``speech_sums`` divided by their number of frames, by speaker; the utterances of any other
             speaker are normalised by their own speech alone.
     """
 
-    def __init__(self, speakers: dict[str, np.ndarray]) -> None:
-        self.speakers = speakers
+    def __init__(self, front_end: FrontEnd, speakers: Mapping[str, np.ndarray] | None = None) -> None:
+        self.front_end, self.speakers = front_end, speakers or {}
 
     @classmethod
     def load(cls, features_dir: Path) -> Normaliser:
@@ -117,37 +117,59 @@ class Normaliser:
             UserError: the statistics are missing or damaged.
         """
         folder = Path(features_dir)
-        names = read_json(folder / "cmvn.json")["speakers"]
-        return cls(dict(zip(names, load_array(folder / "cmvn_speakers.npy"), strict=True)))
+        front_end, names = FrontEnd.load(folder), read_json(folder / DESCRIPTION)["speakers"]
+        return cls(front_end, dict(zip(names, load_array(folder / "cmvn_speakers.npy"), strict=True)))
 
     def __call__(self, cut: MonoCut) -> np.ndarray:
-        """Normalised features of a cut, (T, 40) float32, C-contiguous."""
-        return self.normalise(raw_features(cut), cut.supervisions[0].speaker if cut.supervisions else None)
+        """Normalised features of a cut, (T, F) float32, C-contiguous.
+
+        Raises:
+            UserError: the features are missing or damaged, or not those of this normaliser.
+        """
+        features = raw_features(cut)
+        if features.shape[1] != self.front_end.num_features:
+            raise UserError(
+                f"{cut.id} has {features.shape[1]} values per frame instead of {self.front_end}: give --features the "
+                "folder that these cuts were made from"
+            )
+        return self.normalise(features, cut.supervisions[0].speaker if cut.supervisions else None)
 
     def normalise(self, features: np.ndarray, speaker: str | None = None) -> np.ndarray:
-        """Normalised log-mels (T, 40) from raw ones."""
+        """Normalised features (T, F) from raw ones."""
         features = np.ascontiguousarray(features, dtype=np.float32)
-        if not len(features):
+        if not len(features) or self.front_end.normalise == "none":
             return features
-        parts = segments(features)
+        parts = segments(self.front_end, features)
+        found = [find_speech(self.front_end, part) for part in parts]
         if len(parts) == 1:
-            return self._normalise_segment(features, find_speech(features), speaker)
-        lowest = find_speech(features).level - RECORDING_RANGE
-        found = [find_speech(part) for part in parts]
+            return self._normalise_segment(features, found[0], speaker)
+        lowest = find_speech(self.front_end, features).level - RECORDING_RANGE
         return np.concatenate([
             self._normalise_segment(part, speech, speaker) if speech.level > lowest else np.full_like(part, QUIET)
             for part, speech in zip(parts, found, strict=True)
         ])  # fmt: skip
 
     def _normalise_segment(self, features: np.ndarray, speech: Speech, speaker: str | None) -> np.ndarray:
-        sums = speech_sums(features, speech)
-        if speaker in self.speakers:
+        sums = speech_sums(self.front_end, features, speech)
+        if speaker is not None and speaker in self.speakers:
             sums += SPEAKER_FRAMES * self.speakers[speaker]
-        mean, std = _mean_and_std(sums)
-        normalised = (features - (mean + speech.level).astype(np.float32)) * (1 / std).astype(np.float32)
-        np.maximum(normalised, np.float32(FLOOR), out=normalised)
+        mean, scale = self._mean_and_scale(sums)
+        normalised = (features - (mean + speech.level * self.front_end.level).astype(np.float32)) * scale
+        if not self.front_end.finds_speech:
+            return normalised
+        if self.front_end.extractor == FBANK:
+            np.maximum(normalised, np.float32(FLOOR), out=normalised)
+        else:  # the first cepstrum is the level, and the others of a frame that is cut off tell nothing
+            normalised[normalised[:, 0] <= FLOOR] = FLOOR
         normalised[_far_from(speech.frames)] = QUIET
         return normalised
+
+    def _mean_and_scale(self, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(F,) mean, and 1 / standard deviation (float32), from ``speech_sums``."""
+        count, total, squares = sums
+        mean, least = total / count, MIN_STD if self.front_end.finds_speech else TINY_STD
+        std = np.sqrt(np.maximum(squares / count - mean**2, least**2))
+        return mean, (1 / std).astype(np.float32)
 
 
 def _far_from(frames: np.ndarray) -> np.ndarray:

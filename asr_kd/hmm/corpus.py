@@ -28,7 +28,7 @@ class ChunkJob:
 
 
 def prepare_chunk(job: ChunkJob) -> int:
-    """Write cepstra.npy (T, 13) and chunk.json (ids, frames, words, pronunciations); returns the number of frames."""
+    """Write cepstra.npy (T, D) and chunk.json (ids, frames, words, pronunciations); returns the number of frames."""
     normaliser, pronunciations = Normaliser.load(job.features), Pronunciations.load(job.lang)
     job.folder.mkdir(parents=True, exist_ok=True)
     cuts = [cut for cut in job.cuts if pronunciations.words(cut)]
@@ -62,7 +62,7 @@ class Chunk:
         lexicon: pronunciations of all their words.
         probabilities: probabilities of the pronunciations, where the lang folder has them.
         phones: names of the phones, indexed by id.
-        cepstra: (T, 13).
+        cepstra: (T, D).
     """
 
     ids: list[str]

@@ -12,9 +12,11 @@ from lhotse.cut import MonoCut
 from asr_kd.common.errors import UserError
 from asr_kd.common.parallel import run_all
 from asr_kd.common.storage import atomic_open, copy_file, write_json
+from asr_kd.corpora.copies import clean_id, source_id
 from asr_kd.corpora.cuts import chunks, load_cuts, max_chunks, splits_of
+from asr_kd.features.front_end import FrontEnd
 from asr_kd.hmm.align import ForcedAligner
-from asr_kd.hmm.cepstra import delta_transform
+from asr_kd.hmm.cepstra import delta_transform, num_cepstra
 from asr_kd.hmm.config import Config
 from asr_kd.hmm.corpus import ChunkJob, prepare_chunk
 from asr_kd.hmm.pronunciations import Pronunciations
@@ -34,7 +36,7 @@ def train_and_align(config: Config) -> dict[str, Any]:
     """
     if "train" not in splits_of(config.features):
         raise UserError(f"{config.features} has no cuts_train.jsonl.gz: run python -m asr_kd.features first")
-    out = config.out.resolve()
+    out, dimension = config.out.resolve(), num_cepstra(FrontEnd.load(config.features))
     pronunciations = Pronunciations.load(config.lang)
     lang = pronunciations.lang
     topology = topology_text(lang.real_phones, lang.silence_phones, config.silence_states)
@@ -42,7 +44,7 @@ def train_and_align(config: Config) -> dict[str, Any]:
         file.write(topology)
     for name in CMVN:
         copy_file(config.features / name, out / name)
-    write_json(out / "frontend.json", {"transform": delta_transform().tolist()})
+    write_json(out / "frontend.json", {"transform": delta_transform(dimension).tolist()})
     scratch = out / "training"
     shutil.rmtree(scratch, ignore_errors=True)  # left by an interrupted run
     with config.executor() as executor:
@@ -69,7 +71,7 @@ def train_and_align(config: Config) -> dict[str, Any]:
 
 def is_perturbed(cut: MonoCut) -> bool:
     """Return whether the audio of a cut is speed-perturbed."""
-    return cut.has_recording and bool(cut.recording.transforms)
+    return source_id(cut) != clean_id(cut)
 
 
 def _prepare(executor: Executor, config: Config, scratch: Path) -> list[Path]:

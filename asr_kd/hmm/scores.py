@@ -29,7 +29,7 @@ class GmmScorer(FrameScorer):
         self.normaliser = Normaliser.load(folder)
 
     def features(self, cut: MonoCut) -> np.ndarray:
-        """Return the features of the GMMs, (T, 39)."""
+        """Return the features of the GMMs, (T, E)."""
         return apply_transform(cepstra(cut, self.normaliser), self.transform)
 
     def chunk_scores(self, features: np.ndarray, frames: slice) -> np.ndarray:

@@ -54,7 +54,7 @@ class Trainer:
         scratch: folder for intermediate models.
         topology: text of the topology.
         silence_phones: phone ids, SIL first.
-        frontend: JSON file with the feature transform, (D, 117).
+        frontend: JSON file with the feature transform, (E, 9 D).
         seed: seed of the perturbation of split Gaussians.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Identity of the features that a network reads, which other corpora may share: filters, rate and normalisation."""
+"""Identity of the features that a network reads, which other corpora may share: what they are, and how normalised."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -22,7 +22,7 @@ def main(config: Config) -> None:
     from asr_kd.plan.costs import Job, Machines, costs
 
     teacher, student = (
-        dnn(40, config.senones, preset, batch_norm=config.batch_norm)
+        dnn(config.num_features, config.senones, preset, batch_norm=config.batch_norm)
         for preset in (config.preset, config.student or config.preset)
     )
     decoded, scored = _decoded(config)

@@ -23,6 +23,8 @@ class Config(Settings):
     """Hours of dev and test speech, which every system decodes."""
     senones: Count = 600
     """Number of senones."""
+    num_features: Count = 40
+    """Features per frame."""
     preset: Preset = "medium"
     """Hidden layers and units of the teachers (asr_kd.train --preset)."""
     student: Preset | None = None

@@ -7,8 +7,8 @@ from asr_kd.models.network import Network
 from asr_kd.plan.calibrate import Rates
 
 FRAMES_PER_HOUR = 360_000
-#: Bytes on disk per frame: features (40 float32) with their manifest; senones with alignments and manifest.
-FEATURE_BYTES, SENONE_BYTES = 162, 10
+#: Bytes on disk per frame: manifest of the features, which take a float32 each; senones with alignments and manifest.
+MANIFEST_BYTES, SENONE_BYTES = 2, 10
 #: Bytes on disk of soft targets per kept class and per frame; typical number of kept classes.
 CLASS_BYTES, TARGET_BYTES, KEPT_CLASSES = 3, 2, 11
 #: Work of the search in a graph of 1.7 million arcs (so762 with 0.5 million words of text) with beam 15 and 4,000
@@ -16,8 +16,8 @@ CLASS_BYTES, TARGET_BYTES, KEPT_CLASSES = 3, 2, 11
 GRAPH_FACTOR = 4.0
 #: Bytes in memory of a process that has loaded Python, torch and Lhotse.
 PROCESS_BYTES = 400e6
-#: Bytes in memory of a frame in the pool: 40 bfloat16, a senone, and a soft target.
-POOL_BYTES = 80 + 8 + TARGET_BYTES + CLASS_BYTES * KEPT_CLASSES
+#: Bytes in memory of a frame in the pool, but for its features in bfloat16: a senone, and a soft target.
+POOL_BYTES = 8 + TARGET_BYTES + CLASS_BYTES * KEPT_CLASSES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +52,11 @@ class Job:
     decoded: int
     scored: int
     real_time_factor: float
+
+    @property
+    def feature_bytes(self) -> int:
+        """Bytes on disk of a frame's features."""
+        return MANIFEST_BYTES + 4 * self.teacher.feature_dim
 
     @property
     def frames(self) -> float:
@@ -116,7 +121,7 @@ def costs(job: Job, machines: Machines, rates: Rates) -> Iterator[Cost]:
 def _stages(job: Job, machines: Machines, rates: Rates) -> Iterator[Cost]:
     frames, disk = job.frames, machines.disk
     every = frames + job.test_hours * FRAMES_PER_HOUR
-    features = every * FEATURE_BYTES
+    features = every * job.feature_bytes
     audio = (job.hours + job.test_hours) * 3600 * 16000 * 2 / 2  # FLAC halves 16-bit samples
     yield Cost(
         "features", features, PROCESS_BYTES + 200e6, 0,
@@ -168,11 +173,7 @@ def _training(
         seconds = {"compute": rounds * job.frames * epochs * update}
     # What fits into one pool is read once; else every epoch reads it again, for each network.
     passes = networks * (1 if job.frames <= job.pool_frames else epochs)
-    seconds["disk"] = passes * (job.frames * FEATURE_BYTES + targets) / machines.disk
-    memory = (
-        PROCESS_BYTES
-        + 16 * size
-        + POOL_BYTES * min(job.frames, job.pool_frames)
-        + 40 * job.batch * network.args["width"]
-    )
+    seconds["disk"] = passes * (job.frames * job.feature_bytes + targets) / machines.disk
+    pool = (POOL_BYTES + 2 * network.feature_dim) * min(job.frames, job.pool_frames)
+    memory = PROCESS_BYTES + 16 * size + pool + 40 * job.batch * network.args["width"]
     return Cost(stage, networks * 16 * size, memory, work, seconds)

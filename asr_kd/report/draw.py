@@ -198,8 +198,9 @@ def draw_utterance(exp: Path, gmm: Path, systems: Sequence[System], results: Res
         logging.warning("no posteriorgram: %s", error)
         results.not_run.append(f"Posteriorgram: {error}")
         return None
+    top = "log-mel spectrogram" if utterance.row == "mel filter" else "features"
     caption = (
-        f"Test utterance {utterance.name}. Top: log-mel spectrogram with the aligned phones and words. Below: senone "
+        f"Test utterance {utterance.name}. Top: {top} with the aligned phones and words. Below: senone "
         "posteriors summed into phones, in the order in which they are spoken; opacity is the square root of the "
         "probability; boxes show the alignment."
     )

@@ -187,7 +187,8 @@ class Utterance:
 
     Attributes:
         name, text: the utterance's id and words.
-        log_mel: (T, F) log-mel features.
+        features: (T, F) features, or log-mels that MFCCs stand for.
+        row: what a row of their image is.
         phones: P names, the rows of the images.
         segments: (start, end, phone) of the alignment, in seconds.
         words: (start, end, word), in seconds.
@@ -196,7 +197,8 @@ class Utterance:
 
     name: str
     text: str
-    log_mel: np.ndarray
+    features: np.ndarray
+    row: str
     phones: Sequence[str]
     segments: Sequence[tuple[float, float, str]]
     words: Sequence[tuple[float, float, str]]
@@ -211,7 +213,7 @@ def posteriorgram(utterance: Utterance) -> Figure:
     heights = [1.5, *[0.5 + 0.11 * rows] * len(utterance.panels)]
     figure = Figure(figsize=(9.0, sum(heights) + 0.6))
     axes = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
-    end = len(utterance.log_mel) * utterance.frame_shift
+    end = len(utterance.features) * utterance.frame_shift
     _spectrogram(axes[0], utterance, end)
     for panel, (title, posteriors) in zip(axes[1:], utterance.panels.items(), strict=True):
         _posteriors(panel, utterance, title, posteriors, end)
@@ -221,13 +223,13 @@ def posteriorgram(utterance: Utterance) -> Figure:
 
 
 def _spectrogram(axes: Axes, utterance: Utterance, end: float) -> None:
-    filters = utterance.log_mel.shape[1]
-    low, high = np.percentile(utterance.log_mel, [2, 99.5])
+    filters = utterance.features.shape[1]
+    low, high = np.percentile(utterance.features, [2, 99.5])
     axes.imshow(
-        utterance.log_mel.T, origin="lower", aspect="auto", cmap="magma", vmin=low, vmax=high,
+        utterance.features.T, origin="lower", aspect="auto", cmap="magma", vmin=low, vmax=high,
         extent=(0, end, 0, filters), interpolation="nearest",
     )  # fmt: skip
-    axes.set_ylabel("mel filter")
+    axes.set_ylabel(utterance.row)
     axes.set_yticks([1, filters // 2, filters])
     axes.grid(False)
     axes.tick_params(labelbottom=False)

@@ -9,7 +9,7 @@ from lhotse.cut import MonoCut
 
 from asr_kd.common.errors import UserError
 from asr_kd.corpora.cuts import open_cuts
-from asr_kd.features.filterbanks import raw_features
+from asr_kd.features.extractors import raw_features
 from asr_kd.features.normalise import Normaliser
 from asr_kd.hmm.kaldi_io import read_transition_model
 from asr_kd.losses import Mean
@@ -57,14 +57,19 @@ def read_utterance(
     shown = list(dict.fromkeys([SILENCE, *(phone for _, _, phone in segments)]))
     place = {phone: row for row, phone in enumerate(shown)}
     rows = np.array([place.get(phone_names[phone], len(shown)) for phone in phones_of_pdfs])
-    normalised = Normaliser.load(features)(cut)
+    normaliser = Normaliser.load(features)
+    normalised = normaliser(cut)
     sums = {}
     for panel in panels:
         models = [load_model(folder) for folder in panel.models]
         found = posteriors(models, normalised, panel.temperature, panel.mean)
         sums[panel.title] = sum_columns(found, rows, len(shown) + 1)
     text = cut.supervisions[0].text or ""
-    return Utterance(cut.id, text, raw_features(cut), [*shown, REST], segments, words, sums)
+    front_end = normaliser.front_end
+    row = "mel filter" if front_end.finds_speech or front_end.log_mel else "feature"
+    return Utterance(
+        cut.id, text, front_end.heat_map(raw_features(cut)), row, [*shown, REST], segments, words, sums
+    )  # fmt: skip
 
 
 def sum_columns(posteriors: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:

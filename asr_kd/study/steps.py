@@ -23,6 +23,8 @@ from asr_kd.train.network import network_of
 #: First estimates, measured on one core of an Intel Xeon: seconds of an update per frame, and per frame and parameter;
 #: seconds of any other step.
 FRAME_SECONDS, PARAMETER_SECONDS, OTHER_SECONDS = 8e-6, 2.6e-11, 30.0
+#: Features per frame, for the same estimates.
+FEATURES = 40
 MAX_TITLE = 100
 
 
@@ -77,7 +79,7 @@ def _train_seconds(configs: list[TrainConfig]) -> float:
     for config in configs:
         left = sum(not is_finished(config.out / f"seed-{seed}") for seed in config.seeds)
         senones, frames = _senones_and_frames(config.cuts)
-        per_frame = FRAME_SECONDS + PARAMETER_SECONDS * network_of(config, senones).num_parameters()
+        per_frame = FRAME_SECONDS + PARAMETER_SECONDS * network_of(config, senones, FEATURES).num_parameters()
         total += left * config.epochs * frames * max(1, len(config.train_cuts)) * per_frame
     return total / cpu_count()
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from asr_kd.common.storage import read_json
-from asr_kd.features.filterbanks import NUM_MELS
+from asr_kd.features.front_end import FrontEnd
 from asr_kd.models.checkpoints import warm_start
 from asr_kd.models.device import device_and_dtype, largest_layer, speedup
 from asr_kd.models.dnn import PRESETS, dnn
@@ -15,15 +15,15 @@ from asr_kd.models.senones import check_same_senones
 from asr_kd.train.config import Config, network_args
 
 
-def network_of(config: Config, num_senones: int) -> Network:
+def network_of(config: Config, num_senones: int, feature_dim: int) -> Network:
     """Return the network that the flags describe."""
     if config.network != "dnn":
         args = network_args(config.network_args)
         name = NETWORKS.get(config.network, config.network)
-        return Network(name, NUM_MELS, num_senones, args, config.delay)
+        return Network(name, feature_dim, num_senones, args, config.delay)
     layers, width = PRESETS[config.preset]
     return dnn(
-        NUM_MELS, num_senones, layers=config.layers or layers, width=config.width or width, left=config.left,
+        feature_dim, num_senones, layers=config.layers or layers, width=config.width or width, left=config.left,
         right=config.right, dropout=config.dropout, batch_norm=config.batch_norm,
     )  # fmt: skip
 
@@ -34,7 +34,8 @@ def initial_network(config: Config) -> AcousticModel:
     Raises:
         UserError: it cannot be built, or ``start_from`` does not fit.
     """
-    network = network_of(config, int(read_json(config.cuts / "hmm.json")["num_pdfs"]))
+    num_senones = int(read_json(config.cuts / "hmm.json")["num_pdfs"])
+    network = network_of(config, num_senones, FrontEnd.load(config.features).num_features)
     if config.start_from is None:
         return network.build()
     check_same_senones(config.start_from, config.cuts)

@@ -54,7 +54,7 @@ def uses(prepared, teachers, store, shards) -> dict[Path, Use]:
     """Folder -> what later stages read of it."""
     splits = ("train", "dev", "test")
     return {
-        prepared.data: lambda: [c.to_dict() for s in splits for c in read_cuts(prepared.data, s)],
+        prepared.data: lambda: [c.to_dict() for s in splits for c in read_cuts(prepared.data, s, 16000)],
         prepared.features: lambda: [
             (cut.id, zlib.crc32(Normaliser.load(prepared.features)(cut)))
             for split in splits

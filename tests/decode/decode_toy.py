@@ -9,6 +9,7 @@ import kaldi_hmm_gmm as khg
 import kaldifst
 import numpy as np
 import torch
+from front_ends import front_end
 from lhotse import CutSet, Features, MonoCut, SupervisionSegment
 from safetensors.torch import save_file
 
@@ -160,7 +161,7 @@ def toy_experiment(root: Path) -> None:
     features = root / "features"
     toy_cuts(features, "dev", 40, seed=1)
     toy_cuts(features, "test", 70, seed=2)
-    write_json(features / "cmvn.json", {"front_end": "", "speakers": []})
+    write_json(features / "cmvn.json", {**front_end().to_json(), "speakers": []})
     np.save(features / "cmvn_speakers.npy", np.zeros((0, 3, 40)))
 
 

@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from front_ends import front_end
 from lhotse import CutSet
 
 from asr_kd.corpora.parts import Options, Part
 from asr_kd.corpora.splits import write_split
 from asr_kd.features.config import Config
 from asr_kd.features.extraction import extract_corpus
-from asr_kd.features.filterbanks import extract, raw_features
+from asr_kd.features.extractors import extract, raw_features
 
 
 def features(root: Path, spec: str, channel: int | None = None, **options: tuple[float, ...]) -> dict[str, np.ndarray]:
@@ -34,7 +35,7 @@ def test_segments_and_channels_have_the_features_of_their_samples(tmp_path: Path
     (tmp_path / "utt2spk").write_text("a s\n../a/b s\na% t\n")
     made = features(tmp_path, ".", channel=1)
     for name, start, end in (("a", 112001, 160000), ("../a/b", 24000, 48000), ("a%", 48000, 64000)):
-        assert np.abs(made[name] - extract(samples[start:end, 1])).max() < 1e-5
+        assert np.abs(made[name] - extract(front_end(), samples[start:end, 1])).max() < 1e-5
     assert {
         path.parent.parent.parent for path in (tmp_path / "features").rglob("*.npy") if "cmvn" not in path.name
     } == {tmp_path / "features" / "storage" / "train"}
@@ -49,7 +50,7 @@ def test_any_rate_and_length_is_resampled(tmp_path: Path, rate: int) -> None:
         soundfile.write(tmp_path / "s" / f"{number}.wav", 0.3 * np.sin(2 * np.pi * 1000 * seconds), rate)
     (tmp_path / "t.trans.txt").write_text("".join(f"{number} TEXT\n" for number in range(4)))
     made = features(tmp_path, ".", speed_perturb=(0.9,))
-    at_16k = extract(0.3 * np.sin(2 * np.pi * 1000 * np.arange(32000) / 16000).astype(np.float32))
+    at_16k = extract(front_end(), 0.3 * np.sin(2 * np.pi * 1000 * np.arange(32000) / 16000).astype(np.float32))
     for number, length in enumerate(lengths):
         mels = made[str(number)]
         assert abs(len(mels) - 100 * length / rate) <= 0.51

@@ -10,8 +10,8 @@ from asr_kd.features.cuts import read_cuts
 
 
 def test_noise_has_the_given_ratio_and_other_voices(prepared):
-    talkers = read_talkers(read_cuts(prepared.data, "train"), "train")
-    clean = next(read_cuts(prepared.data, "dev"))
+    talkers = read_talkers(read_cuts(prepared.data, "train", 16000), "train")
+    clean = next(read_cuts(prepared.data, "dev", 16000))
     (cut,) = noisy_copies([clean], [6.0], talkers)
     samples = clean.load_audio()[0]
     noisy = add_babble(samples, cut)
@@ -21,11 +21,11 @@ def test_noise_has_the_given_ratio_and_other_voices(prepared):
     noise = noisy - scale * samples
     speech = samples[np.abs(samples) > 0.02 * np.abs(samples).max()]  # without its pauses
     assert 20 * np.log10(scale * rms(speech) / rms(noise)) == pytest.approx(6.0, abs=0.5)
-    (cut,) = noisy_copies([next(read_cuts(prepared.data, "train"))], [6.0], talkers)
+    (cut,) = noisy_copies([next(read_cuts(prepared.data, "train", 16000))], [6.0], talkers)
     paths = [voice["recording"]["sources"][0]["source"] for voice in cut.babble]
     assert not any(f"/{cut.supervisions[0].id.partition('-')[0]}/" in path for path in paths)
 
 
 def test_a_single_speaker_cannot_babble(prepared):
     with pytest.raises(UserError, match="dev has a single speaker"):
-        read_talkers([next(read_cuts(prepared.data, "dev"))], "dev")
+        read_talkers([next(read_cuts(prepared.data, "dev", 16000))], "dev")

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from front_ends import front_end
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lhotse import CutSet
@@ -27,10 +28,12 @@ from asr_kd.features.__main__ import main
 from asr_kd.features.audio import read_audio
 from asr_kd.features.config import Config
 from asr_kd.features.extraction import CHUNK_SIZE, extract_corpus
-from asr_kd.features.filterbanks import extract, raw_features
-from asr_kd.features.normalise import FLOOR, Normaliser, find_speech, quiet_frames
+from asr_kd.features.extractors import extract, raw_features
+from asr_kd.features.front_end import FrontEnd
+from asr_kd.features.normalise import FLOOR, Normaliser, Speech, find_speech, quiet_frames, speech_sums
 
 RATE = 16000
+FRONT_END = front_end()
 
 
 def add_part(folder: Path, speakers: dict[str, int], seconds: float = 0.6) -> None:
@@ -80,8 +83,8 @@ def test_extract_agrees_with_the_stage(made: Path) -> None:
         assert cut.id == cut.supervisions[0].id
         assert stored.shape == (cut.num_frames, 40) and stored.dtype == np.float32
         assert cut.num_frames == round(cut.duration / 0.01)
-        assert np.abs(extract(cut.load_audio()[0]) - stored).max() < 1e-4
-        assert np.abs(extract(read_audio(cut.recording.sources[0].source)) - stored).max() < 1e-4
+        assert np.abs(extract(FRONT_END, cut.load_audio()[0]) - stored).max() < 1e-4
+        assert np.abs(extract(FRONT_END, read_audio(cut.recording.sources[0].source, RATE)) - stored).max() < 1e-4
 
 
 def test_features_match_those_of_kaldi(made: Path) -> None:
@@ -93,18 +96,22 @@ def test_features_match_those_of_kaldi(made: Path) -> None:
         from_numpy(samples) * (1 << 15), num_mel_bins=40, low_freq=20, high_freq=7800, dither=0.0, snip_edges=False,
         sample_frequency=RATE,
     ).numpy()  # fmt: skip
-    assert np.abs(extract(samples[0]) - expected).max() < 1e-3
+    assert np.abs(extract(FRONT_END, samples[0]) - expected).max() < 1e-3
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1600, 20000))
 def test_number_of_frames(samples: int) -> None:
     noise = np.random.default_rng(0).normal(0, 0.1, samples).astype(np.float32)
-    assert extract(noise).shape == ((samples + 80) // 160, 40)
+    assert extract(FRONT_END, noise).shape == ((samples + 80) // 160, 40)
+
+
+def speech(raw: np.ndarray) -> Speech:
+    return find_speech(FRONT_END, raw)
 
 
 def speech_frames(raw: np.ndarray, features: np.ndarray) -> np.ndarray:
-    return features[find_speech(raw).frames]
+    return features[speech(raw).frames]
 
 
 def test_normalised_by_the_speech_of_the_utterance(made: Path) -> None:
@@ -114,8 +121,8 @@ def test_normalised_by_the_speech_of_the_utterance(made: Path) -> None:
         assert features.dtype == np.float32 and features.flags.c_contiguous and features.shape == (cut.num_frames, 40)
         raw = raw_features(cut)
         assert np.abs(normaliser.normalise(raw, "nobody") - features).max() == 0
-        speech = ((raw - raw[find_speech(raw).frames].mean(0)) / raw[find_speech(raw).frames].std(0)).clip(FLOOR)
-        assert np.abs(speech_frames(raw, features) - speech_frames(raw, speech)).max() < 1e-3
+        expected = ((raw - raw[speech(raw).frames].mean(0)) / raw[speech(raw).frames].std(0)).clip(FLOOR)
+        assert np.abs(speech_frames(raw, features) - speech_frames(raw, expected)).max() < 1e-3
     for flat in (np.ones((5, 40), np.float32), np.full((5, 40), -16, np.float32)):
         assert np.isfinite(normaliser.normalise(flat)).all()
     assert normaliser.normalise(np.zeros((0, 40), np.float32)).shape == (0, 40)
@@ -127,11 +134,12 @@ def test_known_speakers_count_as_much_as_300_frames(tmp_path: Path) -> None:
     normaliser = Normaliser.load(tmp_path / "out")
     cuts = cuts_of(tmp_path / "out", "train")
     by_speaker = [
-        np.concatenate([raw[find_speech(raw).frames] - find_speech(raw).level for raw in map(raw_features, group)])
+        np.concatenate([raw[speech(raw).frames] - speech(raw).level for raw in map(raw_features, group)])
         for group in ([c for c in cuts if c.supervisions[0].speaker == name] for name in "12")
     ]
     raw = raw_features(cuts[0])
-    own, level = raw[find_speech(raw).frames] - find_speech(raw).level, find_speech(raw).level
+    level = speech(raw).level
+    own = raw[speech(raw).frames] - level
     weight = len(own) / (len(own) + 300)
     for name, frames in zip("12", by_speaker, strict=True):
         moments = [weight * np.mean(own**k, 0) + (1 - weight) * np.mean(frames.astype(float) ** k, 0) for k in (1, 2)]
@@ -140,47 +148,64 @@ def test_known_speakers_count_as_much_as_300_frames(tmp_path: Path) -> None:
         assert np.abs(speech_frames(raw, features) - speech_frames(raw, expected.clip(FLOOR))).max() < 1e-2
 
 
-def spoken(generator: np.random.Generator, seconds: float = 3.0) -> np.ndarray:
+def spoken(generator: np.random.Generator, seconds: float = 3.0, rate: int = RATE) -> np.ndarray:
     """Syllables of a buzzing voice in noise, 20 dB below, with a margin of noise."""
-    time_axis = np.arange(int(RATE * seconds)) / RATE
+    time_axis = np.arange(int(rate * seconds)) / rate
     pitch = 2 * np.pi * (120 * time_axis + 3 * np.sin(2 * np.pi * 0.7 * time_axis))
     voice = sum(np.sin(k * pitch) / k for k in range(1, 30)) * np.clip(np.sin(2 * np.pi * 2.2 * time_axis), 0, None)
-    voice[: RATE // 3] = voice[-RATE // 3 :] = 0
+    voice[: rate // 3] = voice[-rate // 3 :] = 0
     return (0.1 * voice + 0.005 * generator.standard_normal(len(voice))).astype(np.float32)
 
 
-@pytest.mark.parametrize("seconds", [0.3, 1.0, 2.0, 30.0])
+#: Front ends whose filters are known, so that speech is found in their features.
+KNOWN = (
+    front_end(), front_end(sampling_rate=8000, num_filters=64), front_end(kind="mfcc", num_filters=23),
+    front_end(kind="mfcc", num_ceps=40),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("known", KNOWN, ids=str)
+@pytest.mark.parametrize("seconds", [0.3, 2.0, 30.0])
 @pytest.mark.parametrize("noise", [0.0, 1e-3])
-def test_what_surrounds_speech_does_not_move_it(seconds: float, noise: float) -> None:
-    generator = np.random.default_rng(0)
-    samples, normaliser = spoken(generator), Normaliser({})
-    before, after = (noise * generator.standard_normal(int(RATE * seconds)).astype(np.float32) for _ in range(2))
-    features = normaliser.normalise(extract(samples))
-    longer = normaliser.normalise(extract(np.concatenate([before, samples, after])))
+def test_what_surrounds_speech_does_not_move_it(known: FrontEnd, seconds: float, noise: float) -> None:
+    generator, rate = np.random.default_rng(0), known.sampling_rate
+    samples, normaliser = spoken(generator, rate=rate), Normaliser(known)
+    before, after = (noise * generator.standard_normal(int(rate * seconds)).astype(np.float32) for _ in range(2))
+    features = normaliser.normalise(extract(known, samples))
+    longer = normaliser.normalise(extract(known, np.concatenate([before, samples, after])))
     shift = round(seconds * 100)
     inner = longer[shift : shift + len(features)][2:-2]  # but for the windows that reach over the edges
     moved = np.abs(inner - features[2:-2])
-    assert moved.max() < 0.02 if seconds < 30 else moved.mean() < 0.3  # longer ones are normalised in segments
+    most = 0.02 if known == FRONT_END else 0.05
+    assert moved.max() < most if seconds < 30 else moved.mean() < 0.3  # longer ones are normalised in segments
     far = max(shift - 31, 0)
     assert quiet_frames(longer)[:far].all() and quiet_frames(longer)[len(longer) - far :].all()
     assert not quiet_frames(features)[30:-30].any()
 
 
+@pytest.mark.parametrize("known", KNOWN, ids=str)
 @pytest.mark.parametrize("gain", [1e-3, 1e-2, 0.3, 30.0])
-def test_the_level_does_not_move_features(gain: float) -> None:
-    samples, normaliser = spoken(np.random.default_rng(0)), Normaliser({})
-    features, other = (normaliser.normalise(extract(np.float32(g) * samples)) for g in (1, gain))
+def test_the_level_does_not_move_features(known: FrontEnd, gain: float) -> None:
+    samples, normaliser = spoken(np.random.default_rng(0), rate=known.sampling_rate), Normaliser(known)
+    features, other = (normaliser.normalise(extract(known, np.float32(g) * samples)) for g in (1, gain))
     assert np.abs(features - other).max() < 1e-3
 
 
+@pytest.mark.parametrize("known", KNOWN, ids=str)
+def test_the_level_does_not_move_what_is_known_of_a_speaker(known: FrontEnd) -> None:
+    raw, louder = (extract(known, g * spoken(np.random.default_rng(0), rate=known.sampling_rate)) for g in (1, 10))
+    sums = [speech_sums(known, features, find_speech(known, features)) for features in (raw, louder)]
+    np.testing.assert_allclose(sums[0], sums[1], rtol=1e-3, atol=0.1)
+
+
 def test_a_long_recording_is_normalised_as_its_parts() -> None:
-    generator, normaliser = np.random.default_rng(0), Normaliser({})
+    generator, normaliser = np.random.default_rng(0), Normaliser(FRONT_END)
     parts = [np.float32(generator.uniform(0.1, 1)) * spoken(generator) for _ in range(20)]
-    joined = normaliser.normalise(extract(np.concatenate(parts)))
-    one_by_one = np.concatenate([normaliser.normalise(extract(part)) for part in parts])
+    joined = normaliser.normalise(extract(FRONT_END, np.concatenate(parts)))
+    one_by_one = np.concatenate([normaliser.normalise(extract(FRONT_END, part)) for part in parts])
     assert np.abs(joined - one_by_one).mean() < 0.3
     silence = np.zeros(RATE * 30, np.float32)
-    with_silence = normaliser.normalise(extract(np.concatenate([*parts[:10], silence, *parts[10:]])))
+    with_silence = normaliser.normalise(extract(FRONT_END, np.concatenate([*parts[:10], silence, *parts[10:]])))
     assert quiet_frames(with_silence[3100:5900]).all()
     assert np.abs(with_silence[-2800:] - joined[-2800:]).mean() < 0.1
 
@@ -271,17 +296,17 @@ def test_read_audio(tmp_path: Path) -> None:
     time_axis = np.arange(48000) / 48000
     tone = 0.5 * np.sin(2 * np.pi * 440 * time_axis)
     soundfile.write(tmp_path / "stereo.wav", np.stack([tone, tone], 1), 48000)
-    samples = read_audio(tmp_path / "stereo.wav")
+    samples = read_audio(tmp_path / "stereo.wav", RATE)
     assert samples.shape == (16000,) and samples.dtype == np.float32
     assert np.abs(samples - tone[::3])[200:-200].max() < 1e-2
     soundfile.write(tmp_path / "slow.wav", tone, 8000)
-    assert len(read_audio(tmp_path / "slow.wav")) == 96000
+    assert len(read_audio(tmp_path / "slow.wav", RATE)) == 96000
     soundfile.write(tmp_path / "nan.wav", np.full(10, np.nan), RATE, subtype="FLOAT")
     soundfile.write(tmp_path / "empty.wav", np.zeros(0), RATE)
     (tmp_path / "text.wav").write_text("hello")
     for name, message in (("nan", "NaN"), ("empty", "no samples"), ("text", "cannot be read"), ("none", "cannot be")):
         with pytest.raises(UserError, match=message):
-            read_audio(tmp_path / f"{name}.wav")
+            read_audio(tmp_path / f"{name}.wav", RATE)
 
 
 def test_strange_files_are_refused_and_channels_that_cancel_are_not_mixed(tmp_path: Path, caplog) -> None:
@@ -296,22 +321,21 @@ def test_strange_files_are_refused_and_channels_that_cancel_are_not_mixed(tmp_pa
     (tmp_path / "announced.wav").write_bytes(announced.replace(struct.pack("<I", len(samples)), b"\xff\xff\xff\x7f"))
     for name, message in (("a.raw", "cannot be read"), ("slow.wav", "rate of 1 Hz"), ("fast.wav", "1000000 Hz")):
         with pytest.raises(UserError, match=message):
-            read_audio(tmp_path / name)
-    assert len(read_audio(tmp_path / "announced.wav")) == 48000, "2 GB are announced"
+            read_audio(tmp_path / name, RATE)
+    assert len(read_audio(tmp_path / "announced.wav", RATE)) == 48000, "2 GB are announced"
 
     tone = 0.3 * np.sin(2 * np.pi * 300 * np.arange(RATE) / RATE)
     soundfile.write(tmp_path / "cancelling.wav", np.stack([tone, -1.01 * tone], 1), RATE, "FLOAT")
-    np.testing.assert_allclose(read_audio(tmp_path / "cancelling.wav"), -1.01 * tone, atol=1e-6)
+    np.testing.assert_allclose(read_audio(tmp_path / "cancelling.wav", RATE), -1.01 * tone, atol=1e-6)
     assert caplog.text.count("cancel each other") == 1
     soundfile.write(tmp_path / "one-sided.wav", np.stack([tone, 0 * tone], 1), RATE, "FLOAT")
-    np.testing.assert_allclose(read_audio(tmp_path / "one-sided.wav"), 0.5 * tone, atol=1e-6)
+    np.testing.assert_allclose(read_audio(tmp_path / "one-sided.wav", RATE), 0.5 * tone, atol=1e-6)
     assert caplog.text.count("cancel each other") == 1
 
 
 def test_extract_refuses_unusable_samples() -> None:
-    for samples, rate, message in (
-        (np.ones(100), RATE, "shorter"), (np.zeros(RATE), RATE, "silence"), (np.ones(RATE), 8000, "8000 Hz"),
-        (np.full(RATE, np.nan), RATE, "NaN"),
+    for samples, message in (
+        (np.ones(100), "shorter"), (np.zeros(RATE), "silence"), (np.full(RATE, np.nan), "NaN"),
     ):  # fmt: skip
         with pytest.raises(UserError, match=message):
-            extract(samples, rate)
+            extract(FRONT_END, samples)

@@ -85,11 +85,11 @@ def test_a_pdf_without_frames_keeps_one_gaussian() -> None:
 
 def test_deltas_are_slopes_and_edges_are_padded() -> None:
     ramp = np.arange(20, dtype=np.float32)[:, None] * np.ones(13, np.float32)
-    features = apply_transform(ramp, delta_transform())
+    features = apply_transform(ramp, delta_transform(13))
     assert features.shape == (20, 39)
     np.testing.assert_allclose(features[5:15, 13], 1, atol=1e-5)
     np.testing.assert_allclose(features[5:15, 26], 0, atol=1e-5)
-    np.testing.assert_allclose(apply_transform(np.ones((3, 13), np.float32), delta_transform())[:, 13:], 0, atol=1e-5)
+    np.testing.assert_allclose(apply_transform(np.ones((3, 13), np.float32), delta_transform(13))[:, 13:], 0, atol=1e-5)
 
 
 @pytest.mark.parametrize("classes", [1, 3, 5])

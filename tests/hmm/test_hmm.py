@@ -13,6 +13,7 @@ import kaldiio
 import numpy as np
 import pytest
 import soundfile
+from front_ends import front_end
 from kaldi_models import kaldi_gmms
 from lhotse import CutSet, Features, NumpyFilesWriter, Recording, SupervisionSegment
 from lhotse.audio import AudioSource
@@ -22,10 +23,13 @@ from lhotse.utils import fastcopy
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import read_json, save_array, write_json
 from asr_kd.corpora.manifests import jsonl_writer
+from asr_kd.features.babble import noisy_copies
+from asr_kd.features.cuts import speed_copy
+from asr_kd.features.mels import inverse_dct
 from asr_kd.hmm.__main__ import main as train_and_align
 from asr_kd.hmm.align import ForcedAligner
 from asr_kd.hmm.boundaries.compare import boundary_errors, compare_split, match
-from asr_kd.hmm.cepstra import DCT
+from asr_kd.hmm.cepstra import LIFTER
 from asr_kd.hmm.config import Config
 from asr_kd.hmm.import_alignments.__main__ import main as import_alignments
 from asr_kd.hmm.import_alignments.config import Config as ImportConfig
@@ -97,7 +101,7 @@ def _utterance(rng: np.random.Generator, means: np.ndarray) -> tuple[list[str], 
         frame += int(length)
     cepstra = np.concatenate(rows) + rng.normal(0, 1, (frame, 13)) * 2
     times = [[phones[a][0], phones[b - 1][1], word] for word, (a, b) in zip(words, spans, strict=True)]
-    return words, (cepstra @ np.linalg.pinv(DCT.astype(np.float64)) - 8).astype(np.float32), phones, times
+    return words, (cepstra @ inverse_dct(40, 13, LIFTER) - 8).astype(np.float32), phones, times
 
 
 def _write_split(root: Path, split: str, count: int, rng: np.random.Generator, means: np.ndarray) -> None:
@@ -138,7 +142,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for split, count in (("train", 60), ("dev", 6), ("test", 6)):
         _write_split(root, split, count, rng, means)
     save_array(root / "features" / "cmvn_speakers.npy", np.zeros((0, 3, 40)))
-    write_json(root / "features" / "cmvn.json", {"front_end": "", "speakers": []})
+    write_json(root / "features" / "cmvn.json", {**front_end().to_json(), "speakers": []})
     (root / "lexicon.txt").write_text("".join(f"{word} {phones}\n" for word, phones in WORDS.items()))
     make_lang(LangConfig(data=root / "data", out=root / "lang", lexicon=root / "lexicon.txt"))
     return root
@@ -355,7 +359,13 @@ def test_hmm_json_has_the_training_history(gmm: Path) -> None:
 
 def test_speed_perturbed_cuts_are_recognised(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.flac", np.zeros(16000), 16000)
-    cut = MonoCut("a", 0.0, 1.0, 0, recording=Recording.from_file(tmp_path / "a.flac"))
+    spoken = SupervisionSegment("a", "a", 0.0, 1.0, speaker="x")
+    cut = MonoCut("a", 0.0, 1.0, 0, [spoken], recording=Recording.from_file(tmp_path / "a.flac"))
     assert not is_perturbed(cut)
-    assert is_perturbed(cut.perturb_speed(0.9))
+    assert not is_perturbed(cut.resample(8000))
+    assert is_perturbed(speed_copy(cut, 0.9))
+    (noisy,) = noisy_copies([cut], [5.0], [])
+    assert not is_perturbed(noisy)
+    (noisy,) = noisy_copies([speed_copy(cut, 0.9)], [5.0], [])
+    assert is_perturbed(noisy)
     assert not is_perturbed(MonoCut("b", 0.0, 1.0, 0))

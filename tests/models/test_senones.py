@@ -94,7 +94,7 @@ def test_features_of_another_front_end(prepared, teachers, tmp_path, monkeypatch
     extract_features(FeaturesConfig(prepared.data, features, normalise="speaker", jobs=1))
     monkeypatch.setattr("asr_kd.decode.recogniser.prepared_graph", lambda graph, *_: graph)
     write_json(tmp_path / "graph" / "graph.json", {"num_pdfs": 6})
-    refused = "was trained on 40 log-mels at 16000 Hz, normalised by utterance, but .* has .* by speaker: make"
+    refused = "was trained on 40 log-mels at 16000 Hz \\(.*\\), normalised by utterance, but .* has .* by speaker: make"
     for read in (
         lambda: make_recogniser(DecodeConfig((seed,), tmp_path / "graph", features, in_process=True)),
         lambda: open_examples(ExamplesConfig(cuts=prepared.senones, features=features, generalist=seed)),

@@ -217,7 +217,8 @@ def test_labels_keep_apart(values):
 def test_figures_take_plain_arrays():
     first, second = np.random.default_rng(0).dirichlet(np.ones(3), size=(2, 50))
     utterance = figures.Utterance(
-        name="u1", text="A CAT", log_mel=np.random.default_rng(0).normal(size=(50, 40)), phones=["AH", "K", "other"],
+        name="u1", text="A CAT", features=np.random.default_rng(0).normal(size=(50, 40)), row="mel filter",
+        phones=["AH", "K", "other"],
         segments=[(0.0, 0.2, "AH"), (0.2, 0.5, "K")], words=[(0.0, 0.5, "CAT")],
         panels={"Teacher, T = 1": first, "Student": second},
     )  # fmt: skip
@@ -261,7 +262,7 @@ def test_posteriorgram_of_a_real_network(prepared, tmp_path):
     names = {0: "<eps>", **{pdf + 1: f"P{pdf}" for pdf in range(6)}}
     panel = Panel("net", (tmp_path / "net" / "seed-0",))
     found = read_utterance(prepared.features, gmm, [panel], names, cuts[2].id)
-    assert found.name == cuts[2].id and found.log_mel.shape == (cuts[2].num_frames, 40)
+    assert found.name == cuts[2].id and found.features.shape == (cuts[2].num_frames, 40)
     posteriors = found.panels["net"]
     np.testing.assert_allclose(posteriors.sum(1), 1, atol=1e-5)
     aligned = [found.phones.index(f"P{pdf}") for pdf in cuts[2].load_custom("senones")]
