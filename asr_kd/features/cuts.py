@@ -11,19 +11,20 @@ from asr_kd.corpora.cuts import load_cuts
 from asr_kd.corpora.manifests import count_lines
 from asr_kd.features.babble import noisy_copies, read_talkers
 from asr_kd.features.config import Config
+from asr_kd.features.given import given_cuts
 
 
-def read_cuts(data: Path, split: str, rate: int | None, speeds: Sequence[float] = ()) -> Iterator[MonoCut]:
+def read_cuts(data: Path, split: str, rate: int, speeds: Sequence[float] = ()) -> Iterator[MonoCut]:
     """The utterances of a split; then copies at each of ``speeds``, as other speakers.
 
-    Their audio is converted to ``rate`` Hz, if that is given, when it is read.
+    Their audio is converted to ``rate`` Hz when it is read.
 
     Raises:
         UserError: the manifest is missing or damaged.
     """
     for factor in (1.0, *speeds):
         for cut in load_cuts(data, split):
-            if rate and cut.sampling_rate != rate:
+            if cut.sampling_rate != rate:
                 cut = cut.resample(rate)
             yield cut if factor == 1.0 else speed_copy(cut, factor)
 
@@ -38,7 +39,7 @@ def speed_copy(cut: MonoCut, factor: float) -> MonoCut:
     return copy
 
 
-def cuts_by_split(config: Config, rate: int | None) -> Iterator[tuple[str, Iterator[MonoCut], int]]:
+def cuts_by_split(config: Config, rate: int) -> Iterator[tuple[str, Iterator[MonoCut], int]]:
     """(split, its cuts at ``rate`` Hz, their number), for the splits of the corpus and those with babble.
 
     Raises:
@@ -50,6 +51,11 @@ def cuts_by_split(config: Config, rate: int | None) -> Iterator[tuple[str, Itera
         raise UserError(f"{data} has no cuts_train.jsonl.gz: run asr_kd.corpora first")
     speeds = {split: config.speed_perturb if split == "train" else () for split in splits}
     counts = {s: count_lines(data / f"cuts_{s}.jsonl.gz") * (1 + len(speeds[s])) for s in splits}
+
+    if config.kind == "given":
+        for split in splits:
+            yield split, given_cuts(data, split), counts[split]
+        return
 
     def talkers(split: str) -> list[MonoCut]:
         return read_talkers(read_cuts(data, split, rate), f"{split} of {data}")

@@ -38,12 +38,13 @@ def extract_corpus(config: Config, executor: Executor) -> dict[str, dict[str, in
     Raises:
         UserError: ``config.data`` has no train split, or no usable utterance is left of a split.
     """
-    out, given = config.out.resolve(), config.kind == "given"
+    given = config.kind == "given"
     front_end = given_front_end(config.data, config.normalise) if given else make_front_end(config)
+    out = config.out.resolve()
     shape = 3, front_end.num_features
     speakers: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(shape))
     figures: dict[str, dict[str, int]] = {}
-    for split, cuts, total in cuts_by_split(config, None if given else front_end.sampling_rate):
+    for split, cuts, total in cuts_by_split(config, front_end.sampling_rate):
         results = _run_split(config, front_end, split, cuts, total, executor)
         figures[split] = _merge_split(out, split, results, speakers)
     names = sorted(speakers)

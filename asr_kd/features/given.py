@@ -1,5 +1,6 @@
 """Features that others made, on Lhotse cuts: taken as they are."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,20 @@ def given_front_end(data: Path, normalise: str) -> FrontEnd:
             "have some, or leave out --kind given"
         )
     return FrontEnd(features.type, features.num_features, features.sampling_rate, None, {}, normalise)
+
+
+def given_cuts(data: Path, split: str) -> Iterator[MonoCut]:
+    """The cuts of a split.
+
+    Raises:
+        UserError: the manifest is missing or damaged, or has an id twice.
+    """
+    seen: set[str] = set()
+    for cut in load_cuts(data, split):
+        if cut.id in seen:
+            raise UserError(f"two cuts named {cut.id} in {data / f'cuts_{split}.jsonl.gz'}: give each an id of its own")
+        seen.add(cut.id)
+        yield cut
 
 
 def given_features(cut: MonoCut, data: Path, front_end: FrontEnd) -> np.ndarray | str:
