@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -81,6 +82,23 @@ def test_study_runs_every_stage_it_may_call(experiment):
     assert "A small study" in (experiment / "studies/index.html").read_text()
     again = recipe(experiment, "--study", str(ROOT / "tests/study/small_study.yaml"))
     assert "epoch" not in again and again.count("up to date") > 15
+
+
+def test_a_network_of_ones_own_teaches_and_is_decoded(experiment, tmp_path):
+    """The class and the commands of the page."""
+    page = (ROOT / "docs/how-to-network.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "mine.py").write_text(code)
+    blocks = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    commands = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    assert len(commands) == 6
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}
+    for command in commands:
+        _, *words = shlex.split(command.replace("EXP", str(experiment)))
+        done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False, env=environment)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    hypotheses = [experiment / folder / "hyp_test.tsv" for folder in ("mine_decoded", "mine_student_decoded")]
+    assert all(len(path.read_text().split()) > 60 for path in hypotheses)
 
 
 def test_audio_files_are_decoded(experiment):
