@@ -11,7 +11,7 @@ set -euo pipefail
 command="bash recipes/librispeech/run.sh${*:+$(printf ' %q' "$@")}"
 recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-conf=embedded exp="" stage=0 stop_stage=99 teachers=3 seeds=1 corpus=() train=() dev=() test=() also=() lm_text=() studies=() scheduler=""
+conf=embedded exp="" stage=0 stop_stage=99 teachers=3 seeds=1 corpus=() train=() dev=() test=() also=() lm_text=() lang=() studies=() scheduler=""
 usage() {
   cat <<EOT
 Usage: bash recipes/librispeech/run.sh [options]
@@ -22,6 +22,7 @@ Usage: bash recipes/librispeech/run.sh [options]
   --stage N            first stage to run (default: $stage)
   --stop-stage N       last stage to run (default: all)
   --lm-text FILE       more text for the language model, .txt or .txt.gz; may be repeated
+  --lexicon FILE, --arpa FILE  a pronunciation lexicon and a language model of your own (docs/corpora.md)
   --scheduler ADDRESS  a Dask scheduler, as tcp://HOST:8786, whose workers see the same folders and do the jobs
   --study NAME|FILE    instead, run a study on an experiment whose stages 1 to 5 are finished: a name in
                        recipes/librispeech/studies, a YAML file, or all; may be repeated
@@ -42,6 +43,7 @@ while [ $# -gt 0 ]; do
     -h | --help) usage; exit 0 ;;
     --conf | --exp | --scheduler | --stage | --stop-stage | --teachers | --seeds)
       need $# "$1"; name=${1#--}; printf -v "${name//-/_}" %s "$2"; shift 2 ;;
+    --lexicon | --arpa) need $# "$1"; lang+=("$1" "$2"); shift 2 ;;
     --lm-text) need $# "$1"; lm_text+=("$2"); shift 2 ;;
     --also) need $# "$1"; also+=("$2"); shift 2 ;;
     --study) need $# "$1"; studies+=("$2"); shift 2 ;;
@@ -87,7 +89,7 @@ call 1 corpora corpora "${corpus[@]}" ${train:+--train "${train[@]}"} ${dev:+--d
   ${test:+--test "${test[@]}"} ${also:+--also "${also[@]}"} --out "$exp/data"
 call 2 features features --data "$exp/data" --out "$exp/features"
 [ ! -f "$exp/data/lm_text.txt" ] || lm_text+=("$exp/data/lm_text.txt") # the embedded corpus brings its own text
-call 3 lang lang --data "$exp/data" ${lm_text:+--lm-text "${lm_text[@]}"} --out "$exp/lang"
+call 3 lang lang --data "$exp/data" ${lm_text:+--lm-text "${lm_text[@]}"} "${lang[@]}" --out "$exp/lang"
 call 4 hmm hmm --features "$exp/features" --lang "$exp/lang" --out "$exp/gmm"
 [ ! -f "$exp/data/truth_train.jsonl.gz" ] || # the embedded corpus knows the true time of every phone
   call 4 hmm.boundaries boundaries --cuts "$exp/gmm" --truth "$exp/data" --out "$exp/boundaries"
