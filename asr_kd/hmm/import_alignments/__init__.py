@@ -1,1 +1,1 @@
-"""Imports alignments made with Kaldi."""
+"""Imports alignments made elsewhere: Kaldi's, and phones with times."""
