@@ -300,6 +300,17 @@ def test_inspection_shows_what_is_kept(prepared, store, capsys):
     assert figures["disagree"] == pytest.approx(wrong / figures["frames"])
 
 
+def test_inspection_finds_the_most_probable_class_of_every_form(prepared, teachers, tmp_path, inline):
+    found = []
+    for tail in ("even", "sampled", "drawn"):
+        folder = tmp_path / tail
+        stage.main(store_config(prepared, teachers, folder, temperatures=(1.0,), tail=tail, draws=255))
+        figures = inspect(SoftTargets(folder, prepared.features), prepared.senones / "cuts_train.jsonl.gz", [])
+        found.append(figures["disagree"])
+    assert 0 < found[0] < 0.1
+    assert found == pytest.approx(found[:1] * 3, abs=0.01)
+
+
 def test_inspection_lists_damage(prepared, store, tmp_path):
     shutil.copytree(store, tmp_path / "store")
     (tmp_path / "store" / "shard-00000" / "t1.tails.npy").write_bytes(b"nonsense")

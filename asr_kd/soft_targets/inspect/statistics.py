@@ -76,7 +76,9 @@ def _disagree(targets: SoftTargets, cuts: Path, damaged: list[str]) -> float | N
             damaged.append(str(error))
             continue
         frames += len(labels)
-        wrong += int((rows.batch(np.arange(len(rows))).classes[:, 0].numpy() != labels).sum())
+        compact = rows.batch(np.arange(len(rows)))
+        best = compact.classes.gather(1, compact.probabilities.argmax(1, keepdim=True))[:, 0]
+        wrong += int((best.numpy() != labels).sum())
     return wrong / frames if frames else None
 
 
