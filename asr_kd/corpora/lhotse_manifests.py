@@ -53,17 +53,17 @@ def read_recordings(path: Path, options: Options) -> Iterator[Utterance]:
     recordings: dict[str, Recording] = {}
     twice: set[str] = set()
     for recording in read_manifest(first, Recording.from_dict):
-        twice |= {recording.id} & recordings.keys()
-        recordings[recording.id] = recording
+        twice |= {str(recording.id)} & recordings.keys()
+        recordings[str(recording.id)] = recording
 
     def build(item: dict[str, object]) -> Utterance:
         spoken = SupervisionSegment.from_dict(item)
-        silent.discard(spoken.recording_id)
-        recording = recordings.get(spoken.recording_id)
-        if recording is None:
-            return Utterance(str(spoken.id), fault=f"its recording {spoken.recording_id} is not in {first.name}")
-        if recording.id in twice:
-            return Utterance(str(spoken.id), fault=f"its recording {recording.id} is twice in {first.name}")
+        name = str(spoken.recording_id)
+        silent.discard(name)
+        if (recording := recordings.get(name)) is None:
+            return Utterance(str(spoken.id), fault=f"its recording {name} is not in {first.name}")
+        if name in twice:
+            return Utterance(str(spoken.id), fault=f"its recording {name} is twice in {first.name}")
         return build_one(spoken.id, spoken, recording, spoken.start, spoken.end, spoken.channel)
 
     silent, build_one = set(recordings), _builder(first, options)

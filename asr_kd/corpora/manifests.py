@@ -14,7 +14,9 @@ from asr_kd.common.storage import atomic_open, stage_folder, verify
 Skipped = tuple[str, str]  # utterance id, reason
 Item = TypeVar("Item")
 #: What damaged manifests raise: in gzip, in JSON, and in Lhotse, which expects certain keys and types.
-DAMAGED = (OSError, EOFError, zlib.error, ValueError, AssertionError, AttributeError, LookupError, TypeError)
+DAMAGED = (
+    OSError, EOFError, zlib.error, ValueError, AssertionError, AttributeError, LookupError, TypeError, ArithmeticError,
+)  # fmt: skip
 
 
 @contextlib.contextmanager

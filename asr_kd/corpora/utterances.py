@@ -98,7 +98,7 @@ def _fault(utterance: Utterance) -> str:
         return "audio without a transcript"
     if not (text := " ".join(utterance.text.split())):
         return "empty transcript"
-    if found := DAMAGE.search(text):
+    if found := DAMAGE.search(text) or UNWRITABLE.search(text):
         return f"its transcript has the character U+{ord(found[0]):04X}: correct it"
     if utterance.audio is None:
         return "transcript without audio"
@@ -106,7 +106,8 @@ def _fault(utterance: Utterance) -> str:
         return "no speaker (--unknown-speakers recording takes its recording for one)"
     if not utterance.id or len(utterance.id.encode(errors="replace")) > MAX_ID:
         return f"its id is empty or longer than {MAX_ID} bytes"
-    for what, value in (("id", utterance.id), ("speaker", utterance.speaker), ("file", str(utterance.audio))):
+    names = {"id": utterance.id, "speaker": utterance.speaker, "recording": utterance.recording}
+    for what, value in (names | {"file": str(utterance.audio)}).items():
         if UNWRITABLE.search(value):
             return f"its {what} has control characters or is not UTF-8: rename it"
     if not -TOLERANCE <= utterance.start < end:  # so is NaN

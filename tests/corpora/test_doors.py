@@ -112,7 +112,7 @@ def test_duplicates_overlaps_and_impossible_segments() -> None:
         segment("", 30, 31), segment("x" * 201, 30, 31), segment("tab\t", 30, 31), Utterance("m", "TEXT", "s"),
         Utterance("n", "TEXT", None, Path("a.wav")), Utterance("o", " \t", "s", Path("a.wav")),
         Utterance("p", None, "s", Path("a.wav")), Utterance("q", fault="as the corpus says"),
-        Utterance("r", "lost \ufffd", "s", Path("a.wav")),
+        Utterance("r", "lost \ufffd", "s", Path("a.wav")), Utterance("t", "A", "s", Path("a.wav"), "\ud800"),
     ]  # fmt: skip
     faults = {utterance.id + "2" * (index == 5): utterance.fault for index, utterance in enumerate(checked(utterances))}
     assert [name for name, fault in faults.items() if not fault] == ["a", "c", "d", "e", "f", "k"]
@@ -122,7 +122,9 @@ def test_duplicates_overlaps_and_impossible_segments() -> None:
         assert "no segment" in faults[name]
     assert "empty or longer" in faults[""] and "longer than 200" in faults["x" * 201] and "control" in faults["tab\t"]
     expected = {"m": "without audio", "n": "no speaker", "o": "empty transcript", "p": "without a transcript"}
-    for name, reason in (expected | {"q": "as the corpus says", "r": "the character U+FFFD"}).items():
+    for name, reason in (
+        expected | {"q": "as the corpus says", "r": "the character U+FFFD", "t": "its recording has control"}
+    ).items():
         assert reason in faults[name]
 
 
@@ -284,11 +286,13 @@ def test_damaged_manifests_are_named(tmp_path: Path) -> None:
     cut = MonoCut(
         "u", 0.0, 1.0, 0, [SupervisionSegment("u", "r", 0, 1, 0, "T")], recording=recording(tmp_path / "a.wav")
     )
-    wrong = [cut.to_dict() for _ in range(4)]
+    wrong = [cut.to_dict() for _ in range(6)]
     wrong[0]["start"] = "soon"
     wrong[1]["supervisions"][0]["text"] = 5
     wrong[2]["recording"].pop("sources")
     wrong[3]["type"] = "HalfCut"
+    wrong[4]["start"] = 10**400
+    wrong[5]["recording"]["sampling_rate"] = 0
     for content in (*map(json.dumps, wrong), '{"id":', "[]", "5"):
         (tmp_path / "cuts.jsonl").write_text(content + "\n")
         with pytest.raises(UserError, match=r"cuts.jsonl is damaged \(.*correct it, or make it again"):
