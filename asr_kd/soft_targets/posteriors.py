@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import zlib
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -90,34 +91,45 @@ def open_teachers(flags: ForeignTeachers, utterances: Sequence[str]) -> list[For
     """Return the teachers of --posteriors, and print what they are.
 
     Args:
-        utterances: ids of the transfer set, of which the first that a teacher has shows the kind and the classes.
+        utterances: ids of the transfer set.
 
     Raises:
         UserError: a path cannot be read, has none of the utterances, or has other classes than the first one.
     """
-    teachers = []
-    for path in flags.posteriors:
-        table = open_table(path, flags.posteriors_field)
-        first = next((one for one in utterances if one in table), None)
-        if first is None:
-            example = f" ({utterances[0]} and others)" if utterances else ""
-            raise UserError(f"{path} has posteriors of no utterance of the transfer set{example}: name them by cut ids")
-        array = table.read(first)
-        if array.ndim != 2 or array.dtype.kind != "f":
+    teachers = [_open_teacher(path, flags, utterances) for path in flags.posteriors]
+    for teacher in teachers:
+        if teacher.num_classes != teachers[0].num_classes:
             raise UserError(
-                f"{path} has {array.dtype} of shape {array.shape} for {first}: give floating-point numbers (frames, "
-                "classes)"
-            )
-        found = kind_of(array) if flags.posteriors_kind == "auto" else flags.posteriors_kind
-        how = f"recognised by {first}; --posteriors-kind declares it" if flags.posteriors_kind == "auto" else "declared"
-        print(f"{path}: {found} ({how}) of {array.shape[1]} classes, every {flags.teacher_shift:g} s", flush=True)
-        teachers.append(ForeignTeacher(str(path), table, found, array.shape[1], flags.teacher_shift))
-        if teachers[-1].num_classes != teachers[0].num_classes:
-            raise UserError(
-                f"{path} has {teachers[-1].num_classes} classes and {teachers[0].name} has {teachers[0].num_classes}: "
-                "teachers of one student must have the same"
+                f"{teacher.name} has {teacher.num_classes} classes and {teachers[0].name} has "
+                f"{teachers[0].num_classes}: teachers of one student must have the same"
             )
     return teachers
+
+
+def _open_teacher(path: Path, flags: ForeignTeachers, utterances: Sequence[str]) -> ForeignTeacher:
+    """Return a teacher, whose kind and classes the first of ``utterances`` shows that it has undamaged."""
+    table = open_table(path, flags.posteriors_field)
+    fault = ""
+    for utterance in filter(table.__contains__, utterances):
+        try:
+            array = table.read(utterance)
+        except UserError as error:
+            fault = fault or str(error)
+            continue
+        if array.ndim != 2 or array.dtype.kind != "f":
+            raise UserError(
+                f"{path} has {array.dtype} of shape {array.shape} for {utterance}: give floating-point numbers "
+                "(frames, classes)"
+            )
+        kind, how = flags.posteriors_kind, "declared"
+        if kind == "auto":
+            kind, how = kind_of(array), f"recognised by {utterance}; --posteriors-kind declares it"
+        print(f"{path}: {kind} ({how}) of {array.shape[1]} classes, every {flags.teacher_shift:g} s", flush=True)
+        return ForeignTeacher(str(path), table, kind, array.shape[1], flags.teacher_shift)
+    example = f" ({utterances[0]} and others)" if utterances else ""
+    raise UserError(
+        fault or f"{path} has posteriors of no utterance of the transfer set{example}: name them by the ids of cuts"
+    )
 
 
 class PosteriorTargets:

@@ -15,13 +15,14 @@ LOOP, TEACHER = "how-to-training-loop.md", "how-to-teacher.md"
 
 
 @pytest.fixture
-def experiment(prepared, teachers, tmp_path, monkeypatch, inline) -> Path:
+def experiment(prepared, teachers, store, tmp_path, monkeypatch, inline) -> Path:
     """The folders of the pages' experiment, seen from the current one."""
     exp = tmp_path / "recipes" / "librispeech" / "exp" / "embedded"
     exp.mkdir(parents=True)
     (exp / "gmm").symlink_to(prepared.senones)
     (exp / "features").symlink_to(prepared.features)
     (exp / "teachers").symlink_to(teachers)
+    (exp / "soft_targets").symlink_to(store)
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     return exp
@@ -84,3 +85,8 @@ def test_labels_from_phones_with_times(experiment):
     )
     for cut, expected in zip(aligned, truth, strict=True):
         assert ((cut.load_senones() // 3 - 1) == expected.load_senones()).all()
+
+
+def test_reading_a_store(experiment):
+    found = run_python("soft_targets.md", "Reading a store", {})
+    assert found["lengths"].tolist() == [100] * 4 and found["targets"].probabilities.shape[:2] == (4, 100)

@@ -144,15 +144,15 @@ def faulty(tmp_path_factory, cuts, logits):
     """Posteriors of which four cannot be used."""
     arrays = dict(logits)
     ids = [cut.id for cut in cuts]
-    del arrays[ids[1]]
-    arrays[ids[2]] = arrays[ids[2]][:-9]
-    arrays[ids[3]] = arrays[ids[3]][:, :4]
     folder = save_folder(tmp_path_factory.mktemp("faulty") / "posteriors", arrays)
-    (folder / f"{ids[4]}.npy").write_bytes(b"nonsense")
-    return folder, ids[1:5]
+    (folder / f"{ids[0]}.npy").write_bytes(b"nonsense")  # the first shows neither kind nor classes
+    (folder / f"{ids[1]}.npy").unlink()
+    np.save(folder / f"{ids[2]}.npy", arrays[ids[2]][:-9])
+    np.save(folder / f"{ids[3]}.npy", arrays[ids[3]][:, :4])
+    return folder, ids[:4]
 
 
-REASONS = ("has no posteriors of it", "has 231 frames of 0.01 s for it", "has the shape (240, 4) for it", "is damaged")
+REASONS = ("is damaged", "has no posteriors of it", "has 231 frames of 0.01 s for it", "has the shape (240, 4) for it")
 
 
 def test_utterances_that_cannot_be_used_are_left_out_and_listed(
@@ -186,10 +186,11 @@ def test_posteriors_on_the_fly(prepared, cuts, logits, faulty, tmp_path, inline,
     assert list(listed) == bad and all(reason in listed[name] for reason, name in zip(REASONS, bad, strict=True))
     assert stage_figures(seed)["dev_accuracy"] > 60
     assert read_json(seed / "model.json")["soft_targets"] is None
-    targets = PosteriorTargets(open_teachers(ForeignTeachers(posteriors=(posteriors,)), [cuts[0].id]), 2.0)
-    first, again = (targets.read(cuts[0].id, len(logits[cuts[0].id])) for _ in range(2))
+    name = cuts[-1].id
+    targets = PosteriorTargets(open_teachers(ForeignTeachers(posteriors=(posteriors,)), [name]), 2.0)
+    first, again = (targets.read(name, len(logits[name])) for _ in range(2))
     np.testing.assert_array_equal(first.codes, again.codes)  # in every epoch
-    expected = average_distributions([torch.from_numpy(logits[cuts[0].id])], 2.0)
+    expected = average_distributions([torch.from_numpy(logits[name])], 2.0)
     assert (dense(first) - expected).abs().mean() < 0.01
 
 
@@ -236,7 +237,7 @@ def test_posteriors_that_cannot_be_used_at_all_are_named(prepared, cuts, logits,
         (tmp_path / "short.ark", "too short for a matrix of 240 × 6"),
         (integers, "has int64 of shape .240, 6. for .*: give floating-point numbers"),
         (pickled, f"{name}.npy is damaged .*write it again with numpy.save"),
-        (others, f"has posteriors of no utterance of the transfer set .{name} and others.: name them by cut ids"),
+        (others, f"of no utterance of the transfer set .{name} and others.: name them by the ids of cuts"),
         (wide, "has 8 classes, and the cuts in .* have 6 senones: soft targets must be for the senones of the labels"),
         (bare, "no cut of .* has an array called posteriors: name the field with --posteriors-field"),
     ):  # fmt: skip
