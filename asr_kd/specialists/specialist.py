@@ -131,13 +131,14 @@ def initial_specialist(generalist: AcousticModel, special: SpecialClasses, dropo
     classes = torch.from_numpy(special.classes)
     model = dataclasses.replace(network, num_senones=len(classes) + 1).build()
     weights = generalist.state_dict()
-    if not isinstance(getattr(generalist, "output", None), nn.Linear):
+    layer = "inner.output" if network.delay else "output"
+    if not isinstance(dict(generalist.named_modules()).get(layer), nn.Linear):
         raise UserError(f"{network.name} cannot become a specialist: name its last layer, an nn.Linear, output")
     others = torch.ones(network.num_senones, dtype=torch.bool)
     others[classes] = False
-    for name in ("output.weight", "output.bias"):
+    for name in (f"{layer}.weight", f"{layer}.bias"):
         old = weights[name].cpu()
         weights[name] = torch.cat([old[classes], old[others].mean(0, keepdim=True)])
-    weights["output.bias"][-1] += math.log(int(others.sum()))
+    weights[f"{layer}.bias"][-1] += math.log(int(others.sum()))
     model.load_state_dict(weights)
     return model

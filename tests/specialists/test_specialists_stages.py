@@ -181,10 +181,18 @@ def test_invalid_flags_and_files_are_refused(study: Path, tmp_path: Path) -> Non
         evaluate.main(evaluate.Config(**where, specialists=study / "specialists", others=("x",), out=tmp_path / "out"))
 
 
-@pytest.mark.parametrize("kind", ["dnn", "tdnn"])
+@pytest.mark.parametrize("kind", ["dnn", "gru"])
 def test_senones_have_specialists(prepared, tmp_path: Path, inline, kind: str) -> None:
     other = (
-        {} if kind == "dnn" else {"network": kind, "network_args": ("width=32",), "preset": "medium", "batch_size": 512}
+        {}
+        if kind == "dnn"
+        else {
+            "network": kind,
+            "network_args": ("width=32", "layers=1"),
+            "delay": 2,
+            "preset": "medium",
+            "batch_size": 512,
+        }
     )
     speech_train.main(config(prepared, tmp_path / "nets", seeds=(0, 1), **other))
     network, second = (tmp_path / "nets" / f"seed-{seed}" for seed in (0, 1))
