@@ -19,12 +19,16 @@ import soundfile
 from decode_toy import PDFS, WORDS, aborting_python
 from lhotse import CutSet
 
+from asr_kd.common.errors import UserError
+from asr_kd.common.storage import write_json
 from asr_kd.decode import pipeline
+from asr_kd.decode.__main__ import main
 from asr_kd.decode.acoustics import load_scorer
 from asr_kd.decode.client import Search
 from asr_kd.decode.config import Config
 from asr_kd.decode.files import decode_files
 from asr_kd.decode.pipeline import Decoder
+from asr_kd.features.front_end import FrontEnd
 from asr_kd.models import scorer
 
 RATE = 16000
@@ -38,6 +42,13 @@ def noise(seconds: float, seed: int = 0, channels: int = 1) -> np.ndarray:
 def decode(toy: SimpleNamespace, search: Search, files: list[Path], **options: Any) -> int:
     config = Config((toy.model,), toy.graph, toy.features, tuple(files), **options)
     return decode_files(config, Decoder(load_scorer([toy.model], toy.features, PDFS), [search], config.batch))
+
+
+def test_files_for_features_that_were_made_elsewhere_are_refused(toy: SimpleNamespace, tmp_path: Path) -> None:
+    given = FrontEnd("wav2vec", 24, 16000, None, {}, "utterance")
+    write_json(tmp_path / "cmvn.json", {**given.to_json(), "speakers": []})
+    with pytest.raises(UserError, match="made elsewhere, so those of audio files cannot be computed: decode splits"):
+        main(Config((toy.model,), toy.graph, tmp_path, (tmp_path / "a.wav",)))
 
 
 def test_the_command_prints_words_and_counts_failures(toy: SimpleNamespace, tmp_path: Path) -> None:

@@ -8,10 +8,15 @@ from pathlib import Path
 import kaldi_hmm_gmm
 import numpy as np
 import pytest
+from front_ends import front_end
 from kaldi_models import kaldi_gmms
+from lhotse import Features, MonoCut
+from lhotse.features.io import MemoryRawWriter
 
 from asr_kd.common.errors import UserError
-from asr_kd.hmm.cepstra import apply_transform, delta_transform
+from asr_kd.features.front_end import FrontEnd
+from asr_kd.features.normalise import Normaliser
+from asr_kd.hmm.cepstra import apply_transform, cepstra, delta_transform, num_cepstra
 from asr_kd.hmm.gmm import Gmms, accumulate, mix_up, mle_update
 from asr_kd.hmm.kaldi_io import read_model, write_model
 from asr_kd.hmm.topology import topology_text
@@ -90,6 +95,32 @@ def test_deltas_are_slopes_and_edges_are_padded() -> None:
     np.testing.assert_allclose(features[5:15, 13], 1, atol=1e-5)
     np.testing.assert_allclose(features[5:15, 26], 0, atol=1e-5)
     np.testing.assert_allclose(apply_transform(np.ones((3, 13), np.float32), delta_transform(13))[:, 13:], 0, atol=1e-5)
+
+
+def in_memory(values: np.ndarray) -> MonoCut:
+    stored = Features(
+        "any", len(values), values.shape[1], 0.01, 16000, 0, len(values) / 100, "memory_raw", "",
+        MemoryRawWriter().write("", values),
+    )  # fmt: skip
+    return MonoCut("a", 0, len(values) / 100, 0, features=stored)
+
+
+def test_log_mels_of_any_number_have_thirteen_cepstra_and_other_features_stay_as_they_are() -> None:
+    for known, expected in (
+        (front_end(), 13), (front_end(num_filters=64, sampling_rate=8000), 13), (front_end(num_filters=7), 7),
+        (front_end(kind="mfcc", num_ceps=20), 20), (FrontEnd("others", 80, 16000, None, {}, "utterance"), 80),
+        (FrontEnd("others_fbank", 100, 16000, None, {}, "utterance"), 13),
+    ):  # fmt: skip
+        cut, normaliser = in_memory(np.random.default_rng(0).normal(size=(50, known.num_features))), Normaliser(known)
+        found = cepstra(cut, normaliser)
+        assert found.shape == (50, expected) and num_cepstra(known) == expected
+        assert apply_transform(found, delta_transform(expected)).shape == (50, 3 * expected)
+        if not known.log_mel:
+            np.testing.assert_array_equal(found, normaliser(cut))
+    with pytest.raises(UserError, match=r"cannot be trained on 768 features \(wav2vec\).*copy the senones"):
+        num_cepstra(FrontEnd("wav2vec", 768, 16000, None, {}, "none"))
+    with pytest.raises(UserError, match="a has 7 values per frame instead of 40 log-mels at 16000 Hz"):
+        Normaliser(front_end())(in_memory(np.zeros((50, 7))))
 
 
 @pytest.mark.parametrize("classes", [1, 3, 5])
