@@ -73,6 +73,17 @@ def storage_key(name: str) -> str:
     return name.replace("%", "%25").replace("/", "%2F") + ".npy"
 
 
+def in_whole_samples(cut: MonoCut) -> MonoCut:
+    """A copy that is a whole number of samples long at the rate that it has now.
+
+    Otherwise the frames of its features and of its senones may differ by one: Lhotse counts those from samples, and
+    these from seconds.
+    """
+    from lhotse.utils import compute_num_samples, fastcopy
+
+    return fastcopy(cut, duration=compute_num_samples(cut.duration, cut.sampling_rate) / cut.sampling_rate)
+
+
 def checksum_field(name: str) -> str:
     """The custom field of a cut with the checksum of its "features" or "senones"."""
     return f"{name}_crc32"

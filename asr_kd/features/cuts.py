@@ -7,7 +7,7 @@ from lhotse.cut import MonoCut
 
 from asr_kd.common.errors import UserError
 from asr_kd.corpora.copies import noisy_name
-from asr_kd.corpora.cuts import load_cuts
+from asr_kd.corpora.cuts import in_whole_samples, load_cuts
 from asr_kd.corpora.manifests import count_lines
 from asr_kd.features.babble import noisy_copies, read_talkers
 from asr_kd.features.config import Config
@@ -24,8 +24,7 @@ def read_cuts(data: Path, split: str, rate: int, speeds: Sequence[float] = ()) -
     """
     for factor in (1.0, *speeds):
         for cut in load_cuts(data, split):
-            if cut.sampling_rate != rate:
-                cut = cut.resample(rate)
+            cut = in_whole_samples(cut if cut.sampling_rate == rate else cut.resample(rate))
             yield cut if factor == 1.0 else speed_copy(cut, factor)
 
 

@@ -10,7 +10,7 @@ from lhotse.utils import fastcopy
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.files import UNREADABLE
-from asr_kd.corpora.cuts import load_cuts
+from asr_kd.corpora.cuts import in_whole_samples, load_cuts
 from asr_kd.features.front_end import FRAME_SHIFT, FrontEnd
 
 #: Lhotse's kinds of storage that are read.  Others unpickle, fetch from addresses, or run what a Kaldi scp names.
@@ -46,7 +46,7 @@ def given_cuts(data: Path, split: str) -> Iterator[MonoCut]:
         if cut.id in seen:
             raise UserError(f"two cuts named {cut.id} in {data / f'cuts_{split}.jsonl.gz'}: give each an id of its own")
         seen.add(cut.id)
-        yield cut
+        yield in_whole_samples(cut) if isinstance(cut, MonoCut) and cut.has_features else cut
 
 
 def given_features(cut: MonoCut, data: Path, front_end: FrontEnd) -> np.ndarray | str:

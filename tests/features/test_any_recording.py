@@ -2,12 +2,13 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 from front_ends import front_end
-from lhotse import CutSet
+from lhotse import CutSet, NumpyFilesWriter
 
 from asr_kd.corpora.parts import Options, Part
 from asr_kd.corpora.splits import write_split
@@ -16,7 +17,7 @@ from asr_kd.features.extraction import extract_corpus
 from asr_kd.features.extractors import extract, raw_features
 
 
-def features(root: Path, spec: str, channel: int | None = None, **options: tuple[float, ...]) -> dict[str, np.ndarray]:
+def features(root: Path, spec: str, channel: int | None = None, **options: Any) -> dict[str, np.ndarray]:
     """The raw features of all utterances of a part, which is train, by id."""
     with ThreadPoolExecutor(1) as executor:
         write_split(root / "data", "train", [Part.parse(root, spec)], Options(channel=channel), executor)
@@ -56,3 +57,27 @@ def test_any_rate_and_length_is_resampled(tmp_path: Path, rate: int) -> None:
         assert abs(len(mels) - 100 * length / rate) <= 0.51
         assert np.abs(mels[5:-5].max(1) - at_16k[5 : len(mels) - 5].max(1)).max() < 0.1
         assert len(made[f"{number}_sp0.9"]) == pytest.approx(len(mels) / 0.9, abs=1)
+
+
+@pytest.mark.parametrize("old", [8000, 11025, 16000, 44100])
+@pytest.mark.parametrize("new", [8000, 16000])
+def test_frames_of_features_and_senones_agree(tmp_path: Path, old: int, new: int) -> None:
+    draw = np.random.default_rng(old)
+    soundfile.write(tmp_path / "long.flac", draw.normal(0, 0.1, 20 * old + 7), old)
+    starts = np.arange(19) + draw.uniform(0, 0.01, 19)
+    lengths = 0.01 * draw.integers(20, 90, 19) + 0.005 + draw.uniform(-3e-5, 3e-5, 19)  # about half a frame
+    spoken = [
+        (f"u{n:02d}", start, start + length) for n, (start, length) in enumerate(zip(starts, lengths, strict=True))
+    ]
+    spoken.append(("u19", 19.12345, -1))  # to the end of the recording
+    (tmp_path / "wav.scp").write_text("long long.flac\n")
+    (tmp_path / "segments").write_text("".join(f"{name} long {start} {end}\n" for name, start, end in spoken))
+    for file, value in (("text", "A"), ("utt2spk", "s")):
+        (tmp_path / file).write_text("".join(f"{name} {value}\n" for name, *_ in spoken))
+    features(tmp_path, ".", sampling_rate=new)
+    with NumpyFilesWriter(tmp_path / "arrays") as writer:
+        for cut in CutSet.from_file(tmp_path / "features" / "cuts_train.jsonl.gz"):
+            senones = np.arange(cut.features.num_frames)
+            cut.senones = writer.store_array(cut.id, senones, frame_shift=0.01, temporal_dim=0, start=cut.start)
+            assert len(cut.load_features()) == cut.num_frames
+            assert len(cut.load_custom("senones")) == cut.num_frames
