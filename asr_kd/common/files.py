@@ -35,6 +35,18 @@ def remove_unfinished(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def files_below(folder: Path) -> Iterator[Path]:
+    """The files in a folder and in all folders below it, also in linked ones, each folder once."""
+    seen = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:
+            folders.clear()  # a link back to a folder above
+            continue
+        seen.add(real)
+        folders.sort()
+        yield from (Path(place, name) for name in names)
+
+
 @contextlib.contextmanager
 def atomic_open(path: Path | str, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a temporary file next to ``path`` for writing; rename it to ``path`` only if the block succeeds."""

@@ -25,10 +25,10 @@ from asr_kd.common.errors import UserError
 from asr_kd.common.files import atomic_open as atomic_open
 from asr_kd.common.files import atomic_path as atomic_path
 from asr_kd.common.files import copy_file as copy_file
+from asr_kd.common.files import files_below, remove_unfinished, to_json
 from asr_kd.common.files import load_array as load_array
 from asr_kd.common.files import publish as publish
 from asr_kd.common.files import read_json as read_json
-from asr_kd.common.files import remove_unfinished, to_json
 from asr_kd.common.files import save_array as save_array
 from asr_kd.common.files import write_json as write_json
 from asr_kd.common.locks import LOCK, acquire, release, share, unshare
@@ -59,7 +59,7 @@ def path_fingerprint(path: Path | str) -> str:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:16]
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.is_file())
+        files = sorted(p for p in files_below(path) if p.is_file())
         return fingerprint([(str(p.relative_to(path)), p.stat().st_size, p.stat().st_mtime_ns) for p in files])
     raise UserError(f"{path} is missing: check the name, or first run the stage that makes it")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from asr_kd.common.files import files_below
 from asr_kd.corpora.parts import AUDIO, TRANSCRIPTS, Options
 from asr_kd.corpora.utterances import Utterance, read_pairs
 
@@ -19,7 +20,7 @@ def read_tree(part: Path, options: Options) -> Iterator[Utterance]:
     Raises:
         UserError: a file of transcripts is damaged or not UTF-8.
     """
-    files = sorted(part.rglob("*"))
+    files = sorted(files_below(part))
     texts, twice = read_pairs(path for path in files if path.name.endswith(TRANSCRIPTS))
     audio: dict[str, list[Path]] = {}
     for path in files:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from asr_kd.common.errors import UserError
+from asr_kd.common.files import files_below
 from asr_kd.common.settings import Settings, within
 
 #: Endings of audio files in a tree.
@@ -109,7 +110,7 @@ def find_kind(path: Path) -> Kind:
             return "kaldi"
         if any(_is_manifest(p, RECORDINGS) for p in path.iterdir()):
             return "recordings"
-        if any(p.name.endswith(TRANSCRIPTS) or p.suffix.lower() in AUDIO for p in path.rglob("*")):
+        if any(p.name.endswith(TRANSCRIPTS) or p.suffix.lower() in AUDIO for p in files_below(path)):
             return "tree"
     elif _is_manifest(path):
         return "recordings" if RECORDINGS in path.name else "cuts"

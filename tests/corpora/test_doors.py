@@ -72,6 +72,17 @@ def test_trees_have_audio_of_any_kind_at_any_depth(tmp_path: Path, rate: int) ->
         )  # coders lose some of the noise
 
 
+def test_linked_speakers_belong_to_a_tree(tmp_path: Path) -> None:
+    """Whoever splits speakers by hand links them; a link back to the tree is no other tree."""
+    audio(tmp_path / "all" / "s" / "1" / "a.wav")
+    (tmp_path / "all" / "s" / "1" / "x.trans.txt").write_text("a A\n")
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part" / "anna").symlink_to(tmp_path / "all" / "s")
+    (tmp_path / "all" / "s" / "loop").symlink_to(tmp_path / "part")
+    cuts, skipped = prepare(tmp_path / "out", tmp_path / "part")
+    assert not skipped and [cut.supervisions[0].speaker for cut in cuts.values()] == ["anna"]
+
+
 def test_faults_of_trees(tmp_path: Path) -> None:
     part = tmp_path / "part"
     for name in ("1/a.wav", "1/b.wav", "2/b.flac", "c.wav", "2/d.wav", "2/e.wav", "2/ok.wav"):
