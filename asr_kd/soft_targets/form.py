@@ -73,12 +73,12 @@ def as_logits(values: Tensor | np.ndarray, kind: PosteriorKind, key: str) -> Ten
     Raises:
         UserError: they are not (T, C), or not of that kind.
     """
-    values = torch.as_tensor(values).detach()
-    if values.dim() != 2 or not len(values) or not values.is_floating_point():
+    if values.ndim != 2 or not len(values) or not _is_floating_point(values):
         raise UserError(
             f"the posteriors of {key} are {values.dtype} of shape {tuple(values.shape)}: give floating-point numbers "
             "(frames, classes), with at least one frame"
         )
+    values = _tensor(values).detach()
     if kind == "logits":
         return values
     values = values.double() if values.dtype == torch.float64 else values.float()
@@ -95,7 +95,20 @@ def as_logits(values: Tensor | np.ndarray, kind: PosteriorKind, key: str) -> Ten
 
 def kind_of(values: Tensor | np.ndarray) -> PosteriorKind:
     """Return the kind of posteriors (T, C) by their sums: probabilities, log-probabilities, or else logits."""
-    values = torch.as_tensor(values).float()
+    values = _tensor(values).float()
     if bool((values >= 0).all()) and bool(((values.sum(1) - 1).abs() <= SUM_TOLERANCE).all()):
         return "probabilities"
     return "log-probabilities" if bool((values.logsumexp(1).abs() <= SUM_TOLERANCE).all()) else "logits"
+
+
+def _is_floating_point(values: Tensor | np.ndarray) -> bool:
+    if isinstance(values, Tensor):
+        return values.is_floating_point()
+    return values.dtype.kind == "f" and values.dtype.itemsize <= 8
+
+
+def _tensor(values: Tensor | np.ndarray) -> Tensor:
+    """Return a tensor of floating-point numbers, whatever their byte order and strides."""
+    if isinstance(values, Tensor):
+        return values
+    return torch.from_numpy(np.array(values, values.dtype.newbyteorder("="), order="C"))

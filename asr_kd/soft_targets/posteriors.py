@@ -74,7 +74,7 @@ class ForeignTeacher:
         """
         if fault := self.fault(utterance, frames):
             raise UserError(fault)
-        logits = as_logits(np.array(self.table.read(utterance)), self.kind, utterance)
+        logits = as_logits(self.table.read(utterance), self.kind, utterance)
         if not bool(logits.logsumexp(1).isfinite().all()):
             raise UserError(f"{self.name} has posteriors of {utterance} that are not finite: make them again")
         if self.shift == FRAME_SHIFT and len(logits) == frames:
@@ -116,7 +116,7 @@ def _open_teacher(path: Path, flags: ForeignTeachers, utterances: Sequence[str])
         except UserError as error:
             fault = fault or str(error)
             continue
-        if array.ndim != 2 or array.dtype.kind != "f":
+        if array.ndim != 2 or array.dtype.kind != "f" or array.dtype.itemsize > 8:
             raise UserError(
                 f"{path} has {array.dtype} of shape {array.shape} for {utterance}: give floating-point numbers "
                 "(frames, classes)"

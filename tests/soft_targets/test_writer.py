@@ -73,7 +73,8 @@ def test_collated_targets_cost_what_each_utterance_costs(tmp_path):
 def test_every_kind_of_posteriors_gives_the_same_targets(tmp_path, kind, temperature):
     utterances = logits_of("a")
     given = {
-        "logits": utterances["a"].numpy(), "log-probabilities": utterances["a"].log_softmax(1),
+        "logits": utterances["a"].numpy()[::-1].astype(">f8")[::-1],
+        "log-probabilities": utterances["a"].log_softmax(1),
         "probabilities": utterances["a"].softmax(1).bfloat16(),
     }[kind]  # fmt: skip
     writer = Writer(tmp_path, CLASSES, temperatures=(temperature,), **EXACT)
@@ -185,6 +186,8 @@ def test_a_prior_for_the_tail(tmp_path):
         ({"posteriors": torch.randn(9)}, "give floating-point numbers .frames, classes."),
         ({"posteriors": torch.zeros(0, 9)}, "at least one frame"),
         ({"posteriors": torch.zeros(4, 9, dtype=torch.int64)}, "give floating-point numbers"),
+        ({"posteriors": np.zeros((4, 9), "S4")}, "give floating-point numbers"),
+        ({"posteriors": np.zeros((4, 9), np.longdouble)}, "give floating-point numbers"),
         ({"posteriors": torch.full((4, 9), torch.nan)}, "posteriors of b are not finite"),
         ({"posteriors": torch.full((4, 9), torch.inf)}, "posteriors of b are not finite"),
         ({"posteriors": torch.full((4, 9), -torch.inf)}, "posteriors of b are not finite"),

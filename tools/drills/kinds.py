@@ -86,6 +86,11 @@ KINDS: tuple[Kind, ...] = (
     Kind("Kaldi archives and models", "import_model", ("user/final.mdl", "user/tree.kaldi", "user/phones.txt",
          "user/transitions.ark"), judges.utterances_same, 26),
     Kind("scores to align with", "realign", ("user/scores/*",), judges.utterances_same, 20),
+    Kind("teachers and labels of other toolkits", "posteriors", ("user/scores/*",), judges.finite, 10),
+    Kind("teachers and labels of other toolkits", "posteriors_scp", ("user/scores.scp", "user/scores.ark"),
+         judges.finite, 10),
+    Kind("teachers and labels of other toolkits", "import_ctm", ("user/phones.ctm",), judges.finite, 10),
+    Kind("teachers and labels of other toolkits", "import_grids", ("user/grids/*",), judges.finite, 10),
     Kind("images", "images", ("user/images/*/*/*",), judges.finite, 15),
 )  # fmt: skip
 

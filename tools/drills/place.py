@@ -14,8 +14,10 @@ import kaldiio
 import numpy as np
 import soundfile
 import yaml
-from lhotse import CutSet
+from lhotse import CutSet, MonoCut
 from PIL import Image
+from praatio.data_classes.interval_tier import IntervalTier
+from praatio.data_classes.textgrid import Textgrid
 
 from asr_kd.common.errors import UserError
 from asr_kd.hmm.import_alignments.kaldi_alignments import Transitions
@@ -44,6 +46,7 @@ DECODE = "--graph {exp}/graph --features {exp}/features --jobs 1"
 NETWORK = f"--model {{exp}}/teachers/seed-0 {DECODE}"
 SCORE = "--exp {exp} --systems {user}/systems.yaml --out {out}"
 DECODED = "--splits test --tuned {exp}/tuned/tuned.json --out {out}"
+FOREIGN = "--features {user}/features --cuts {user}/features/cuts_train.jsonl.gz --out {out}"
 JOBS = {
     "corpora": Job("corpora", "--corpus-dir {user}/tree --train train --dev dev --test test --out {out}"),
     "features": Job("features", "--data {user}/data --out {out}"),
@@ -67,6 +70,12 @@ JOBS = {
         "hmm.import_alignments", "--features {user}/features --ark {user}/transitions.ark --model {user}/final.mdl "
         "--tree {user}/tree.kaldi --phones {user}/phones.txt --out {out}"
     ),
+    "import_ctm": Job("hmm.import_alignments", "--features {user}/features --ctm {user}/phones.ctm --out {out}"),
+    "import_grids": Job(
+        "hmm.import_alignments", "--features {user}/features --textgrids {user}/grids --thirds --out {out}"
+    ),
+    "posteriors": Job("soft_targets", f"--posteriors {{user}}/scores {FOREIGN}"),
+    "posteriors_scp": Job("soft_targets", f"--posteriors {{user}}/scores.scp {FOREIGN}"),
     "train": Job("train", f"{TRAIN} --soft-targets {{exp}}/soft_targets --temperature 2 --out {{out}}"),
     "train_online": Job("train", f"{TRAIN} --teachers {{exp}}/teachers/seed-0 --out {{out}}"),
     "start_from": Job("train", f"{TRAIN} --start-from {{exp}}/teachers/seed-0 --out {{out}}"),
@@ -236,13 +245,17 @@ def _shar(place: Place) -> Ended:
 
 
 def _alignments(place: Place) -> None:
-    """Kaldi archives of pdf-ids and transition-ids, its model, and scores, of the small corpus."""
+    """Kaldi archives of pdf-ids and transition-ids, its model, scores, and phones, of the small corpus."""
     user = place.user
     ids: dict[str, np.ndarray] = {}
+    (user / "grids").mkdir()
     for split in ("train", "dev", "test"):
         known = {cut.id for cut in CutSet.from_file(user / f"features/cuts_{split}.jsonl.gz")}
         cuts = CutSet.from_file(place.exp / f"gmm/cuts_{split}.jsonl.gz")
-        ids |= {cut.id: cut.load_senones().astype(np.int32) for cut in cuts if cut.id in known}
+        cuts = [cut for cut in cuts if cut.id in known]
+        ids |= {cut.id: cut.load_senones().astype(np.int32) for cut in cuts}
+        for cut in cuts:
+            _phones(user, cut)
     (user / "scores").mkdir()
     senones = 1 + max(int(vector.max()) for vector in ids.values())
     rng = np.random.default_rng(0)
@@ -250,6 +263,8 @@ def _alignments(place: Place) -> None:
         scores = rng.standard_normal((len(vector), _num_pdfs(place, senones))).astype(np.float32)
         scores[np.arange(len(vector)), vector] += 5
         np.save(user / "scores" / f"{name}.npy", scores)
+    arrays = {path.stem: np.load(path) for path in sorted((user / "scores").iterdir())}
+    kaldiio.save_ark(str(user / "scores.ark"), arrays, scp=str(user / "scores.scp"))
     kaldiio.save_ark(str(user / "pdfs.ark"), ids, scp=str(user / "pdfs.scp"))
     lines = [f"{name} {' '.join(map(str, vector))}\n" for name, vector in ids.items()]
     (user / "pdfs.txt.ark").write_text("".join(lines))
@@ -258,6 +273,17 @@ def _alignments(place: Place) -> None:
         shutil.copy(place.exp / "gmm" / source, user / target)
     shutil.copy(place.exp / "lang/phones.txt", user / "phones.txt")
     kaldiio.save_ark(str(user / "transitions.ark"), {n: _transition_ids(place, v) for n, v in ids.items()})
+
+
+def _phones(user: Path, cut: MonoCut) -> None:
+    """Append the phones of a cut to phones.ctm, and write its TextGrid."""
+    phones = cut.supervisions[0].alignment["phone"]
+    with open(user / "phones.ctm", "a", encoding="utf-8") as file:
+        file.writelines(f"{cut.id} 1 {item.start:.2f} {item.duration:.2f} {item.symbol}\n" for item in phones)
+    grid = Textgrid()
+    spans = [(item.start, round(item.end, 4), item.symbol) for item in phones]
+    grid.addTier(IntervalTier("phones", spans, 0, cut.duration))
+    grid.save(str(user / "grids" / f"{cut.id}.TextGrid"), "long_textgrid", includeBlankSpaces=True)
 
 
 def _num_pdfs(place: Place, at_least: int) -> int:
