@@ -152,9 +152,15 @@ class Writer:
         self._skipped[key] = reason
 
     def close(self) -> None:
-        """Write what is in memory to a shard; nothing if there is nothing."""
+        """Write what is in memory to a shard; nothing if there is nothing.
+
+        Raises:
+            UserError: the only shard of this writer is complete already.
+        """
         if self._rows or self._skipped:
             folder = None if self.shard is None else shard_folder(self.folder, self.shard)
+            if folder is not None and (folder / INDEX).is_file():
+                raise UserError(f"{folder} is complete: give another number, or none, to write more")
             figures = {
                 "form": fingerprint(self._description), "mass": self._mass, "bytes": self._bytes,
                 "skipped": self._skipped,
