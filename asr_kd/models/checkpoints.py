@@ -3,7 +3,7 @@
 import os
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +15,13 @@ from torch import Tensor
 from asr_kd.common.checksums import SEAL
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import atomic_path, load_array, verify
+from asr_kd.models.device import device_and_dtype, largest_layer
 from asr_kd.models.dnn import DNN
 from asr_kd.models.network import AcousticModel, Network, read_network
 
 
-def load_model(folder: Path | str, device: str = "cpu", dtype: torch.dtype = torch.float32) -> AcousticModel:
+def load_model(folder: Path | str, device: str = "cpu") -> AcousticModel:
     """Return the best checkpoint of a model folder, in evaluation mode.
-
-    Args:
-        dtype: of the matrix products of a ``DNN``; others compute in float32.
 
     Raises:
         UserError: the model is missing or damaged.
@@ -32,9 +30,25 @@ def load_model(folder: Path | str, device: str = "cpu", dtype: torch.dtype = tor
     model = read_network(folder).build()
     shapes = {name: value.shape for name, value in model.state_dict().items()}
     model.load_state_dict(load_tensors(folder / "model.safetensors", shapes))
-    if isinstance(model, DNN):
-        model.convert_weights(dtype)
     return model.to(device).eval()
+
+
+def load_ensemble(folders: Sequence[Path], device: str) -> tuple[list[AcousticModel], str]:
+    """Return networks as ``load_model`` does, and their device; products of a ``DNN`` are in the faster dtype.
+
+    Args:
+        device: cpu, cuda or auto.
+
+    Raises:
+        UserError: a model is missing or damaged.
+    """
+    device, _ = device_and_dtype(device, "float32")
+    models = [load_model(folder) for folder in folders]
+    for model in models:
+        if isinstance(model, DNN):
+            model.convert_weights(device_and_dtype(device, "auto", largest_layer(models[0]))[1])
+        model.to(device)
+    return models, device
 
 
 def warm_start(folder: Path, network: Network) -> AcousticModel:

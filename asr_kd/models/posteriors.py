@@ -44,7 +44,7 @@ def ensemble_logits(models: Sequence[AcousticModel], features: np.ndarray, frame
         frames: the frames of which logits are returned, by default all; the others are only context.
 
     Returns:
-        Logits in the dtype of the networks' matrix products (``load_model``).
+        Logits in the dtype of the networks' matrix products (``load_ensemble``).
     """
     place = next(models[0].parameters()).device
     rows = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32)).to(place)

@@ -15,10 +15,8 @@ from asr_kd.common.errors import UserError
 from asr_kd.corpora.cuts import open_cuts
 from asr_kd.corpora.manifests import read_jsonl
 from asr_kd.features.normalise import Normaliser
-from asr_kd.models.checkpoints import load_log_prior, load_model
-from asr_kd.models.device import device_and_dtype, largest_layer
+from asr_kd.models.checkpoints import load_ensemble, load_log_prior
 from asr_kd.models.front_end import check_same_front_end
-from asr_kd.models.network import read_network
 from asr_kd.models.posteriors import ensemble_logits
 from asr_kd.models.senones import check_num_senones, check_same_senones, senones_of
 from asr_kd.soft_targets.config import Config
@@ -119,9 +117,7 @@ def summarise(store: Path, shards: int, temperatures: Sequence[float]) -> tuple[
 
 def make_shard(job: ShardJob) -> None:
     """Compute and write one shard; utterances whose foreign posteriors cannot be used are listed in it."""
-    layers = [largest_layer(read_network(folder).build()) for folder in job.models[:1]]
-    device, dtype = device_and_dtype(job.device, "auto", *layers)
-    models = [load_model(folder, device, dtype) for folder in job.models]
+    models, device = load_ensemble(job.models, job.device)
     normaliser = Normaliser.load(job.features)
     writer = Writer(job.store, shard=job.number, **job.settings)
     for cut in job.cuts:
