@@ -215,8 +215,9 @@ def write_corpus(folder: Path, frames: int, senones: int, top: int) -> tuple[Pat
         name = f"cut-{number:06d}"
         key = storage.write(name, rng.standard_normal((CUT_FRAMES, NUM_MELS), dtype=np.float32))
         features = Features(
-            type="fbank", num_frames=CUT_FRAMES, num_features=NUM_MELS, frame_shift=0.01, sampling_rate=16000, start=0,
-            duration=duration, storage_type=storage.name, storage_path=str(storage.storage_path), storage_key=key,
+            type="kaldi-fbank", num_frames=CUT_FRAMES, num_features=NUM_MELS, frame_shift=0.01, sampling_rate=16000,
+            start=0, duration=duration, storage_type=storage.name, storage_path=str(storage.storage_path),
+            storage_key=key,
         )  # fmt: skip
         senone: TemporalArray = labels.store_array(
             name, rng.integers(0, senones, CUT_FRAMES).astype(np.int32), frame_shift=0.01, temporal_dim=0, start=0

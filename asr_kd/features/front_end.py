@@ -69,7 +69,8 @@ class FrontEnd:
         settings = ", ".join(f"{name} {value}" for name, value in sorted(self.unusual.items()))
         origin = "made elsewhere" if self.settings is None else settings
         words = f"{self.num_features} {kind} at {self.sampling_rate} Hz"
-        return f"{words}{f' ({origin})' if origin else ''}, normalised by {self.normalise}"
+        normalised = "not normalised" if self.normalise == "none" else f"normalised by {self.normalise}"
+        return f"{words}{f' ({origin})' if origin else ''}, {normalised}"
 
     @property
     def log_mel(self) -> bool:
@@ -81,7 +82,8 @@ class FrontEnd:
         """Whether speech can be found in the features, since their filters and units are known."""
         if self.settings is None or self.extractor not in (FBANK, MFCC):
             return False
-        return not (self.settings["use_energy"] or self.settings["use_fft_mag"])
+        usual = not (self.settings["use_energy"] or self.settings["use_fft_mag"])
+        return usual and self.vowel_filters.stop > 0
 
     @cached_property
     def level(self) -> np.ndarray:

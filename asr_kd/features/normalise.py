@@ -126,11 +126,12 @@ class Normaliser:
         Raises:
             UserError: the features are missing or damaged, or not those of this normaliser.
         """
-        features = raw_features(cut)
-        if features.shape[1] != self.front_end.num_features:
+        features, stored, known = raw_features(cut), cut.features, self.front_end
+        found = stored.type, stored.num_features, stored.sampling_rate
+        if found != (known.extractor, known.num_features, known.sampling_rate):
             raise UserError(
-                f"{cut.id} has {features.shape[1]} values per frame instead of {self.front_end}: give --features the "
-                "folder that these cuts were made from"
+                f"{cut.id} has {stored.num_features} features ({stored.type}) at {stored.sampling_rate} Hz instead of "
+                f"{known}: give --features the folder that these cuts were made from"
             )
         return self.normalise(features, cut.supervisions[0].speaker if cut.supervisions else None)
 

@@ -142,7 +142,7 @@ def toy_cuts(folder: Path, split: str, count: int, seed: int) -> None:
         np.save(folder / split / f"{name}.npy", array)
         duration = len(array) / 100
         stored = Features(
-            type="fbank", num_frames=len(array), num_features=40, frame_shift=0.01, sampling_rate=16000, start=0,
+            type="kaldi-fbank", num_frames=len(array), num_features=40, frame_shift=0.01, sampling_rate=16000, start=0,
             duration=duration, storage_type="numpy_files", storage_path=str(folder / split), storage_key=f"{name}.npy",
         )  # fmt: skip
         supervision = SupervisionSegment(

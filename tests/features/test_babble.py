@@ -9,9 +9,10 @@ from asr_kd.features.babble import add_babble, noisy_copies, read_talkers
 from asr_kd.features.cuts import read_cuts
 
 
-def test_noise_has_the_given_ratio_and_other_voices(prepared):
-    talkers = read_talkers(read_cuts(prepared.data, "train", 16000), "train")
-    clean = next(read_cuts(prepared.data, "dev", 16000))
+@pytest.mark.parametrize("rate", [8000, 16000])
+def test_noise_has_the_given_ratio_and_other_voices(prepared, rate):
+    talkers = read_talkers(read_cuts(prepared.data, "train", rate), "train")
+    clean = next(read_cuts(prepared.data, "dev", rate))
     (cut,) = noisy_copies([clean], [6.0], talkers)
     samples = clean.load_audio()[0]
     noisy = add_babble(samples, cut)
@@ -21,7 +22,7 @@ def test_noise_has_the_given_ratio_and_other_voices(prepared):
     noise = noisy - scale * samples
     speech = samples[np.abs(samples) > 0.02 * np.abs(samples).max()]  # without its pauses
     assert 20 * np.log10(scale * rms(speech) / rms(noise)) == pytest.approx(6.0, abs=0.5)
-    (cut,) = noisy_copies([next(read_cuts(prepared.data, "train", 16000))], [6.0], talkers)
+    (cut,) = noisy_copies([next(read_cuts(prepared.data, "train", rate))], [6.0], talkers)
     paths = [voice["recording"]["sources"][0]["source"] for voice in cut.babble]
     assert not any(f"/{cut.supervisions[0].id.partition('-')[0]}/" in path for path in paths)
 

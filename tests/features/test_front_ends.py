@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import yaml
 from front_ends import front_end
 from torch import from_numpy
 from torchaudio.compliance.kaldi import fbank, mfcc
+from training import inline_jobs
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import write_json
+from asr_kd.features.__main__ import main
 from asr_kd.features.audio import read_audio
 from asr_kd.features.config import Config
 from asr_kd.features.extractors import extract, make_front_end
@@ -114,7 +117,9 @@ def test_any_extractor_of_lhotse(tmp_path: Path) -> None:
     same = make_front_end(
         extractor(tmp_path, feature_type="kaldi-fbank", num_filters=40, high_freq=-200.0, low_freq=20.0, device="cpu")
     )  # fmt: skip
-    assert str(same) == str(front_end())
+    assert str(same) == str(front_end()) and same.finds_speech
+    for settings in ({"use_fft_mag": True}, {"low_freq": 4000.0}):
+        assert not make_front_end(extractor(tmp_path, feature_type="kaldi-fbank", **settings)).finds_speech
     np.testing.assert_array_equal(extract(same, NOISE), extract(front_end(), NOISE))
 
 
@@ -130,6 +135,28 @@ def test_any_extractor_of_lhotse(tmp_path: Path) -> None:
 def test_extractors_that_cannot_be(tmp_path: Path, settings: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         make_front_end(extractor(tmp_path, **settings))
+
+
+def test_wrong_settings_remove_nothing_and_other_ones_make_features_again(prepared, tmp_path: Path, capsys) -> None:
+    config = dataclasses.replace(extractor(tmp_path, feature_type="kaldi-spectrogram"), data=prepared.data)
+    with inline_jobs():
+        main(config)
+        extractor(tmp_path, feature_type="none")
+        with pytest.raises(UserError, match="no feature_type 'none'"):
+            main(config)
+        assert FrontEnd.load(config.out).num_features == 257
+        extractor(tmp_path, feature_type="kaldi-spectrogram", sampling_rate=8000)
+        main(config)
+    assert FrontEnd.load(config.out).num_features == 129
+    assert capsys.readouterr().out.count("is outdated") == 1
+
+
+def test_mfccs_are_shown_as_log_mels() -> None:
+    log_mels, cepstra = (
+        front_end(kind=kind, num_filters=23, **more) for kind, more in (("fbank", {}), ("mfcc", {"num_ceps": 23}))
+    )
+    shown = cepstra.heat_map(extract(cepstra, NOISE))
+    np.testing.assert_allclose(shown, log_mels.heat_map(extract(log_mels, NOISE)), atol=1e-2)
 
 
 def test_descriptions_are_read_back_and_those_of_other_versions_refused(tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ def test_given_features_are_copied_and_normalised_by_all_their_frames(tmp_path: 
 
 def test_given_features_can_stay_as_they_are(tmp_path: Path) -> None:
     compute(tmp_path, [given_cut(tmp_path, "a", 100)], normalise="none")
+    assert str(FrontEnd.load(tmp_path / "out")).endswith("(made elsewhere), not normalised")
     (cut,) = CutSet.from_file(tmp_path / "out" / "cuts_train.jsonl.gz")
     np.testing.assert_array_equal(Normaliser.load(tmp_path / "out")(cut), raw_features(cut))
 

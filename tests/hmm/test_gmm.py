@@ -97,10 +97,10 @@ def test_deltas_are_slopes_and_edges_are_padded() -> None:
     np.testing.assert_allclose(apply_transform(np.ones((3, 13), np.float32), delta_transform(13))[:, 13:], 0, atol=1e-5)
 
 
-def in_memory(values: np.ndarray) -> MonoCut:
+def in_memory(values: np.ndarray, known: FrontEnd) -> MonoCut:
     stored = Features(
-        "any", len(values), values.shape[1], 0.01, 16000, 0, len(values) / 100, "memory_raw", "",
-        MemoryRawWriter().write("", values),
+        known.extractor, len(values), values.shape[1], 0.01, known.sampling_rate, 0, len(values) / 100,
+        "memory_raw", "", MemoryRawWriter().write("", values),
     )  # fmt: skip
     return MonoCut("a", 0, len(values) / 100, 0, features=stored)
 
@@ -111,7 +111,8 @@ def test_log_mels_of_any_number_have_thirteen_cepstra_and_other_features_stay_as
         (front_end(kind="mfcc", num_ceps=20), 20), (FrontEnd("others", 80, 16000, None, {}, "utterance"), 80),
         (FrontEnd("others_fbank", 100, 16000, None, {}, "utterance"), 13),
     ):  # fmt: skip
-        cut, normaliser = in_memory(np.random.default_rng(0).normal(size=(50, known.num_features))), Normaliser(known)
+        cut = in_memory(np.random.default_rng(0).normal(size=(50, known.num_features)), known)
+        normaliser = Normaliser(known)
         found = cepstra(cut, normaliser)
         assert found.shape == (50, expected) and num_cepstra(known) == expected
         assert apply_transform(found, delta_transform(expected)).shape == (50, 3 * expected)
@@ -119,8 +120,12 @@ def test_log_mels_of_any_number_have_thirteen_cepstra_and_other_features_stay_as
             np.testing.assert_array_equal(found, normaliser(cut))
     with pytest.raises(UserError, match=r"cannot be trained on 768 features \(wav2vec\).*copy the senones"):
         num_cepstra(FrontEnd("wav2vec", 768, 16000, None, {}, "none"))
-    with pytest.raises(UserError, match="a has 7 values per frame instead of 40 log-mels at 16000 Hz"):
-        Normaliser(front_end())(in_memory(np.zeros((50, 7))))
+    for other in (front_end(num_filters=30), front_end(sampling_rate=8000), front_end(kind="mfcc", num_ceps=40)):
+        cut = in_memory(np.zeros((50, other.num_features)), other)
+        with pytest.raises(
+            UserError, match=r"a has .* instead of 40 log-mels at 16000 Hz .*: give --features the folder"
+        ):
+            Normaliser(front_end())(cut)
 
 
 @pytest.mark.parametrize("classes", [1, 3, 5])

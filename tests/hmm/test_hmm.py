@@ -125,7 +125,7 @@ def _write_split(root: Path, split: str, count: int, rng: np.random.Generator, m
             recording = Recording(name, [source], 16000, len(mels) * 160, seconds)
             supervision = SupervisionSegment(name, name, 0.0, seconds, 0, " ".join(words), speaker=f"s{i % 4}")
             manifest = Features(
-                "fbank", len(mels), 40, 0.01, 16000, 0.0, seconds, writer.name, str(writer.storage_path),
+                "kaldi-fbank", len(mels), 40, 0.01, 16000, 0.0, seconds, writer.name, str(writer.storage_path),
                 writer.write(name, mels), name, 0,
             )  # fmt: skip
             cut = MonoCut(name, 0.0, seconds, 0, [supervision], manifest, recording)
