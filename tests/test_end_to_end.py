@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pages import fenced
 
 ROOT = Path(__file__).parents[1]
 
@@ -86,10 +87,9 @@ def test_study_runs_every_stage_it_may_call(experiment):
 
 def test_a_network_of_ones_own_teaches_and_is_decoded(experiment, tmp_path):
     """The class and the commands of the page."""
-    page = (ROOT / "docs/how-to-network.md").read_text()
-    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (code,) = fenced("how-to-network.md", "python")
     (tmp_path / "mine.py").write_text(code)
-    blocks = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    blocks = fenced("how-to-network.md", "bash")
     commands = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     assert len(commands) == 6
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}
