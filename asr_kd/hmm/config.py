@@ -30,6 +30,11 @@ class Config(Workers):
     """Total number of Gaussians of the triphones (0: ten per leaf)."""
     mono_gaussians: Count = 1000
     """Total number of Gaussians of the monophones."""
+    transform: Literal["delta", "lda"] = "delta"
+    """Features of the triphones: cepstra with deltas and delta-deltas, or LDA and MLLT of the cepstra of 9 frames."""
+    sat: bool = False
+    """Adapt the features to each speaker (fMLLR), in training and in the alignment of every split. An utterance of an
+    unknown speaker is a speaker of its own. Whoever speaks for less than 5 s is not adapted to."""
     min_leaf_frames: NotNegative = 50.0
     """Minimum number of training frames (of 10 ms) per leaf."""
     silence_states: Literal[1, 3, 5] = 3

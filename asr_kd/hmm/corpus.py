@@ -16,6 +16,14 @@ from asr_kd.hmm.cepstra import cepstra
 from asr_kd.hmm.pronunciations import Pronunciations
 from asr_kd.lang.lexicon import Probabilities
 
+#: The fMLLR transforms of the speakers of a chunk, (S, D, D + 1) float32, in the order of ``Chunk.voices``.
+TRANSFORMS = "fmllr.npy"
+
+
+def speaker_of(cut: MonoCut) -> str:
+    """The speaker of a cut; where that is unknown, the cut is a speaker of its own."""
+    return str((cut.supervisions and cut.supervisions[0].speaker) or cut.id)
+
 
 @dataclass(frozen=True)
 class ChunkJob:
@@ -28,7 +36,7 @@ class ChunkJob:
 
 
 def prepare_chunk(job: ChunkJob) -> int:
-    """Write cepstra.npy (T, D) and chunk.json (ids, frames, words, pronunciations); returns the number of frames."""
+    """Write cepstra.npy (T, D) and chunk.json (ids, speakers, words, …); returns the number of frames."""
     normaliser, pronunciations = Normaliser.load(job.features), Pronunciations.load(job.lang)
     job.folder.mkdir(parents=True, exist_ok=True)
     cuts = [cut for cut in job.cuts if pronunciations.words(cut)]
@@ -40,6 +48,7 @@ def prepare_chunk(job: ChunkJob) -> int:
         json.dump(
             {
                 "ids": [cut.id for cut in cuts],
+                "speakers": [speaker_of(cut) for cut in cuts],
                 "frames": [len(values) for values in features],
                 "words": texts,
                 "lexicon": lexicon,
@@ -56,7 +65,9 @@ class Chunk:
     """A chunk written by ``prepare_chunk``.
 
     Attributes:
+        folder: the folder.
         ids: ids of the U utterances.
+        speakers: their speakers.
         bounds: (U + 1,) index of the first frame of each utterance.
         words: transcripts.
         lexicon: pronunciations of all their words.
@@ -65,7 +76,9 @@ class Chunk:
         cepstra: (T, D).
     """
 
+    folder: Path
     ids: list[str]
+    speakers: list[str]
     bounds: np.ndarray
     words: list[list[str]]
     lexicon: Mapping[str, Sequence[Sequence[str]]]
@@ -79,8 +92,13 @@ class Chunk:
         content = read_json(folder / "chunk.json")
         bounds = np.concatenate([[0], np.cumsum(content["frames"])])
         cepstra = load_array(folder / "cepstra.npy")
-        own = {name: content[name] for name in ("ids", "words", "lexicon", "probabilities", "phones")}
-        return cls(**own, bounds=bounds, cepstra=cepstra)
+        own = {name: content[name] for name in ("ids", "speakers", "words", "lexicon", "probabilities", "phones")}
+        return cls(folder, **own, bounds=bounds, cepstra=cepstra)
+
+    @property
+    def voices(self) -> list[str]:
+        """The different speakers."""
+        return sorted(set(self.speakers))
 
     def utterances(self) -> Iterator[tuple[str, slice, list[str]]]:
         """Yield (id, frames, words) of each utterance."""

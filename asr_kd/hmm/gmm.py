@@ -7,6 +7,7 @@ The update rules and their constants are those of Kaldi (mle-diag-gmm.cc, model-
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,13 +111,13 @@ class Accumulators:
         return self
 
 
-def accumulate(gmms: Gmms, frames: np.ndarray, labels: np.ndarray) -> Accumulators:
-    """E step: the sufficient statistics of frames (T, D) that are aligned with the pdfs ``labels`` (T,)."""
-    result = Accumulators.zeros(gmms)
+def gaussian_posteriors(
+    gmms: Gmms, frames: np.ndarray, labels: np.ndarray
+) -> Iterator[tuple[np.ndarray, slice, np.ndarray, float]]:
+    """Yield, for each pdf in ``labels`` (T,): its n frames, its Gaussians, their posteriors (M, n), log-likelihood."""
     order = np.argsort(labels, kind="stable")
-    frames, bounds = frames[order], np.searchsorted(labels[order], np.arange(gmms.num_pdfs + 1))
-    inputs = quadratic_expansion(frames)
-    squares = np.square(frames)
+    bounds = np.searchsorted(labels[order], np.arange(gmms.num_pdfs + 1))
+    inputs = quadratic_expansion(frames[order])
     for pdf in np.flatnonzero(np.diff(bounds)):
         rows = slice(bounds[pdf], bounds[pdf + 1])
         span = slice(gmms.starts[pdf], gmms.starts[pdf + 1])
@@ -125,10 +126,22 @@ def accumulate(gmms: Gmms, frames: np.ndarray, labels: np.ndarray) -> Accumulato
         np.exp(posteriors - maximum, out=posteriors)
         total = posteriors.sum(0)
         posteriors /= total
+        yield order[rows], span, posteriors, float((maximum + np.log(total)).sum(dtype=np.float64))
+
+
+def accumulate(gmms: Gmms, frames: np.ndarray, labels: np.ndarray, other: np.ndarray | None = None) -> Accumulators:
+    """E step: the sufficient statistics of frames (T, D) that are aligned with the pdfs ``labels`` (T,).
+
+    With ``other`` (T, D), posteriors are those of ``frames``, and the statistics those of ``other``.
+    """
+    result = Accumulators.zeros(gmms)
+    values = frames if other is None else other
+    for rows, span, posteriors, log_likelihood in gaussian_posteriors(gmms, frames, labels):
+        observed = values[rows]
         result.occupation[span] = posteriors.sum(1)
-        result.sums[span] = posteriors @ frames[rows]
-        result.squares[span] = posteriors @ squares[rows]
-        result.log_likelihood += float((maximum + np.log(total)).sum(dtype=np.float64))
+        result.sums[span] = posteriors @ observed
+        result.squares[span] = posteriors @ np.square(observed)
+        result.log_likelihood += log_likelihood
     result.frames = len(labels)
     return result
 
@@ -154,6 +167,17 @@ def mle_update(gmms: Gmms, stats: Accumulators, variance_floor: np.ndarray) -> G
     starts = np.concatenate([[0], np.cumsum(np.bincount(pdf_of[keep], minlength=gmms.num_pdfs))])
     weights /= np.repeat(np.add.reduceat(weights, starts[:-1]), np.diff(starts))
     return Gmms(starts, weights, means[keep], variances[keep])
+
+
+def moved(gmms: Gmms, stats: Accumulators, variance_floor: np.ndarray) -> Gmms:
+    """The same Gaussians with the means and variances of other features; those with too few frames stay as they are."""
+    enough = (stats.occupation >= MIN_OCCUPANCY)[:, None]
+    occupation = np.maximum(stats.occupation, MIN_OCCUPANCY)[:, None]
+    means = stats.sums / occupation
+    variances = np.maximum(stats.squares / occupation - means**2, variance_floor)
+    return Gmms(
+        gmms.starts, gmms.weights, np.where(enough, means, gmms.means), np.where(enough, variances, gmms.variances)
+    )
 
 
 def mix_up(gmms: Gmms, pdf_frames: np.ndarray, target: int, rng: np.random.Generator) -> Gmms:

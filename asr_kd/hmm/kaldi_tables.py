@@ -7,7 +7,7 @@ files and unpickle objects.
 import contextlib
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -15,6 +15,7 @@ import numpy as np
 from kaldiio.matio import read_matrix_or_vector, read_token
 
 from asr_kd.common.errors import UserError
+from asr_kd.common.storage import atomic_open
 from asr_kd.corpora.manifests import DAMAGED
 
 #: Bytes of a value of each kind of matrix; compressed ones have a header of 16 bytes, and CM one of 8 for each column.
@@ -89,6 +90,14 @@ def read_matrix(entry: Entry) -> np.ndarray:
         _read_head(file)
         file.seek(entry.offset)
         return np.asarray(read_matrix_or_vector(file))
+
+
+def write_matrices(path: Path, matrices: Mapping[str, np.ndarray]) -> None:
+    """Write an archive (.ark) of binary float32 matrices."""
+    with atomic_open(path, "wb") as file:
+        for key, matrix in matrices.items():
+            head = struct.pack("<bibi", 4, matrix.shape[0], 4, matrix.shape[1])
+            file.write(key.encode() + b" \0BFM " + head + np.asarray(matrix, dtype="<f4").tobytes())
 
 
 @contextlib.contextmanager

@@ -13,9 +13,10 @@ from kaldi_hmm_gmm import ContextDependency
 
 from asr_kd.common.storage import load_array, read_json, save_array
 from asr_kd.hmm.cepstra import apply_transform
-from asr_kd.hmm.corpus import Chunk
+from asr_kd.hmm.corpus import TRANSFORMS, Chunk
 from asr_kd.hmm.gmm import Accumulators, Gmms, accumulate
 from asr_kd.hmm.kaldi_io import read_model, read_transition_model, read_tree
+from asr_kd.hmm.transforms import apply_fmllr
 from asr_kd.hmm.tree import ContextStats
 from asr_kd.hmm.viterbi import (
     GraphCompiler,
@@ -31,11 +32,16 @@ ALIGNMENT = "alignment.npy"
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """The files of a model in training: decision tree, Kaldi ``.mdl``, feature transform."""
+    """The files of a model in training: decision tree, Kaldi ``.mdl``, feature transform.
+
+    Attributes:
+        adapted: whether features are transformed by speaker too (``TRANSFORMS`` of each chunk).
+    """
 
     tree: Path
     mdl: Path
     frontend: Path
+    adapted: bool = False
 
 
 @dataclass
@@ -60,7 +66,7 @@ class PassStatistics:
 
 
 @functools.lru_cache(maxsize=1)
-def _load(model: ModelFiles) -> tuple[Transitions, Gmms, np.ndarray]:
+def load(model: ModelFiles) -> tuple[Transitions, Gmms, np.ndarray]:
     transitions, gmms = read_model(model.mdl)
     return Transitions.of(transitions), gmms, np.array(read_json(model.frontend)["transform"])
 
@@ -78,10 +84,32 @@ class PassJob:
     mode: AlignmentMode
 
 
+class ChunkFeatures:
+    """The features (T, E) of the utterances of a chunk, by number, and of the whole chunk."""
+
+    def __init__(self, chunk: Chunk, model: ModelFiles, transform: np.ndarray) -> None:
+        self._chunk, self._transform = chunk, transform
+        self._speakers = load_array(chunk.folder / TRANSFORMS) if model.adapted else None
+
+    def __getitem__(self, number: int) -> np.ndarray:
+        features = self.unadapted(number)
+        if self._speakers is None:
+            return features
+        return apply_fmllr(features, self._speakers[self._chunk.voices.index(self._chunk.speakers[number])])
+
+    def unadapted(self, number: int) -> np.ndarray:
+        """The features before the transform of the speaker."""
+        first, last = self._chunk.bounds[number : number + 2]
+        return apply_transform(self._chunk.cepstra[first:last], self._transform)
+
+    def all(self) -> np.ndarray:
+        return np.concatenate([self[number] for number in range(len(self._chunk.ids))])
+
+
 def run_pass(job: PassJob) -> PassStatistics:
     """Align a chunk, store the alignment next to it, and accumulate statistics."""
     chunk = Chunk.load(job.chunk)
-    transitions, gmms, transform = _load(job.model)
+    transitions, gmms, transform = load(job.model)
     failed: list[str] = []
     if job.mode == "keep":
         alignment = load_array(job.chunk / ALIGNMENT)
@@ -89,7 +117,7 @@ def run_pass(job: PassJob) -> PassStatistics:
         alignment, failed = _align_chunk(job, chunk, transitions, gmms, transform)
         save_array(job.chunk / ALIGNMENT, alignment)
     aligned = alignment > 0
-    features = np.concatenate([apply_transform(chunk.cepstra[span], transform) for _, span, _ in chunk.utterances()])
+    features = ChunkFeatures(chunk, job.model, transform).all()
     stats = accumulate(gmms, features[aligned], transitions.pdf[alignment[aligned]])
     return PassStatistics(stats, np.bincount(alignment[aligned], minlength=len(transitions.pdf)), failed)
 
@@ -101,15 +129,16 @@ def _align_chunk(
     tree = read_tree(job.model.tree)
     compiler = GraphCompiler(transitions, tree, chunk.lexicon, chunk.probabilities, chunk.phones)
     alignment = np.zeros(len(chunk.cepstra), dtype=np.int32)
+    features = ChunkFeatures(chunk, job.model, transform)
     failed: list[str] = []
-    for name, span, words in chunk.utterances():
+    for number, (name, span, words) in enumerate(chunk.utterances()):
         graph = compiler(words)
         if job.mode == "equal":
             path = equal_alignment(graph, span.stop - span.start, zlib.crc32(name.encode()) >> 1)
         else:
             ids = graph_transition_ids(graph)
             pdfs, inverse = np.unique(transitions.pdf[ids], return_inverse=True)
-            scores = gmms.scores(apply_transform(chunk.cepstra[span], transform), pdfs)[:, inverse]
+            scores = gmms.scores(features[number], pdfs)[:, inverse]
             result = viterbi_align(graph, transitions, ids, scores)
             path = result[0] if result else None
         if path is None:
@@ -141,15 +170,16 @@ def _pdf_classes(transitions: Transitions) -> np.ndarray:
 def tree_statistics(job: PassJob) -> ContextStats:
     """Accumulate the statistics for tree building over the stored alignment of a chunk."""
     chunk = Chunk.load(job.chunk)
-    transitions, _, transform = _load(job.model)
+    transitions, _, transform = load(job.model)
     pdf_class = _pdf_classes(transitions)
     alignment = load_array(job.chunk / ALIGNMENT)
+    source = ChunkFeatures(chunk, job.model, transform)
     contexts, features = [], []
-    for _, span, _ in chunk.utterances():
+    for number, (_, span, _) in enumerate(chunk.utterances()):
         path = alignment[span]
         if path[0]:
             contexts.append(triphone_contexts(path, transitions, pdf_class))
-            features.append(apply_transform(chunk.cepstra[span], transform))
+            features.append(source[number])
     if not contexts:
         width = 1 + 2 * len(transform)
         return ContextStats(np.zeros((0, 4), np.int32), np.zeros((0, width)))
@@ -168,7 +198,7 @@ class ConvertJob:
 def convert_alignment(job: ConvertJob) -> None:
     """Rewrite the stored alignment of a chunk."""
     chunk = Chunk.load(job.chunk)
-    old = _load(job.old)[0]
+    old = load(job.old)[0]
     new = Transitions.of(read_transition_model(job.new.mdl))
     tree = read_tree(job.new.tree)
     pdf_class = _pdf_classes(old)

@@ -20,10 +20,13 @@ from asr_kd.hmm.cepstra import delta_transform, num_cepstra
 from asr_kd.hmm.config import Config
 from asr_kd.hmm.corpus import ChunkJob, prepare_chunk
 from asr_kd.hmm.pronunciations import Pronunciations
-from asr_kd.hmm.scores import GmmScorer
-from asr_kd.hmm.store import align_splits, write_summary
+from asr_kd.hmm.schedule import Sizes
+from asr_kd.hmm.scores import INDEPENDENT, GmmScorer, write_transforms
+from asr_kd.hmm.speakers import transforms_of
+from asr_kd.hmm.store import AlignmentStatistics, align_splits, write_summary
 from asr_kd.hmm.topology import topology_text
-from asr_kd.hmm.train import Trainer
+from asr_kd.hmm.train import Models, Trainer
+from asr_kd.hmm.tree import Tree
 
 CMVN = ("cmvn.json", "cmvn_speakers.npy")
 
@@ -51,13 +54,11 @@ def train_and_align(config: Config) -> dict[str, Any]:
         folders = _prepare(executor, config, scratch)
         frontend = out / "frontend.json"
         trainer = Trainer(executor, folders, scratch, topology, lang.silence_phones, frontend, config.seed)
-        gaussians = config.gaussians or 10 * config.leaves
-        mono, tri, tree = trainer.train(config.mono_gaussians, config.leaves, config.min_leaf_frames, gaussians)
-        for source, name in ((mono.mdl, "mono.mdl"), (tri.mdl, "tri.mdl"), (tri.tree, "tree")):
-            copy_file(source, out / name)
+        models = trainer.train(_sizes(config))
+        tree = models.tree
+        _copy_models(models, out)
         shutil.rmtree(scratch)
-        aligner = ForcedAligner(out, config.lang.resolve(), partial(GmmScorer, out))
-        statistics = align_splits(executor, aligner, config.features, out, tree.num_pdfs)
+        statistics = _align(executor, config, out, tree)
     description = {
         "num_pdfs": tree.num_pdfs,
         "silence_pdfs": tree.silence_pdfs,
@@ -72,6 +73,46 @@ def train_and_align(config: Config) -> dict[str, Any]:
 def is_perturbed(cut: MonoCut) -> bool:
     """Return whether the audio of a cut is speed-perturbed."""
     return source_id(cut) != clean_id(cut)
+
+
+def _sizes(config: Config) -> Sizes:
+    """What the trainer makes."""
+    return Sizes(
+        config.mono_gaussians, config.leaves, config.min_leaf_frames, config.gaussians or 10 * config.leaves,
+        config.transform == "lda", config.sat,
+    )  # fmt: skip
+
+
+def _copy_models(models: Models, out: Path) -> None:
+    """Copy the trained models from the trainer's folder."""
+    copy_file(models.mono.mdl, out / "mono.mdl")
+    copy_file(models.tri.mdl, out / "tri.mdl")
+    copy_file(models.tri.tree, out / "tree")
+    if models.tri.frontend != out / "frontend.json":
+        copy_file(models.tri.frontend, out / "frontend.json")
+    if models.independent:
+        copy_file(models.independent.mdl, out / INDEPENDENT)
+
+
+def _align(executor: Executor, config: Config, out: Path, tree: Tree) -> dict[str, AlignmentStatistics]:
+    """Align every split; with SAT, each with the transforms of its speakers, which are kept as fmllr_SPLIT.ark."""
+    lang = config.lang.resolve()
+    if not config.sat:
+        return align_splits(
+            executor, ForcedAligner(out, lang, partial(GmmScorer, out)), config.features, out, tree.num_pdfs
+        )
+    statistics: dict[str, AlignmentStatistics] = {}
+    for split in splits_of(config.features):
+        archive = out / f"fmllr_{split}.ark"
+        write_transforms(
+            archive,
+            transforms_of(
+                executor, partial(load_cuts, config.features, split), out, lang, tree.silence_pdfs, f"fMLLR of {split}"
+            ),
+        )
+        aligner = ForcedAligner(out, lang, partial(GmmScorer, out, archive))
+        statistics |= align_splits(executor, aligner, config.features, out, tree.num_pdfs, [split])
+    return statistics
 
 
 def _prepare(executor: Executor, config: Config, scratch: Path) -> list[Path]:

@@ -29,6 +29,8 @@ from asr_kd.models.senones import tree_identity
 FRAME_SHIFT = 0.01  # seconds
 #: The files, in addition to hmm.json, that computing GMM scores and aligning with a folder need.
 MODELS = ("topo", "tree", "mono.mdl", "tri.mdl", "frontend.json", "cmvn.json", "cmvn_speakers.npy")
+#: Those of models that are trained with fMLLR: Gaussians for features without it; the transforms of some speakers.
+OPTIONAL_MODELS = ("si.mdl", "fmllr.ark")
 
 
 class Aligner(Protocol):
@@ -203,5 +205,5 @@ def _summary_line(summary: Mapping[str, Any], silence_known: bool) -> str:
 
 def copy_models(source: Path, target: Path) -> None:
     """Copy the models in a folder of python -m asr_kd.hmm to another folder."""
-    for name in MODELS:
+    for name in (*MODELS, *(name for name in OPTIONAL_MODELS if (source / name).is_file())):
         copy_file(source / name, target / name)

@@ -26,6 +26,7 @@ from asr_kd.corpora.manifests import jsonl_writer, read_jsonl
 from asr_kd.features.babble import noisy_copies
 from asr_kd.features.cuts import speed_copy
 from asr_kd.features.mels import inverse_dct
+from asr_kd.hmm import train
 from asr_kd.hmm.__main__ import main as train_and_align
 from asr_kd.hmm.align import ForcedAligner
 from asr_kd.hmm.boundaries.compare import boundary_errors, compare_split, match
@@ -41,7 +42,8 @@ from asr_kd.hmm.pipeline import is_perturbed
 from asr_kd.hmm.pronunciations import locate_words
 from asr_kd.hmm.realign.__main__ import main as realign
 from asr_kd.hmm.realign.config import Config as RealignConfig
-from asr_kd.hmm.scores import GmmScorer
+from asr_kd.hmm.schedule import Schedule
+from asr_kd.hmm.scores import GmmScorer, read_transforms
 from asr_kd.hmm.viterbi import GraphCompiler, Transitions
 from asr_kd.lang.__main__ import main as make_lang
 from asr_kd.lang.config import Config as LangConfig
@@ -165,6 +167,21 @@ def run_stage(corpus: Path, out: Path, jobs: int = 1, scheduler: str = "") -> No
     )  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def adapted(corpus: Path) -> Path:
+    """GMMs with LDA, MLLT and fMLLR, after fewer passes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "MONOPHONES", Schedule(8, frozenset([1, 2, 3, 4, 6]), 5))
+        patch.setattr(train, "TRIPHONES", Schedule(6, frozenset([2, 4]), 4))
+        train_and_align(
+            Config(
+                features=corpus / "features", lang=corpus / "lang", out=corpus / "sat", leaves=30, gaussians=60,
+                mono_gaussians=40, min_leaf_frames=20, transform="lda", sat=True, jobs=1,
+            )
+        )  # fmt: skip
+    return corpus / "sat"
+
+
 def cuts_of(folder: Path, split: str) -> dict[str, MonoCut]:
     return {cut.id: cut for cut in CutSet.from_jsonl_lazy(folder / f"cuts_{split}.jsonl.gz")}
 
@@ -227,6 +244,33 @@ def test_scores_equal_those_of_kaldis_decodable(gmm: Path) -> None:
         expected = [decodable.log_likelihood(frame, pdf + 1) for pdf in range(gmms.num_pdfs)]
         np.testing.assert_allclose(scores[frame], expected, atol=1e-3)
     assert Transitions.of(transitions).num_pdfs == scores.shape[1]
+
+
+def test_adapted_models_align_and_have_their_transforms(corpus: Path, adapted: Path, tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        result = compare_split(adapted, corpus / "data", tmp_path, split)
+        assert result["phones"]["coverage_percent"] > 97
+        assert result["phones"]["median_ms"] <= 10 and result["phones"]["within_percent"]["30"] > 90
+    assert np.shape(read_json(adapted / "frontend.json")["transform"]) == (40, 117)
+    assert read_json(adapted / "hmm.json")["splits"]["train"]["skipped"] == 1
+    transforms = read_transforms(adapted / "fmllr_train.ark")
+    assert transforms.keys() == {"s0", "s1", "s2", "s3"}
+    assert all(one.shape == (40, 41) for one in transforms.values())
+    # 20 utterances of each speaker in train; dev and test have less than 5 s of speech of each.
+    assert all(abs(one - np.eye(40, 41)).max() > 0.01 for one in transforms.values())
+    for one in read_transforms(adapted / "fmllr_test.ark").values():
+        np.testing.assert_array_equal(one, np.eye(40, 41))
+    known = GmmScorer(adapted, adapted / "fmllr_train.ark")
+    assert likelihood(known, adapted) > likelihood(GmmScorer(adapted), adapted)
+
+
+def likelihood(scorer: GmmScorer, folder: Path) -> float:
+    """Log-likelihood per frame of the alignment of train in a folder, with the determinants of the transforms."""
+    scores = []
+    for cut in cuts_of(folder, "train").values():
+        _, log_det = np.linalg.slogdet(scorer.transforms.get(cut.supervisions[0].speaker, np.eye(40))[:, :40])
+        scores.append(scorer(cut)[range(cut.num_frames), cut.load_custom("senones")] + log_det)
+    return float(np.concatenate(scores).mean())
 
 
 def test_probabilities_of_pronunciations_are_costs_of_training_graphs(gmm: Path) -> None:
