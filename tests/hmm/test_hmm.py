@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import kaldi_hmm_gmm
@@ -28,6 +29,8 @@ from asr_kd.features.cuts import speed_copy
 from asr_kd.features.mels import inverse_dct
 from asr_kd.hmm import train
 from asr_kd.hmm.__main__ import main as train_and_align
+from asr_kd.hmm.adapt.__main__ import main as adapt
+from asr_kd.hmm.adapt.config import Config as AdaptConfig
 from asr_kd.hmm.align import ForcedAligner
 from asr_kd.hmm.boundaries.compare import boundary_errors, compare_split, match
 from asr_kd.hmm.cepstra import LIFTER
@@ -271,6 +274,31 @@ def likelihood(scorer: GmmScorer, folder: Path) -> float:
         _, log_det = np.linalg.slogdet(scorer.transforms.get(cut.supervisions[0].speaker, np.eye(40))[:, :40])
         scores.append(scorer(cut)[range(cut.num_frames), cut.load_custom("senones")] + log_det)
     return float(np.concatenate(scores).mean())
+
+
+def test_gmms_are_adapted_by_recognised_words(corpus: Path, gmm: Path, adapted: Path, tmp_path: Path) -> None:
+    decoded = tmp_path / "decoded"
+    decoded.mkdir()
+    cuts = cuts_of(corpus / "features", "train")
+    (decoded / "hyp_train.tsv").write_text(
+        "".join(f"{name}\t{cut.supervisions[0].text if name != 'train-005' else ''}\n" for name, cut in cuts.items())
+    )
+    settings = AdaptConfig(
+        gmm=adapted, decoded=decoded, lang=corpus / "lang", features=corpus / "features", out=tmp_path / "out",
+        splits=("train",), jobs=1,
+    )  # fmt: skip
+    adapt(settings)
+    assert likelihood(GmmScorer(tmp_path / "out"), adapted) > likelihood(GmmScorer(adapted), adapted)
+    truth, found = read_transforms(adapted / "fmllr_train.ark"), read_transforms(tmp_path / "out" / "fmllr.ark")
+    for name in truth:
+        assert abs(found[name] - truth[name]).max() < 1
+    with pytest.raises(UserError, match=r"has no si\.mdl: train the GMMs with python -m asr_kd\.hmm --sat"):
+        adapt(replace(settings, gmm=gmm))
+    with pytest.raises(UserError, match=r"hyp_dev\.tsv is missing: decode this split first"):
+        adapt(replace(settings, splits=("dev",), out=tmp_path / "other"))
+    (decoded / "hyp_dev.tsv").write_text("dev-001\t\n")
+    with pytest.raises(UserError, match="has no words in dev: there is nothing to adapt to"):
+        adapt(replace(settings, splits=("dev",), out=tmp_path / "other"))
 
 
 def test_probabilities_of_pronunciations_are_costs_of_training_graphs(gmm: Path) -> None:
