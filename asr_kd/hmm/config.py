@@ -30,6 +30,9 @@ class Config(Workers):
     """Total number of Gaussians of the triphones (0: ten per leaf)."""
     mono_gaussians: Count = 1000
     """Total number of Gaussians of the monophones."""
+    mono_utterances: Natural = 3000
+    """Number of the shortest training utterances that the monophones are trained on (0: all). They only give the
+    triphones their first alignment."""
     transform: Literal["delta", "lda"] = "delta"
     """Features of the triphones: cepstra with deltas and delta-deltas, or LDA and MLLT of the cepstra of 9 frames."""
     sat: bool = False

@@ -35,8 +35,8 @@ class ChunkJob:
     lang: Path
 
 
-def prepare_chunk(job: ChunkJob) -> int:
-    """Write cepstra.npy (T, D) and chunk.json (ids, speakers, words, …); returns the number of frames."""
+def prepare_chunk(job: ChunkJob) -> list[int]:
+    """Write cepstra.npy (T, D) and chunk.json (ids, words, …); returns the number of frames of each utterance."""
     normaliser, pronunciations = Normaliser.load(job.features), Pronunciations.load(job.lang)
     job.folder.mkdir(parents=True, exist_ok=True)
     cuts = [cut for cut in job.cuts if pronunciations.words(cut)]
@@ -57,7 +57,7 @@ def prepare_chunk(job: ChunkJob) -> int:
             },
             file,
         )
-    return sum(map(len, features))
+    return [len(values) for values in features]
 
 
 @dataclass(frozen=True)

@@ -77,11 +77,16 @@ AlignmentMode = Literal["equal", "viterbi", "keep"]
 
 @dataclass(frozen=True)
 class PassJob:
-    """One pass over one chunk."""
+    """One pass over one chunk.
+
+    Attributes:
+        max_frames: longer utterances are left out of the alignment (0: none).
+    """
 
     chunk: Path
     model: ModelFiles
     mode: AlignmentMode
+    max_frames: int = 0
 
 
 class ChunkFeatures:
@@ -132,6 +137,8 @@ def _align_chunk(
     features = ChunkFeatures(chunk, job.model, transform)
     failed: list[str] = []
     for number, (name, span, words) in enumerate(chunk.utterances()):
+        if 0 < job.max_frames < span.stop - span.start:
+            continue
         graph = compiler(words)
         if job.mode == "equal":
             path = equal_alignment(graph, span.stop - span.start, zlib.crc32(name.encode()) >> 1)

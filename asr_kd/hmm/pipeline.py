@@ -51,10 +51,10 @@ def train_and_align(config: Config) -> dict[str, Any]:
     scratch = out / "training"
     shutil.rmtree(scratch, ignore_errors=True)  # left by an interrupted run
     with config.executor() as executor:
-        folders = _prepare(executor, config, scratch)
+        folders, lengths = _prepare(executor, config, scratch)
         frontend = out / "frontend.json"
         trainer = Trainer(executor, folders, scratch, topology, lang.silence_phones, frontend, config.seed)
-        models = trainer.train(_sizes(config))
+        models = trainer.train(_sizes(config, lengths))
         tree = models.tree
         _copy_models(models, out)
         shutil.rmtree(scratch)
@@ -75,11 +75,12 @@ def is_perturbed(cut: MonoCut) -> bool:
     return source_id(cut) != clean_id(cut)
 
 
-def _sizes(config: Config) -> Sizes:
-    """What the trainer makes."""
+def _sizes(config: Config, lengths: list[int]) -> Sizes:
+    """What the trainer makes, given the frames of the training utterances."""
+    few = 0 < config.mono_utterances < len(lengths)
     return Sizes(
-        config.mono_gaussians, config.leaves, config.min_leaf_frames, config.gaussians or 10 * config.leaves,
-        config.transform == "lda", config.sat,
+        config.mono_gaussians, sorted(lengths)[config.mono_utterances - 1] if few else 0, config.leaves,
+        config.min_leaf_frames, config.gaussians or 10 * config.leaves, config.transform == "lda", config.sat,
     )  # fmt: skip
 
 
@@ -115,8 +116,12 @@ def _align(executor: Executor, config: Config, out: Path, tree: Tree) -> dict[st
     return statistics
 
 
-def _prepare(executor: Executor, config: Config, scratch: Path) -> list[Path]:
-    """Prepare the train split in chunks (cepstra, transcripts, pronunciations); returns their folders."""
+def _prepare(executor: Executor, config: Config, scratch: Path) -> tuple[list[Path], list[int]]:
+    """Prepare the train split in chunks (cepstra, transcripts, pronunciations).
+
+    Returns:
+        the folders of the chunks, and the number of frames of each utterance.
+    """
     cuts = (cut for cut in load_cuts(config.features, "train") if config.perturbed or not is_perturbed(cut))
     folders: list[Path] = []
 
@@ -125,6 +130,7 @@ def _prepare(executor: Executor, config: Config, scratch: Path) -> list[Path]:
             folders.append(scratch / "data" / f"{i:05d}")
             yield ChunkJob(chunk, folders[-1], config.features, config.lang)
 
-    for _ in run_all(executor, prepare_chunk, jobs(), "cepstra", "chunk", max_chunks(config.features, "train")):
-        pass
-    return folders
+    lengths: list[int] = []
+    for _, frames in run_all(executor, prepare_chunk, jobs(), "cepstra", "chunk", max_chunks(config.features, "train")):
+        lengths += frames
+    return folders, lengths

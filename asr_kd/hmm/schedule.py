@@ -32,6 +32,7 @@ class Sizes:
 
     Attributes:
         mono_gaussians: total number of Gaussians of the monophones.
+        mono_frames: longer utterances are left out of the training of the monophones (0: none).
         leaves: maximum number of leaves of the decision tree.
         min_leaf_frames: minimum number of training frames per leaf.
         gaussians: total number of Gaussians of the triphones.
@@ -40,6 +41,7 @@ class Sizes:
     """
 
     mono_gaussians: int
+    mono_frames: int
     leaves: int
     min_leaf_frames: float
     gaussians: int

@@ -88,11 +88,15 @@ class Trainer:
         """
         # Besides the passes: tree statistics and conversion; LDA, MLLT; fMLLR, the model for any speaker.
         further = TRIPHONES.passes + len(TRANSFORM_PASSES) + 3
-        runs = MONOPHONES.passes + TRIPHONES.passes + 2
+        runs = MONOPHONES.passes + TRIPHONES.passes + 2 + bool(sizes.mono_frames)
         runs += sizes.lda * further + sizes.sat * (further + 1)
         with progress(None, "GMM training", runs * len(self.chunks), "chunk") as self._bar:
             mono = self._new_model("mono", tree_bytes(monophone_tree(self.phones, self.pdf_classes)))
-            mono = self._viterbi_training(mono, MONOPHONES, sizes.mono_gaussians, "mono", "equal")
+            mono = self._viterbi_training(
+                mono, MONOPHONES, sizes.mono_gaussians, "mono", "equal", max_frames=sizes.mono_frames
+            )
+            if sizes.mono_frames:
+                self._run_pass(mono, "viterbi", "alignment with the monophones")
             tri, tree = self._triphones(mono, sizes, "tri")
             if sizes.lda:
                 tri, tree = self._triphones(self._lda(tri), sizes, "lda-tri", self._mllt)
@@ -115,8 +119,10 @@ class Trainer:
             self._bar.update()
             yield result
 
-    def _run_pass(self, model: ModelFiles, mode: AlignmentMode, description: str) -> PassStatistics:
-        jobs = [PassJob(chunk, model, mode) for chunk in self.chunks]
+    def _run_pass(
+        self, model: ModelFiles, mode: AlignmentMode, description: str, max_frames: int = 0
+    ) -> PassStatistics:
+        jobs = [PassJob(chunk, model, mode, max_frames) for chunk in self.chunks]
         total = functools.reduce(operator.iadd, self._map(passes.run_pass, jobs, description)) if jobs else None
         if total is None or not total.gmm.frames:
             raise UserError("no training utterance could be aligned: check that the transcripts belong to the audio")
@@ -126,7 +132,7 @@ class Trainer:
 
     def _viterbi_training(
         self, model: ModelFiles, schedule: Schedule, gaussians: int, name: str, first: AlignmentMode,
-        refine: Callable[[ModelFiles], ModelFiles] | None = None,
+        refine: Callable[[ModelFiles], ModelFiles] | None = None, max_frames: int = 0,
     ) -> ModelFiles:  # fmt: skip
         """Alternate alignment and maximum-likelihood updates up to ``gaussians`` Gaussians in total.
 
@@ -143,7 +149,7 @@ class Trainer:
             if refine and number in TRANSFORM_PASSES:
                 model = refine(model)
                 gmms = read_model(model.mdl)[1]
-            stats = self._run_pass(model, mode, description)
+            stats = self._run_pass(model, mode, description, max_frames)
             floor = _variance_floor(stats.gmm) if floor is None else floor
             transitions.mle_update(stats.transitions.astype(np.float64), kaldi_hmm_gmm.MleTransitionUpdateConfig())
             gmms = mle_update(gmms, stats.gmm, floor)

@@ -172,14 +172,14 @@ def run_stage(corpus: Path, out: Path, jobs: int = 1, scheduler: str = "") -> No
 
 @pytest.fixture(scope="module")
 def adapted(corpus: Path) -> Path:
-    """GMMs with LDA, MLLT and fMLLR, after fewer passes."""
+    """GMMs with LDA, MLLT and fMLLR, after fewer passes; their monophones are trained on a part."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "MONOPHONES", Schedule(8, frozenset([1, 2, 3, 4, 6]), 5))
         patch.setattr(train, "TRIPHONES", Schedule(6, frozenset([2, 4]), 4))
         train_and_align(
             Config(
                 features=corpus / "features", lang=corpus / "lang", out=corpus / "sat", leaves=30, gaussians=60,
-                mono_gaussians=40, min_leaf_frames=20, transform="lda", sat=True, jobs=1,
+                mono_gaussians=40, min_leaf_frames=20, mono_utterances=25, transform="lda", sat=True, jobs=1,
             )
         )  # fmt: skip
     return corpus / "sat"
