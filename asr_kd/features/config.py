@@ -39,7 +39,7 @@ class Config(Workers):
     """Rate in Hz that audio of any rate is converted to; a multiple of 100."""
     low_freq: NotNegative = 20.0
     """Lower end of the lowest filter in Hz."""
-    high_freq: float = -200.0
+    high_freq: Annotated[float, within(-384_000, 384_000)] = -200.0
     """Upper end of the highest filter in Hz; from 0 down, relative to half of the sampling rate."""
     frame_length: Annotated[float, within(0.01, 0.2)] = 0.025
     """Length of the analysis windows in seconds."""
