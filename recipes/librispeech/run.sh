@@ -32,7 +32,8 @@ Usage: bash recipes/librispeech/run.sh [options]
                        may be repeated (docs/how-to-corpus.md)
   --corpus-dir DIR     folder in which these parts are
   --also PART          one more test set, decoded by one network of each kind; may be repeated
-  --channel N, --audio-dir DIR, --path-column NAME, --text-column NAME, --speaker-column NAME: as there
+  --channel N, --unknown-speakers skip|recording, --audio-dir DIR, --path-column NAME, --text-column NAME,
+  --speaker-column NAME: as there
 Stages: 0 set-up, 1 corpus, 2 features, 3 language, 4 senones, 5 graph, 6 networks on hard targets (the teachers
         among them), 7 soft targets, 8 students, 9 frame accuracy and decoding, 10 scores and report
 EOT
@@ -50,7 +51,7 @@ while [ $# -gt 0 ]; do
     --train) need $# "$1"; train+=("$2"); shift 2 ;;
     --dev) need $# "$1"; dev+=("$2"); shift 2 ;;
     --test) need $# "$1"; test+=("$2"); shift 2 ;;
-    --corpus | --corpus-dir | --channel | --audio-dir | --path-column | --text-column | --speaker-column)
+    --corpus | --corpus-dir | --channel | --unknown-speakers | --audio-dir | --path-column | --text-column | --speaker-column)
       need $# "$1"; corpus+=("$1" "$2"); shift 2 ;;
     *) echo "run.sh: error: unknown option $1 (see --help)" >&2; exit 2 ;;
   esac
