@@ -1,5 +1,6 @@
 """The device that networks run on, and the dtype of their matrix products, which is measured."""
 
+import contextlib
 import functools
 import json
 import os
@@ -11,7 +12,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from asr_kd.common.storage import atomic_open
+from asr_kd.common.errors import UserError
+from asr_kd.common.storage import write_json
 
 #: bfloat16 rounds more, so it has to be this much faster than float32 to be chosen.
 MIN_SPEEDUP = 1.2
@@ -54,29 +56,24 @@ def speedup(device: str, size: tuple[int, int]) -> float:
     products in bfloat16 take twice as long as in float32.  It is done once a machine: later processes find it in
     asr_kd/products.json in the user's cache folder, so that they compute in the same dtype.
     """
-    path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asr_kd" / "products.json"
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    path = folder / "asr_kd" / "products.json"
     key = f"{_processor(device)}, torch {torch.__version__}, {torch.get_num_threads()} threads, {size[0]}×{size[1]}"
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-        return float(known[key])
-    except (OSError, ValueError, KeyError, TypeError):
-        known = {}
+    known = _read(path).get(key)
+    if isinstance(known, float):
+        return known
     ratio = round(_measure(device, size), 3)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_open(path) as file:
-            json.dump({**_others(path, known), key: ratio}, file, ensure_ascii=False, indent=1)
-    except OSError:
-        pass  # no cache: it is measured again
+    if folder.is_absolute():  # a user may have no home
+        with contextlib.suppress(OSError, UserError):  # without a cache it is measured again
+            write_json(path, {**_read(path), key: ratio})  # read again: other processes may have measured meanwhile
     return ratio
 
 
-def _others(path: Path, known: object) -> dict[str, float]:
-    """What other networks have found meanwhile."""
+def _read(path: Path) -> dict[str, object]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        found = known
+        return {}
     return found if isinstance(found, dict) else {}
 
 

@@ -50,6 +50,16 @@ def test_a_damaged_or_missing_cache_is_measured_again(cache, content):
     assert speedup("cpu", (16, 8)) > 0
 
 
+def test_a_user_without_a_home_measures_every_time(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", "nowhere")
+    speedup.cache_clear()
+    assert speedup("cpu", (16, 8)) > 0
+    assert not list(tmp_path.iterdir())
+    speedup.cache_clear()
+
+
 def test_measuring_draws_no_random_numbers():
     before = torch.get_rng_state()
     device._measure("cpu", (16, 8))
