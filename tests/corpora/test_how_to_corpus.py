@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 import shlex
 import subprocess
 from pathlib import Path
@@ -15,6 +14,7 @@ import soundfile
 from click.testing import CliRunner
 from lhotse import CutSet, Recording, RecordingSet, SupervisionSegment, SupervisionSet
 from lhotse.bin import lhotse as lhotse_command
+from pages import fenced
 from training import inline_jobs
 
 from asr_kd.common.cli import parse
@@ -24,7 +24,7 @@ from asr_kd.corpora.config import Config
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
     command
-    for block in re.findall(r"```bash\n(.*?)```", (ROOT / "docs/how-to-corpus.md").read_text(), re.DOTALL)
+    for block in fenced("how-to-corpus.md", "bash")
     for line in block.replace("\\\n", " ").splitlines()
     for command in line.split("&&")
 ]
