@@ -69,10 +69,9 @@ class ChunkLoader:
     def _cut(self, pool: Pool, order: np.random.Generator) -> np.ndarray:
         """The chunks of all utterances: (P, 4) first frame of the utterance, start, stop, end of the utterance."""
         rows = []
-        first = 0
+        first, shortest = 0, self.chunk // 2
         for frames in pool.lengths:
             offset = int(order.integers(self.chunk // self.segment)) * self.segment
-            shortest = self.chunk // 2
             cuts = [at for at in range(offset, frames, self.chunk) if shortest <= at <= frames - shortest]
             bounds = [0, *cuts, frames]
             rows += [(first, first + a, first + b, first + frames) for a, b in itertools.pairwise(bounds)]
@@ -83,15 +82,15 @@ class ChunkLoader:
         """Groups of chunks of about the same length, as many in every process, in random order."""
         sizes = chunks[:, 2] - chunks[:, 1]
         chunks = chunks[np.lexsort((order.random(len(chunks)), sizes))]
-        total, shares = int(sizes.sum()), [int(sizes.sum())]
+        count = math.ceil(int(sizes.sum()) / self.batch_frames)
         if (processes := self.pools.streams.size) > 1:
             shares = [sum(pool.stream_frames[rank::processes]) for rank in range(processes)]
-            total = sum(shares)
-        # A chunk is shorter than two, so that every process has one for each batch.
-        count = max(1, min(math.ceil(total / self.batch_frames), *(share // (2 * self.chunk) for share in shares)))
+            # A chunk is shorter than two, so that every process has one for each batch.
+            count = min(math.ceil(sum(shares) / self.batch_frames), *(share // (2 * self.chunk) for share in shares))
+        count = max(1, count)
         edges = np.searchsorted(np.cumsum(np.sort(sizes)), np.arange(1, count) / count * sizes.sum())
         groups = np.split(chunks, edges)
-        return [groups[number] for number in order.permutation(count)]
+        return [groups[number] for number in order.permutation(count) if len(groups[number])]
 
     def _batch(self, pool: Pool, group: np.ndarray, chosen: np.ndarray | None) -> Batch:
         begins = np.maximum(group[:, 0], group[:, 1] - self.context[0])

@@ -16,7 +16,7 @@ from asr_kd.common.storage import RUN_ONLY
 from asr_kd.soft_targets.config import ForeignTeachers
 
 #: Flags that only the paper's network has.
-DNN_FLAGS = ("preset", "layers", "width", "left", "right", "dropout", "batch_norm", "batch_size")
+DNN_FLAGS = ("preset", "layers", "width", "left", "right", "dropout", "batch_norm")
 
 
 @dataclass
@@ -79,11 +79,13 @@ class Config(ForeignTeachers, Workers):
     batch_size: Count = 512
     """Frames per batch of a window classifier, such as dnn."""
     chunk: Count = 128
-    """Frames per chunk of any other network, which are trained on chunks of utterances with the frames around them."""
+    """Frames per chunk of any other network, which are trained on chunks of utterances with the frames around them;
+    rounded up to whole segments of the network."""
     batch_chunks: Count = 16
     """Chunks per batch."""
     spec_augment: bool = False
-    """Mask stripes of the features in every epoch (SpecAugment, as Lhotse does it, without warping time)."""
+    """Mask stripes of the features in every epoch (SpecAugment, as Lhotse does it, without warping time); --teachers
+    hear the masked features too."""
     learning_rate: Positive = 2e-3
     """Peak learning rate of the one-cycle schedule (AdamW)."""
     clip: NotNegative = 0.0

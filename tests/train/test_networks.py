@@ -42,7 +42,8 @@ RATES = {"dnn": 2e-3, "tdnn": 1e-2, "tdnnf": 1e-2, "gru": 1e-2, "conformer": 3e-
 
 
 def settings(prepared, out: Path, name: str, **changes):
-    small = {"preset": "medium", "batch_size": 512, "chunk": 64, "batch_chunks": 8} | SMALL[name]
+    chunks = {} if name == "dnn" else {"chunk": 64, "batch_chunks": 8}
+    small = {"preset": "medium", "batch_size": 512} | chunks | SMALL[name]
     return config(prepared, out, network=name, learning_rate=RATES[name], **small | changes)
 
 
@@ -235,17 +236,28 @@ def test_networks_that_cannot_be_built_are_named(name, args, sentence):
         Network(NETWORKS.get(name, name), 40, 6, args).build()
 
 
+def test_batches_have_as_many_chunks_as_are_asked_for(prepared):
+    normaliser = Normaliser.load(prepared.features)
+    pools = PoolReader(Manifests([prepared.senones / "cuts_train.jsonl.gz"]), normaliser, 0, 0)
+    for chunks in (1, 2, 6):
+        sizes = [len(batch.labels) for batch in ChunkLoader(pools, (8, 8), chunk=60, chunks=chunks).epoch(1)]
+        assert sum(sizes) == pools.frames and abs(np.mean(sizes) / (60 * chunks) - 1) < 0.4
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
         ({"network": "tdnn", "preset": "tiny"}, "--preset is for --network dnn"),
         ({"network": "gru", "tensor_parallel": True}, "--tensor-parallel is for --network dnn"),
         ({"network": "dnn", "network_args": ("width=3",)}, "flags of its own"),
+        ({"network": "dnn", "delay": 3}, "--delay is for networks that are trained on chunks"),
+        ({"network": "dnn", "chunk": 100}, "--chunk has no effect on dnn, which is trained on shuffled frames"),
+        ({"network": "gru", "batch_size": 64}, "--batch-size has no effect on gru, which is trained on chunks"),
         ({"network": "gru", "network_args": ("width",)}, "write name=value"),
         ({"network": "gru", "network_args": ("width=[1,",)}, "is no number, list or word"),
     ],
 )  # fmt: skip
-def test_flags_that_do_not_fit_are_refused(prepared, tmp_path, changes, sentence):
+def test_flags_that_do_not_fit_are_refused(prepared, tmp_path, inline, changes, sentence):
     with pytest.raises(UserError, match=sentence):
         train.main(config(prepared, tmp_path, **{"preset": "medium", "batch_size": 512} | changes))
 
