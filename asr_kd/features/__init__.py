@@ -1,1 +1,1 @@
-"""Features of recordings and of their copies at other speeds or with babble; normalisation."""
+"""Features of recordings and of their copies at other speeds, with babble or degraded; normalisation."""

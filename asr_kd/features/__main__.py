@@ -11,6 +11,10 @@ def main(config: Config) -> None:
         from asr_kd.features.extractors import make_front_end
 
         make_front_end(config)
+    if config.degrade:
+        from asr_kd.features.degrade import check_conditions
+
+        check_conditions(config.degrade)
     stage = Stage("features", config.out, config, [config.data, *settings], elsewhere=["storage/*"])
     if not stage.begin():
         return

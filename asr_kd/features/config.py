@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from asr_kd.common.errors import UserError
 from asr_kd.common.parallel import Workers
 from asr_kd.common.settings import Count, NotNegative, flag_name, within
+from asr_kd.features.conditions import parse_condition
 from asr_kd.features.front_end import VOWELS, vowel_filters
 from asr_kd.features.mels import empty_filter
 
@@ -53,11 +54,18 @@ class Config(Workers):
     """Add copies of the training split at these speeds, such as 0.9 1.1."""
     babble: Annotated[tuple[float, ...], within(-100, 100, different=True)] = ()
     """Add splits with background speakers at these SNRs in dB: train_noisy, dev_noisy (one per cut) and test_snrN."""
+    degrade: tuple[str, ...] = ()
+    """Add splits recorded under other conditions: train_degraded and dev_degraded, whose cuts have one each, and
+    test_KIND-VALUE for each. band:HZ (nothing above), telephone (300 to 3,400 Hz, mu-law), gsm, mp3:KBPS, opus:KBPS,
+    room:SECONDS (longest reverberation), gain:FACTOR, tight (cut at the first and last speech), margins:SECONDS."""
+    degrade_copies: Count = 1
+    """Degraded copies of each cut of train, each under another condition."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if 1 in self.speed_perturb:
             raise UserError("--speed-perturb 1 would add the recordings themselves again: leave it out")
+        self._check_degraded()
         if self.sampling_rate % 100:
             raise UserError(
                 f"--sampling-rate {self.sampling_rate} has no whole number of samples in 10 ms: give a multiple of 100"
@@ -67,11 +75,21 @@ class Config(Workers):
         else:
             self._check_filters()
 
+    def _check_degraded(self) -> None:
+        conditions = [str(parse_condition(text)) for text in self.degrade]
+        if len(set(conditions)) < len(conditions):
+            raise UserError(f"--degrade is {' '.join(self.degrade)}, but its conditions must be different: correct it")
+        if self.degrade_copies > max(len(conditions), 1):
+            raise UserError(
+                f"--degrade-copies {self.degrade_copies} would need as many conditions, but --degrade has "
+                f"{len(conditions)}: lower it, or give more"
+            )
+
     def _check_replaced(self) -> None:
         changed = {f.name for f in dataclasses.fields(self) if getattr(self, f.name) != f.default}
         name, idle = "--extractor", [*FILTERS, "kind"]
         if self.kind == "given":
-            name, idle = "--kind given", [*FILTERS, "extractor", "sampling_rate", "speed_perturb", "babble"]
+            name, idle = "--kind given", [*FILTERS, "extractor", "sampling_rate", "speed_perturb", "babble", "degrade"]
         if used := [field for field in idle if field in changed]:
             raise UserError(f"{flag_name(used[0])} has no effect with {name}: leave out one of them")
 

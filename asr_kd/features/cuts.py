@@ -1,4 +1,4 @@
-"""The cuts whose features are computed: each split as recorded, at other speeds, and with babble."""
+"""The cuts whose features are computed: each split as recorded, at other speeds, with babble, and degraded."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -6,11 +6,13 @@ from pathlib import Path
 from lhotse.cut import MonoCut
 
 from asr_kd.common.errors import UserError
-from asr_kd.corpora.copies import noisy_name
+from asr_kd.corpora.copies import degraded_name, noisy_name
 from asr_kd.corpora.cuts import in_whole_samples, load_cuts
 from asr_kd.corpora.manifests import count_lines
 from asr_kd.features.babble import noisy_copies, read_talkers
+from asr_kd.features.conditions import parse_condition
 from asr_kd.features.config import Config
+from asr_kd.features.degrade import degraded_copies
 from asr_kd.features.given import given_cuts
 
 
@@ -39,7 +41,7 @@ def speed_copy(cut: MonoCut, factor: float) -> MonoCut:
 
 
 def cuts_by_split(config: Config, rate: int) -> Iterator[tuple[str, Iterator[MonoCut], int]]:
-    """(split, its cuts at ``rate`` Hz, their number), for the splits of the corpus and those with babble.
+    """(split, its cuts at ``rate`` Hz, their number), for the splits of the corpus and their copies.
 
     Raises:
         UserError: the corpus has no train split, or too few speakers to babble.
@@ -69,3 +71,10 @@ def cuts_by_split(config: Config, rate: int) -> Iterator[tuple[str, Iterator[Mon
         # Voices of dev, which no network has been trained on.
         noisy = noisy_copies(read_cuts(data, "test", rate), [snr], talkers("dev"))
         yield noisy_name("test", snr), noisy, counts["test"]
+    for split, copies in (("train", config.degrade_copies), ("dev", 1)):
+        if config.degrade and split in splits:
+            clean = read_cuts(data, split, rate, speeds[split])
+            yield f"{split}_degraded", degraded_copies(clean, config.degrade, copies), copies * counts[split]
+    for condition in config.degrade if "test" in splits else ():
+        name = degraded_name("test", str(parse_condition(condition)))
+        yield name, degraded_copies(read_cuts(data, "test", rate), [condition]), counts["test"]

@@ -24,6 +24,7 @@ from asr_kd.features.audio import sample_fault
 from asr_kd.features.babble import add_babble
 from asr_kd.features.config import Config
 from asr_kd.features.cuts import cuts_by_split
+from asr_kd.features.degrade import degrade
 from asr_kd.features.extractors import compute_features, make_front_end
 from asr_kd.features.front_end import DESCRIPTION, FRAME_SHIFT, FrontEnd
 from asr_kd.features.given import given_features, given_front_end
@@ -96,10 +97,11 @@ def _extract_chunk(job: _Job) -> None:
     for cut in job.cuts:
         with audio_backend("LibsndfileBackend"):  # the others start programs, or read what corpora did not examine
             given = front_end.settings is None
-            features = given_features(cut, job.data, front_end) if given else _compute_features(cut, front_end)
-        if isinstance(features, str):
-            skipped.append((cut.id, features))
+            made = _given(cut, job.data, front_end) if given else _compute_features(cut, front_end)
+        if isinstance(made, str):
+            skipped.append((cut.id, made))
             continue
+        cut, features = made
         manifest = Features(
             type=front_end.extractor, num_frames=len(features), num_features=front_end.num_features,
             frame_shift=FRAME_SHIFT, sampling_rate=front_end.sampling_rate, start=cut.start, duration=cut.duration,
@@ -115,19 +117,28 @@ def _extract_chunk(job: _Job) -> None:
     write_json(job.result, result, sealed=True)
 
 
-def _compute_features(cut: MonoCut, front_end: FrontEnd) -> np.ndarray | str:
-    """Raw features of a cut's recording, or the reason why there are none."""
+def _given(cut: MonoCut, data: Path, front_end: FrontEnd) -> tuple[MonoCut, np.ndarray] | str:
+    features = given_features(cut, data, front_end)
+    return features if isinstance(features, str) else (cut, features)
+
+
+def _compute_features(cut: MonoCut, front_end: FrontEnd) -> tuple[MonoCut, np.ndarray] | str:
+    """A cut, whose length its condition may change, and its raw features; or the reason why there are none."""
     for source in cut.recording.sources:  # audio of the embedded corpus
         verify(Path(source.source))
     try:
         samples = cut.load_audio()[0]
-        if cut.has_custom("babble") and not sample_fault(samples, cut.sampling_rate):
+        if len(samples) != cut.num_samples:
+            return f"{len(samples)} samples instead of the {cut.num_samples} of its header"
+        if fault := sample_fault(samples, cut.sampling_rate):
+            return fault
+        if cut.has_custom("babble"):
             samples = add_babble(samples, cut)
+        if cut.has_custom("condition"):
+            cut, samples = degrade(cut, samples)
     except Exception as error:  # a decoder may raise anything, and one bad file must not end the stage
         return f"damaged recording ({type(error).__name__}: {str(error).splitlines()[0]})"
-    if len(samples) != cut.num_samples:
-        return f"{len(samples)} samples instead of the {cut.num_samples} of its header"
-    return sample_fault(samples, cut.sampling_rate) or compute_features(front_end, samples)
+    return sample_fault(samples, cut.sampling_rate) or (cut, compute_features(front_end, samples))
 
 
 def _merge_split(out: Path, split: str, results: Sequence[Path], speakers: dict[str, np.ndarray]) -> dict[str, int]:

@@ -49,7 +49,7 @@ class OnlineTargets:
         """Return "": no utterance is without soft targets."""
         return ""
 
-    def read(self, cut_id: str, frames: int | None = None) -> None:
+    def read(self, cut_id: str, frames: int | None = None, start: int = 0, stop: int | None = None) -> None:
         """Return None: nothing is stored."""
 
     def batch(self, rows: TargetRows | None, index: np.ndarray, inputs: Tensor, chunks: Chunks | None = None) -> Tensor:

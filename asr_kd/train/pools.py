@@ -19,7 +19,7 @@ from torch import Tensor
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.parallel import prefetch
-from asr_kd.corpora.copies import clean_id
+from asr_kd.corpora.copies import clean_id, shared_frames
 from asr_kd.corpora.cuts import load_senones
 from asr_kd.features.normalise import QUIET
 from asr_kd.losses.frames import UNLABELLED
@@ -152,13 +152,14 @@ class PoolReader:
         row = 0
         for cut in cuts:
             features = self.normaliser(cut)
-            rows.append(np.pad(features, ((self.left, self.right), (0, 0)), constant_values=QUIET))
-            starts.append(np.arange(row, row + len(features)))
-            labels.append(_senones(cut, len(features)))
-            row += self.left + len(features) + self.right
+            shared = shared_frames(cut, len(features))
+            rows.append(_with_context(features, shared.own, self.left, self.right))
+            starts.append(np.arange(row, row + shared.count))
+            labels.append(_senones(cut, len(features))[shared.own])
+            row += len(rows[-1])
             if self.soft_targets is not None:
-                # A noisy copy learns what the teachers heard in the clean recording.
-                targets = self.soft_targets.read(clean_id(cut), len(features))
+                # A copy learns what the teachers heard in the clean recording.
+                targets = self.soft_targets.read(clean_id(cut), shared.total, shared.clean.start, shared.clean.stop)
                 soft += [] if targets is None else [targets]
         return Pool(
             torch.from_numpy(np.concatenate(rows)).to(self.dtype),
@@ -169,6 +170,13 @@ class PoolReader:
             TargetRows.join(soft) if soft else None,
             [sum(self.source.sizes[number] for number in numbers) for numbers in dealt],
         )
+
+
+def _with_context(features: np.ndarray, frames: slice, left: int, right: int) -> np.ndarray:
+    """Some frames of features (T, D), with those around them; what surrounds a recording is quiet."""
+    first, stop = frames.start - left, frames.stop + right
+    padding = (max(-first, 0), max(stop - len(features), 0))
+    return np.pad(features[max(first, 0) : stop], (padding, (0, 0)), constant_values=QUIET)
 
 
 def _senones(cut: MonoCut, frames: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from asr_kd.common.errors import UserError
-from asr_kd.corpora.copies import clean_id
+from asr_kd.corpora.copies import clean_id, shared_frames
 from asr_kd.corpora.manifests import DAMAGED, Skipped, read_manifest
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Source(Protocol):
 
     @property
     def sizes(self) -> Sequence[int]:
-        """Frames of each piece."""
+        """Frames of each piece that are learnt from (``shared_frames``)."""
 
     @property
     def unlabelled(self) -> str:
@@ -43,7 +43,7 @@ class Manifests:
     Args:
         paths: of the manifests.
         bootstrap: seed of a bootstrap sample: as many cuts as there are, drawn with replacement.  None: every cut once.
-        fault: returns why there are no soft targets for a cut, given its id (that of the clean one for a noisy copy)
+        fault: returns why there are no soft targets for a cut, given its id (that of the clean one for a copy)
             and frames, or "" if there are; those without are left out.
 
     Attributes:
@@ -60,12 +60,13 @@ class Manifests:
         starts, sizes, self.unlabelled = array("q", [0]), array("q"), ""
         self.skipped: list[Skipped] = []
         for path in paths:
-            for cut, size, labelled in _read_sizes(path):
-                if fault is not None and (reason := fault(clean_id(cut), size)):
+            for cut, frames, labelled in _read_sizes(path):
+                shared = shared_frames(cut, frames)
+                if fault is not None and (reason := fault(clean_id(cut), shared.total)):
                     self.skipped.append((cut["id"], reason))
                     continue
                 self.unlabelled = self.unlabelled or ("" if labelled else cut["id"])
-                sizes.append(size)
+                sizes.append(shared.count)
                 starts.append(starts[-1] + self._lines.write(json.dumps(cut).encode()))
         if not sizes:
             name, reason = self.skipped[0]

@@ -16,6 +16,7 @@ from lhotse.shar import SharWriter
 from asr_kd.common.errors import UserError
 from asr_kd.common.parallel import run_in_order
 from asr_kd.common.storage import atomic_open, publish, read_json, verify, write_json
+from asr_kd.corpora.copies import shared_frames
 from asr_kd.corpora.cuts import chunks, load_cuts
 from asr_kd.corpora.shar.config import Config
 
@@ -56,8 +57,8 @@ class Job:
 
 
 def write_shard(job: Job) -> int:
-    """Write one shard, if an earlier run did not; return its number of frames."""
-    frames = sum(cut.num_frames for cut in job.cuts)
+    """Write one shard, if an earlier run did not; return its number of frames to learn from."""
+    frames = sum(shared_frames(cut, cut.num_frames).count for cut in job.cuts)
     done = job.folder / f"{job.number:06d}.done"
     if done.is_file():
         return frames

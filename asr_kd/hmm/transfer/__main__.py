@@ -6,7 +6,7 @@ from asr_kd.hmm.transfer.config import Config
 
 
 def main(config: Config) -> None:
-    stage = Stage("transfer", config.out, config, [config.features, config.cuts])
+    stage = Stage("transfer", config.out, config, [config.features, config.cuts], elsewhere=["senones/*"])
     if not stage.begin():
         return
     from asr_kd.hmm.transfer.copy_senones import copy_senones

@@ -10,9 +10,10 @@ from asr_kd.common.settings import Settings
 
 @dataclass
 class Config(Settings):
-    """Copy the senones of an alignment to the cuts of other features; noisy copies get those of the clean recording.
+    """Copy the senones of an alignment to the cuts of other features; copies get those of the clean recording.
 
     Training and evaluation of networks accept the resulting folder in place of one from python -m asr_kd.hmm.
+    A copy with longer margins has silence in them.
     Utterances without an alignment are listed in skipped_SPLIT.tsv.
     """
 
