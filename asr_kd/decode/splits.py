@@ -15,6 +15,7 @@ from asr_kd.decode.pipeline import Decoder, lattice_path, read_records, total_se
 from asr_kd.decode.recogniser import search_options
 from asr_kd.decode.tuning import tune
 from asr_kd.decode.worker import SearchOptions
+from asr_kd.models.senones import senones_of
 
 
 def decode_splits(config: Config, decoder: Decoder, out: Path) -> dict[str, Any]:
@@ -37,6 +38,7 @@ def decode_splits(config: Config, decoder: Decoder, out: Path) -> dict[str, Any]
         out / "decode.json",
         {
             "models": len(config.model), "options": dataclasses.asdict(options), "splits": figures, "text": words.case,
+            "senones": senones_of(config.graph),
         },
     )  # fmt: skip
     return {split: figures[split]["utterances"] for split in figures}

@@ -10,8 +10,8 @@ from pathlib import Path
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import read_json
 
-#: Files that describe a network, a store of soft targets, labelled cuts or a GMM, and a graph.
-DESCRIPTIONS = ("model.json", "store.json", "hmm.json", "graph.json")
+#: Files that describe a network, a store of soft targets, labelled cuts or a GMM, a graph, and a store of lattices.
+DESCRIPTIONS = ("model.json", "store.json", "hmm.json", "graph.json", "lattices.json")
 
 
 def tree_identity(folder: Path) -> str:
@@ -21,7 +21,7 @@ def tree_identity(folder: Path) -> str:
 
 
 def senones_of(folder: Path) -> str:
-    """Return the identity of the senones of a network, a store, labelled cuts, a GMM or a graph.
+    """Return the identity of the senones of a network, a store, labelled cuts, a GMM, a graph or a store of lattices.
 
     Returns:
         "" if it is not known: alignments imported without a tree, networks of other classes, no such folder.

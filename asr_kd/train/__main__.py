@@ -17,7 +17,7 @@ def main(*configs: Config) -> None:
     for config in configs:
         check(config)
         inputs = [config.features, *training_cuts(config), cuts_of(config, "dev")]
-        inputs += [path for path in (config.start_from, config.soft_targets) if path is not None]
+        inputs += [path for path in (config.start_from, config.soft_targets, config.lattices) if path is not None]
         inputs += [*config.teachers, *config.posteriors]
         for seed in config.seeds:
             stage = Stage("train", config.out / f"seed-{seed}", config, inputs, {"seeds": seed})
@@ -43,6 +43,8 @@ def _train_in_process_group(stages: Sequence[tuple[Stage, tuple[Config, int]]]) 
 
     with distributed.process_group(stages[0][1][0].device) as rank:
         for stage, (config, seed) in stages:
+            if config.lattices is not None and rank.size > 1:
+                raise UserError("--lattices trains a network in one process: start it without torchrun")
             if config.streams < rank.size and not config.tensor_parallel:
                 raise UserError(
                     f"--streams {config.streams} is too small for {rank.size} processes: give at least {rank.size}"

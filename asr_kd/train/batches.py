@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from asr_kd.lattices.batch import LatticeBatch
 from asr_kd.losses import CompactTargets
 from asr_kd.models.network import Chunks
 from asr_kd.models.windows import strided_windows
@@ -25,6 +26,8 @@ class Batch:
         streams: {stream: examples} that this process reads, in the order of the examples.
         global_size: examples in the batch of all processes; 0: not known.
         chunks: where the examples are in ``inputs``, for networks that are trained on chunks.
+        lattices: in sequence training, of the utterances that the examples are.
+        quiet: (B,) bool, with lattices: frames in which the search takes silence for certain.
     """
 
     inputs: Tensor
@@ -33,6 +36,8 @@ class Batch:
     streams: Mapping[int, int] = dataclasses.field(default_factory=dict)
     global_size: int = 0
     chunks: Chunks | None = None
+    lattices: LatticeBatch | None = None
+    quiet: Tensor | None = None
 
 
 class Selection(Protocol):

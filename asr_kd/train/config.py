@@ -11,12 +11,14 @@ import yaml
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.parallel import Workers
-from asr_kd.common.settings import Count, Dropout, Natural, NotNegative, Positive, Seeds, Share
+from asr_kd.common.settings import Count, Dropout, Natural, NotNegative, Positive, Seeds, Share, flag_name
 from asr_kd.common.storage import RUN_ONLY
 from asr_kd.soft_targets.config import ForeignTeachers
 
 #: Flags that only the paper's network has.
 DNN_FLAGS = ("preset", "layers", "width", "left", "right", "dropout", "batch_norm")
+#: Flags that only sequence training has.
+SEQUENCE_FLAGS = ("criterion", "smoothing", "batch_frames")
 
 
 @dataclass
@@ -74,6 +76,16 @@ class Config(ForeignTeachers, Workers):
     """How the distributions of --teachers, or of --posteriors, are averaged."""
     hard_weight: Share = 0.5
     """Weight of the hard targets next to soft ones."""
+    lattices: Path | None = None
+    """Store of lattices (made by asr_kd.lattices), for sequence training: --start-from learns on from whole
+    utterances."""
+    criterion: Literal["smbr", "mmi", "kl"] = "smbr"
+    """What is learnt from --lattices: smbr (expected frame accuracy over the paths), mmi (posterior of the alignment),
+    or kl (the path posterior of the networks that the lattices were decoded with)."""
+    smoothing: Share = 0.1
+    """Weight of the frame loss (hard targets, soft ones or both) next to --criterion."""
+    batch_frames: Count = 4000
+    """Frames per batch of whole utterances, with --lattices."""
     epochs: Count = 8
     """Passes over the training frames."""
     batch_size: Count = 512
@@ -153,6 +165,7 @@ def check(config: Config) -> None:
             raise UserError(f"--{flag} is for --network dnn: leave it out, or see --network-args")
     elif config.network_args:
         raise UserError("--network dnn has flags of its own (--preset, --layers, …): give these, not --network-args")
+    _check_sequence(config)
     if config.tensor_parallel and config.batch_norm:
         raise UserError("--tensor-parallel does not work with --batch-norm: leave one of them out")
     given = {"--soft-targets": config.soft_targets, "--teachers": config.teachers, "--posteriors": config.posteriors}
@@ -161,3 +174,16 @@ def check(config: Config) -> None:
             f"{' and '.join(flags)} all give soft targets: leave one of them out (asr_kd.soft_targets averages "
             "networks and --posteriors in one store)"
         )
+
+
+def _check_sequence(config: Config) -> None:
+    """Check the flags of sequence training, and that no other one has to do with it."""
+    if config.lattices is None:
+        if changed := [name for name in SEQUENCE_FLAGS if getattr(config, name) != getattr(Config, name)]:
+            raise UserError(f"{flag_name(changed[0])} is for sequence training: give --lattices too, or leave it out")
+        return
+    if config.start_from is None:
+        raise UserError("--lattices continues the training of a network: give its folder with --start-from")
+    for name in ("spec_augment", "tensor_parallel", "streams"):
+        if getattr(config, name) != getattr(Config, name):
+            raise UserError(f"{flag_name(name)} does not work with --lattices: leave it out")

@@ -38,13 +38,15 @@ from asr_kd.models.posteriors import compute_logits
 from asr_kd.models.senones import senones_of
 from asr_kd.train.augment import SpecAugment
 from asr_kd.train.config import Config, cuts_of, training_cuts
-from asr_kd.train.fit import one_cycle
+from asr_kd.train.fit import Loader, one_cycle
 from asr_kd.train.loaders import make_loader, open_source
 from asr_kd.train.network import device_and_dtype_of, dtype_name, initial_network
 from asr_kd.train.pools import Streams
+from asr_kd.train.sequence import SequenceStep, sequence_criterion
 from asr_kd.train.step import Step
 from asr_kd.train.targets import open_targets
 from asr_kd.train.tensor_parallel import TensorParallelStep, parallelize
+from asr_kd.train.utterances import utterance_loader
 
 ADAM = "adam."  # prefix of the names of the optimiser's moments in last.safetensors
 
@@ -57,9 +59,11 @@ def train_network(job: tuple[Config, int]) -> dict[str, Any]:
     """
     config, seed = job
     trainer = Trainer(config, seed)
+    if config.lattices is not None and not trainer.epoch:
+        print(f"{trainer.out} before training: {json.dumps(trainer.evaluate())}", flush=True)
     while trainer.epoch < config.epochs:
         trainer.train_epoch()
-    best = max(trainer.log, key=lambda entry: entry["dev_accuracy"])
+    best = max(trainer.log, key=lambda entry: entry[trainer.best_by])
     return {
         "parameters": num_parameters(trainer.model),
         "updates": trainer.updates,
@@ -80,11 +84,8 @@ class Trainer:
         choose = functools.partial(device_and_dtype_of, config, self.model, self.out)
         self.device, self.dtype = distributed.broadcast_from_first(choose)
         self.soft_targets = open_targets(config, self.model, self.device)
-        streams = Streams(config.streams, *((0, 1) if self.tensor_parallel else (self.rank.number, self.rank.size)))
-        loader = functools.partial(make_loader, config, self.model, self.dtype, self.device, streams)
-        source = open_source(training_cuts(config), seed if config.bootstrap else None, self.soft_targets, self.out)
-        self.train_loader = loader(source, self.soft_targets, SpecAugment.of(config, self.model))
-        self.dev_loader = loader(open_source([cuts_of(config, "dev")]))
+        self.train_loader, self.dev_loader = self._loaders()
+        self.best_by = "dev_accuracy" if config.lattices is None else "dev_criterion"
         self.updates_planned = config.epochs * len(self.train_loader)
         self.epoch, self.updates, self.log = 0, 0, []  # type: ignore[var-annotated]
         saved = self._load()
@@ -100,6 +101,18 @@ class Trainer:
             }
         distributed.broadcast_from_first(self._write_description)
 
+    def _loaders(self) -> tuple[Loader, Loader]:
+        """Return the batches of train and of dev."""
+        config, bootstrap = self.config, self.seed if self.config.bootstrap else None
+        if config.lattices is not None:
+            train = utterance_loader(config, "train", self.device, self.out, self.soft_targets, bootstrap)
+            return train, utterance_loader(config, "dev", self.device, self.out)
+        streams = Streams(config.streams, *((0, 1) if self.tensor_parallel else (self.rank.number, self.rank.size)))
+        loader = functools.partial(make_loader, config, self.model, self.dtype, self.device, streams)
+        source = open_source(training_cuts(config), bootstrap, self.soft_targets, self.out)
+        augment = SpecAugment.of(config, self.model)
+        return loader(source, self.soft_targets, augment), loader(open_source([cuts_of(config, "dev")]))
+
     def _step(self) -> Step:
         config = self.config
         temperature = self.soft_targets.temperature if self.soft_targets is not None else 1.0
@@ -108,6 +121,9 @@ class Trainer:
             assert isinstance(self.model, DNN)
             shard = parallelize(self.model, distributed.device_mesh(self.device))
             return TensorParallelStep(self.model.to(self.device), shard, *settings)
+        if config.lattices is not None:
+            criterion = sequence_criterion(config, self.device)
+            return SequenceStep(criterion, config.smoothing, self.model.to(self.device), *settings)
         return Step(self.model.to(self.device), *settings)
 
     def train_epoch(self) -> None:
@@ -136,9 +152,10 @@ class Trainer:
         self._save()
         if self.rank.first:
             left = seconds * (self.config.epochs - self.epoch)
+            criterion = f"{self.config.criterion} {entry['dev_criterion']:.4f} on dev, " if self.config.lattices else ""
             print(
-                f"{title}: frame accuracy {entry['dev_accuracy']:.2f} % on dev, {entry['train_accuracy']:.2f} % on "
-                f"train; {seconds:.0f} s, about {left / 60:.1f} min left",
+                f"{title}: {criterion}frame accuracy {entry['dev_accuracy']:.2f} % on dev, "
+                f"{entry['train_accuracy']:.2f} % on train; {seconds:.0f} s, about {left / 60:.1f} min left",
                 flush=True,
             )
 
@@ -163,16 +180,20 @@ class Trainer:
         return self.config.learning_rate * one_cycle(self.updates / self.updates_planned)
 
     def evaluate(self) -> dict[str, float]:
-        """Return the frame accuracy in per cent and the mean cross-entropy in nats on the dev cuts."""
+        """Return the frame accuracy in per cent and the mean cross-entropy in nats on the dev cuts; with lattices also
+        the criterion."""
         self.model.eval()
-        loss = correct = frames = 0.0
+        loss = correct = frames = criterion = 0.0
         for batch in self.dev_loader.epoch(0):
             logits = compute_logits(self.model, batch.inputs, self.dtype, batch.chunks)
             loss += self.step.cross_entropy(logits, batch.labels).item() * len(batch.labels)
             correct += (self.step.argmax(logits) == batch.labels).sum().item()
             frames += len(batch.labels)
+            if isinstance(self.step, SequenceStep):
+                criterion += self.step.criterion_of(logits, batch).item() * len(batch.labels)
         loss, correct, frames = self._sum_over_processes([loss, correct, frames])
-        return {"dev_accuracy": 100 * correct / frames, "dev_loss": loss / frames}
+        figures = {"dev_accuracy": 100 * correct / frames, "dev_loss": loss / frames}
+        return figures | ({"dev_criterion": criterion / frames} if isinstance(self.step, SequenceStep) else {})
 
     def _write_description(self) -> None:
         """Write what decoding needs in addition to the weights: model.json and the senone prior."""
@@ -211,7 +232,7 @@ class Trainer:
 
     def _write(self, weights: dict[str, Tensor], moments: dict[str, Tensor]) -> None:
         entry = self.log[-1]
-        if entry["dev_accuracy"] >= max(e["dev_accuracy"] for e in self.log):
+        if entry[self.best_by] >= max(e[self.best_by] for e in self.log):
             save_tensors(self.out / "model.safetensors", weights)
         # One file holds weights, moments and log, so a kill at any moment leaves one consistent epoch.
         save_tensors(self.out / "last.safetensors", weights | moments, {"log": json.dumps(self.log)})

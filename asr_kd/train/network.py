@@ -51,10 +51,12 @@ def _with_batches(config: Config, model: AcousticModel) -> AcousticModel:
     Raises:
         UserError: one is.
     """
-    unused = ("chunk", "batch_chunks") if is_window_classifier(model) else ("batch_size",)
+    unused: tuple[str, ...] = ("chunk", "batch_chunks") if is_window_classifier(model) else ("batch_size",)
+    kind = "shuffled frames" if is_window_classifier(model) else "chunks"
+    if config.lattices is not None:
+        unused, kind = ("chunk", "batch_chunks", "batch_size"), "whole utterances (--batch-frames)"
     for name in unused:
         if getattr(config, name) != getattr(Config, name):
-            kind = "shuffled frames" if is_window_classifier(model) else "chunks"
             raise UserError(f"--{name.replace('_', '-')} has no effect on {config.network}, which is trained on {kind}")
     return model
 

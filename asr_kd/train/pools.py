@@ -155,7 +155,7 @@ class PoolReader:
             shared = shared_frames(cut, len(features))
             rows.append(_with_context(features, shared.own, self.left, self.right))
             starts.append(np.arange(row, row + shared.count))
-            labels.append(_senones(cut, len(features))[shared.own])
+            labels.append(senones_or_none(cut, len(features))[shared.own])
             row += len(rows[-1])
             if self.soft_targets is not None:
                 # A copy learns what the teachers heard in the clean recording.
@@ -179,7 +179,12 @@ def _with_context(features: np.ndarray, frames: slice, left: int, right: int) ->
     return np.pad(features[max(first, 0) : stop], (padding, (0, 0)), constant_values=QUIET)
 
 
-def _senones(cut: MonoCut, frames: int) -> np.ndarray:
+def senones_or_none(cut: MonoCut, frames: int) -> np.ndarray:
+    """Return the senones of a cut (T,), ``UNLABELLED`` if it has none.
+
+    Raises:
+        UserError: there are not as many as frames.
+    """
     senones = load_senones(cut) if cut.has_custom("senones") else np.full(frames, UNLABELLED)
     if len(senones) != frames:
         raise UserError(f"{cut.id} has {frames} frames and {len(senones)} senones: run the alignment again")

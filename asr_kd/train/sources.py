@@ -45,6 +45,7 @@ class Manifests:
         bootstrap: seed of a bootstrap sample: as many cuts as there are, drawn with replacement.  None: every cut once.
         fault: returns why there are no soft targets for a cut, given its id (that of the clean one for a copy)
             and frames, or "" if there are; those without are left out.
+        whole: leave out copies that lack frames of their clean recording.
 
     Attributes:
         skipped: ids of the cuts that are left out, with the reasons.
@@ -54,15 +55,19 @@ class Manifests:
     """
 
     def __init__(
-        self, paths: Sequence[Path], bootstrap: int | None = None, fault: Callable[[str, int], str] | None = None
-    ) -> None:
+        self, paths: Sequence[Path], bootstrap: int | None = None, fault: Callable[[str, int], str] | None = None,
+        whole: bool = False,
+    ) -> None:  # fmt: skip
         self._lines = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as this object is
         starts, sizes, self.unlabelled = array("q", [0]), array("q"), ""
         self.skipped: list[Skipped] = []
         for path in paths:
             for cut, frames, labelled in _read_sizes(path):
                 shared = shared_frames(cut, frames)
-                if fault is not None and (reason := fault(clean_id(cut), shared.total)):
+                reason = "" if fault is None else fault(clean_id(cut), shared.total)
+                if whole and not reason and shared.count < shared.total:
+                    reason = f"it lacks {shared.total - shared.count} frames of the clean recording"
+                if reason:
                     self.skipped.append((cut["id"], reason))
                     continue
                 self.unlabelled = self.unlabelled or ("" if labelled else cut["id"])
@@ -70,7 +75,7 @@ class Manifests:
                 starts.append(starts[-1] + self._lines.write(json.dumps(cut).encode()))
         if not sizes:
             name, reason = self.skipped[0]
-            raise UserError(f"no utterance to train on has soft targets: the first ({name}) has none because {reason}")
+            raise UserError(f"no utterance can be trained on: the first ({name}) is left out because {reason}")
         self._lines.flush()
         self._starts, drawn = starts, np.arange(len(sizes))
         if bootstrap is not None:
