@@ -24,6 +24,8 @@ from asr_kd.common.storage import verify
 ARC = np.dtype([
     ("frame", "<i4"), ("source", "<u2"), ("target", "<u2"), ("pdf", "<i4"), ("graph", "<f4"), ("acoustic", "<f4"),
 ])  # fmt: skip
+#: An arc between states as an archive numbers them.
+WIDE = np.dtype([("source", "i8"), ("target", "i8"), ("pdf", "i8"), ("graph", "f8"), ("acoustic", "f8")])
 #: States per frame that fit into ``ARC``.
 MAX_STATES = 2**16
 
@@ -59,43 +61,37 @@ def parse_lattice(lines: Sequence[bytes], penalty: float = 0.0) -> np.ndarray:
     Raises:
         ValueError: it is no lattice in which each arc takes one frame and all paths have the same length.
     """
-    lines = b"".join(lines).replace(b"\t", b" ").split(b"\n")[:-1]
-    ends = [line for line in lines if line.count(b" ") < 3]
-    # Costs of zero may be left out.
-    values = _numbers([line if b"," in line else line + b" 0,0" for line in lines if line.count(b" ") >= 3], 6)
-    if not len(values) or not ends:
-        raise ValueError("a lattice has no arcs or no final state")
-    source, target, label = values[:, :3].astype(np.int64).T
-    if min(source.min(), target.min(), label.min()) < 0:
-        raise ValueError("a lattice has negative states or labels")
-    graph = -values[:, 4] - penalty * (values[:, 3] > 0)
-    silent = label == 0
-    last = [int(line.split()[0]) for line in ends]
-    finals = {
-        state: -_numbers([line], 3)[0, 1] if b"," in line else 0.0 for state, line in zip(last, ends, strict=True)
-    }
-    into_final = silent & np.isin(target, last) & ~np.isin(target, source)
-    source, graph = _skip(source, target, graph, silent & ~into_final)
-    end_states = np.concatenate([source[into_final], [s for s in last if s in set(target[~silent].tolist())]]).astype(
-        int
-    )
-    end_scores = np.concatenate(
-        [
-            graph[into_final] + [finals[t] for t in target[into_final]],
-            [finals[s] for s in end_states[into_final.sum() :]],
-        ]
-    )
-    time = _times(source[~silent], target[~silent], end_states)
-    frames = time[end_states].max(initial=0)
-    columns = (source[~silent], target[~silent], label[~silent] - 1, graph[~silent], -values[~silent, 5])
-    rows = np.zeros(len(columns[0]) + len(end_states), ARC)
+    arcs, ends = _read(lines, penalty)
+    final = (arcs["pdf"] < 0) & np.isin(arcs["target"], list(ends)) & ~np.isin(arcs["target"], arcs["source"])
+    for number in np.flatnonzero(final):
+        arcs["graph"][number] += ends[int(arcs["target"][number])]
+    _skip(arcs, (arcs["pdf"] < 0) & ~final)
+    frames = arcs[arcs["pdf"] >= 0]
+    reached = [(state, 0, -1, score, 0.0) for state, score in ends.items() if state in set(frames["target"].tolist())]
+    arcs = np.concatenate([frames, arcs[final], np.array(reached, WIDE)])
+    arcs["target"][arcs["pdf"] < 0] = arcs["target"].max() + 1  # one last state
+    arcs = _connected(arcs)
+    time = _times(arcs["source"], arcs["target"])
     place = _places(time)
-    for name, column in zip(("source", "target", "pdf", "graph", "acoustic"), columns, strict=True):
-        rows[name][: len(column)] = place[column] if name in ("source", "target") else column
-    rows["frame"] = np.concatenate([time[columns[0]], np.full(len(end_states), frames)])
-    rows["source"][len(columns[0]) :], rows["pdf"][len(columns[0]) :] = place[end_states], -1
-    rows["graph"][len(columns[0]) :] = end_scores
+    rows = np.zeros(len(arcs), ARC)
+    rows["frame"], rows["source"], rows["target"] = time[arcs["source"]], place[arcs["source"]], place[arcs["target"]]
+    for name in ("pdf", "graph", "acoustic"):
+        rows[name] = arcs[name]
     return _merged(rows)
+
+
+def _read(lines: Sequence[bytes], penalty: float) -> tuple[np.ndarray, dict[int, float]]:
+    """Return the arcs of lines, of type ``WIDE`` (pdf −1: without a frame), and the scores of the final states."""
+    rows = b"".join(lines).replace(b"\t", b" ").split(b"\n")[:-1]
+    # Costs of zero may be left out.
+    values = _numbers([row if b"," in row else row + b" 0,0" for row in rows if row.count(b" ") >= 3], 6)
+    ends = _numbers([row if b"," in row else row + b" 0,0" for row in rows if row.count(b" ") < 3], 3)
+    if not len(values) or not len(ends) or min(values[:, :3].min(), ends[:, 0].min()) < 0:
+        raise ValueError("a lattice has no arcs, no final state, or negative states or labels")
+    arcs = np.zeros(len(values), WIDE)
+    arcs["source"], arcs["target"], arcs["pdf"] = values[:, 0], values[:, 1], values[:, 2] - 1
+    arcs["graph"], arcs["acoustic"] = -values[:, 4] - penalty * (values[:, 3] > 0), -values[:, 5]
+    return arcs, {int(state): -cost for state, cost, _ in ends}
 
 
 def _numbers(lines: Sequence[bytes], columns: int) -> np.ndarray:
@@ -105,31 +101,43 @@ def _numbers(lines: Sequence[bytes], columns: int) -> np.ndarray:
     return numbers.reshape(-1, columns)
 
 
-def _skip(
-    source: np.ndarray, target: np.ndarray, graph: np.ndarray, silent: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _skip(arcs: np.ndarray, silent: np.ndarray) -> None:
     """Let arcs that follow an arc without a frame begin where that one does, with its score."""
-    behind = target[silent]
-    if np.isin(behind, np.concatenate([target[~silent], [0]])).any() or len(np.unique(behind)) < len(behind):
+    behind = arcs["target"][silent]
+    if np.isin(behind, np.concatenate([arcs["target"][~silent], [0]])).any() or len(np.unique(behind)) < len(behind):
         raise ValueError("a lattice has arcs without a frame that meet others")
-    before, score = np.arange(target.max() + 1), np.zeros(target.max() + 1)
-    before[behind], score[behind] = source[silent], graph[silent]
+    before, score = np.arange(arcs["target"].max() + 1), np.zeros(arcs["target"].max() + 1)
+    before[behind], score[behind] = arcs["source"][silent], arcs["graph"][silent]
     for _ in range(len(behind)):
-        if (before[source] == source).all():
+        if (before[arcs["source"]] == arcs["source"]).all():
             break
-        source, graph = before[source], graph + score[source]
-    return source, graph
+        arcs["graph"] += score[arcs["source"]]
+        arcs["source"] = before[arcs["source"]]
 
 
-def _times(source: np.ndarray, target: np.ndarray, ends: np.ndarray) -> np.ndarray:
+def _connected(arcs: np.ndarray) -> np.ndarray:
+    """Return the arcs that are on a path from state 0 to the last one: pruning leaves dead ends."""
+    last = arcs["target"].max()
+    while True:
+        begins, ends = np.zeros((2, last + 1), bool)
+        begins[arcs["source"]] = ends[arcs["target"]] = begins[last] = ends[0] = True
+        kept = begins[arcs["target"]] & ends[arcs["source"]]
+        if not kept.any():
+            raise ValueError("a lattice has no path")
+        if kept.all():
+            return arcs
+        arcs = arcs[kept]
+
+
+def _times(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Return the frames before each state: the length of any path to it, found in log(length) steps."""
-    states = int(max(source.max(), target.max(), ends.max(initial=0))) + 1
+    states = int(target.max()) + 1
     before = np.arange(states)
     before[target] = source
     time = (before != np.arange(states)).astype(np.int64)
     for _ in range(states.bit_length()):
         time, before = time + time[before], before[before]
-    if before[0] or before[source].any() or (time[target] != time[source] + 1).any() or len(set(time[ends])) != 1:
+    if before[0] or before[source].any() or (time[target] != time[source] + 1).any():
         raise ValueError("a lattice has arcs that do not take one frame each, or ends in different frames")
     return time
 
@@ -137,9 +145,8 @@ def _times(source: np.ndarray, target: np.ndarray, ends: np.ndarray) -> np.ndarr
 def _places(time: np.ndarray) -> np.ndarray:
     """Return the number of each state among those of its time."""
     order = np.argsort(time, kind="stable")
-    first = np.searchsorted(time[order], time[order])
     place = np.empty_like(time)
-    place[order] = np.arange(len(time)) - first
+    place[order] = np.arange(len(time)) - np.searchsorted(time[order], time[order])
     if place.max() >= MAX_STATES:
         raise ValueError(f"a lattice has more than {MAX_STATES} states in a frame: lower --lattice-beam")
     return place
