@@ -12,7 +12,7 @@ from asr_kd.common.errors import UserError
 from asr_kd.hmm.kaldi_io import read_transition_model, read_tree
 from asr_kd.hmm.pronunciations import Pronunciations, locate_words
 from asr_kd.hmm.viterbi import BEAM, GraphCompiler, Transitions, graph_transition_ids, phone_segments, viterbi_align
-from asr_kd.lang.lexicon import Lexicon
+from asr_kd.lang.lexicon import Lexicon, plain_phone
 from asr_kd.models.scorer import Scorer
 
 #: Wider than the retry beam of training: the graph of a single transcript is small.
@@ -97,7 +97,7 @@ def _to_alignment(
     spans = locate_words(phones, text, lexicon)
     return Alignment(
         transitions.pdf[path].astype(np.int32),
-        [(phone, bounds[i], bounds[i + 1]) for i, phone in enumerate(phones)],
+        [(plain_phone(phone), bounds[i], bounds[i + 1]) for i, phone in enumerate(phones)],
         [(word, bounds[start], bounds[end]) for word, (start, end) in zip(text, spans, strict=True)],
         log_likelihood,
     )

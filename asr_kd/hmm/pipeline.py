@@ -26,7 +26,7 @@ from asr_kd.hmm.speakers import transforms_of
 from asr_kd.hmm.store import AlignmentStatistics, align_splits, write_summary
 from asr_kd.hmm.topology import topology_text
 from asr_kd.hmm.train import Models, Trainer
-from asr_kd.hmm.tree import Tree
+from asr_kd.hmm.tree import PhoneSets, Tree
 
 CMVN = ("cmvn.json", "cmvn_speakers.npy")
 
@@ -53,7 +53,8 @@ def train_and_align(config: Config) -> dict[str, Any]:
     with config.executor() as executor:
         folders, lengths = _prepare(executor, config, scratch)
         frontend = out / "frontend.json"
-        trainer = Trainer(executor, folders, scratch, topology, lang.silence_phones, frontend, config.seed)
+        phones = PhoneSets(lang.silence_phones, lang.phones_alike, lang.positions)
+        trainer = Trainer(executor, folders, scratch, topology, phones, frontend, config.seed)
         models = trainer.train(_sizes(config, lengths))
         tree = models.tree
         _copy_models(models, out)

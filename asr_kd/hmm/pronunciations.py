@@ -44,9 +44,10 @@ class Pronunciations:
         if missing:
             phones = set(self.phones)
             english = cmu_dictionary(self.lang.case) if self.lang.guesses else {}
-            candidates, _ = pronounce(missing, {**english, **self.lang.lexicon}, self.lang.guesses)
+            candidates, _ = pronounce(missing, {**english, **self.lang.plain_lexicon}, self.lang.guesses)
             for word in missing:
-                guessed[word] = [variant for variant in candidates[word] if phones.issuperset(variant)]
+                variants = map(self.lang.phones_of, candidates[word])
+                guessed[word] = [variant for variant in variants if phones.issuperset(variant)]
                 guessed[word] = guessed[word] or [SPOKEN_NOISE]
         return {word: guessed.get(word) or list(self.lang.lexicon[word]) for word in words}, guessed
 

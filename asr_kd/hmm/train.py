@@ -33,7 +33,7 @@ from asr_kd.hmm.kaldi_io import make_tree, read_model, tree_bytes, write_model, 
 from asr_kd.hmm.passes import AlignmentMode, ConvertJob, ModelFiles, PassJob, PassStatistics
 from asr_kd.hmm.schedule import LDA_DIM, MONOPHONES, TRANSFORM_PASSES, TRIPHONES, Schedule, Sizes
 from asr_kd.hmm.transforms import lda, maximise
-from asr_kd.hmm.tree import ContextStats, Tree, build_tree, monophone_tree, variance_floor
+from asr_kd.hmm.tree import ContextStats, PhoneSets, Tree, build_tree, monophone_tree, variance_floor
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -57,7 +57,7 @@ class Trainer:
         chunks: folders filled by ``prepare_chunk``.
         scratch: folder for intermediate models.
         topology: text of the topology.
-        silence_phones: phone ids, SIL first.
+        phone_sets: the phones by kind.
         frontend: JSON file with the feature transform, (E, 9 D).
         seed: seed of the perturbation of split Gaussians.
 
@@ -68,14 +68,14 @@ class Trainer:
 
     def __init__(
         self, executor: Executor, chunks: Sequence[Path], scratch: Path, topology: str,
-        silence_phones: Sequence[int], frontend: Path, seed: int,
+        phone_sets: PhoneSets, frontend: Path, seed: int,
     ) -> None:  # fmt: skip
         self.executor, self.chunks, self.scratch = executor, chunks, scratch
         self.topology = kaldi_hmm_gmm.HmmTopology()
         self.topology.read(topology)
         self.phones = list(self.topology.phones)
         self.pdf_classes = {phone: self.topology.num_pdf_classes(phone) for phone in self.phones}
-        self.silence_phones, self.frontend, self.seed = list(silence_phones), frontend, seed
+        self.phone_sets, self.frontend, self.seed = phone_sets, frontend, seed
         self.failed: list[str] = []
         self.history: list[dict[str, float]] = []
         self._frontends = 0
@@ -91,7 +91,9 @@ class Trainer:
         runs = MONOPHONES.passes + TRIPHONES.passes + 2 + bool(sizes.mono_frames)
         runs += sizes.lda * further + sizes.sat * (further + 1)
         with progress(None, "GMM training", runs * len(self.chunks), "chunk") as self._bar:
-            mono = self._new_model("mono", tree_bytes(monophone_tree(self.phones, self.pdf_classes)))
+            mono = self._new_model(
+                "mono", tree_bytes(monophone_tree(self.phones, self.pdf_classes, self.phone_sets.alike))
+            )
             mono = self._viterbi_training(
                 mono, MONOPHONES, sizes.mono_gaussians, "mono", "equal", max_frames=sizes.mono_frames
             )
@@ -176,7 +178,7 @@ class Trainer:
     def _statistics(
         self, function: Callable[[StatisticsJob], Result], model: ModelFiles, description: str
     ) -> Iterator[Result]:
-        jobs = [StatisticsJob(chunk, model, tuple(self.silence_phones)) for chunk in self.chunks]
+        jobs = [StatisticsJob(chunk, model, tuple(self.phone_sets.silence)) for chunk in self.chunks]
         return self._map(function, jobs, description)
 
     def _lda(self, model: ModelFiles) -> ModelFiles:
@@ -244,7 +246,7 @@ class Trainer:
         """
         jobs = [PassJob(chunk, old, "keep") for chunk in self.chunks]
         stats = ContextStats.merge(self._map(passes.tree_statistics, jobs, "tree statistics"))
-        tree = build_tree(stats, self.phones, self.silence_phones, self.pdf_classes, leaves, min_leaf_frames)
+        tree = build_tree(stats, self.phone_sets, self.pdf_classes, leaves, min_leaf_frames)
         context_dependency = make_tree(tree_bytes(tree.root))
         pdfs = np.array([context_dependency.compute(c[:3], c[3])[1] for c in stats.contexts.tolist()])
         sums = np.zeros((tree.num_pdfs, stats.stats.shape[1]))

@@ -16,6 +16,26 @@ import numpy as np
 PDF_CLASS = -1  # Kaldi's key of the pdf-class; the keys 0, 1, 2 are the left, centre and right phone
 COLUMN = {0: 0, 1: 1, 2: 2, PDF_CLASS: 3}  # key -> column of ``ContextStats.contexts``
 VARIANCE_FLOOR = 0.01  # relative to the global variance
+#: A leaf is split if that raises the log-likelihood of its frames by this much (Kaldi's --thresh): little data gets
+#: fewer leaves than it is allowed.
+MIN_GAIN = 300.0
+
+
+@dataclass(frozen=True)
+class PhoneSets:
+    """Phones by kind.
+
+    Attributes:
+        silence: ids of silence and noise; one with fewer frames than a leaf must have is too rare to train and shares
+            the leaves of the first one.
+        alike: the ids of speech phones in sets of those that differ in their position within a word alone, or each by
+            itself.
+        positions: sets of the ids of all speech phones in one position, if they differ in it.
+    """
+
+    silence: Sequence[int]
+    alike: Sequence[frozenset[int]]
+    positions: Sequence[frozenset[int]] = ()
 
 
 @dataclass
@@ -92,19 +112,17 @@ def variance_floor(total: np.ndarray) -> np.ndarray:
     return VARIANCE_FLOOR * (total[1 + dim :] / total[0] - (total[1 : 1 + dim] / total[0]) ** 2)
 
 
-def phone_questions(stats: ContextStats, speech: Sequence[int]) -> list[frozenset[int]]:
-    """Return the sets of speech phones that the tree asks about, found by bottom-up clustering.
+def phone_questions(stats: ContextStats, alike: Sequence[frozenset[int]]) -> list[frozenset[int]]:
+    """Return the sets of speech phones that the tree asks about, found by bottom-up clustering of sets of them.
 
     The two closest clusters (smallest loss of likelihood) are merged repeatedly; every cluster on the way is a
     question.  Each pdf-class is clustered separately, since phones with similar onsets can have different ends.
     """
     floor = variance_floor(stats.stats.sum(0))
-    questions = {frozenset([phone]) for phone in speech}
+    questions = set(alike)
     for pdf_class in np.unique(stats.contexts[:, 3]):
-        sets = [frozenset([phone]) for phone in speech]
-        sums = np.stack(
-            [stats.stats[(stats.contexts[:, 1] == p) & (stats.contexts[:, 3] == pdf_class)].sum(0) for p in speech]
-        )
+        sets, rows = list(alike), stats.contexts[:, 3] == pdf_class
+        sums = np.stack([stats.stats[rows & np.isin(stats.contexts[:, 1], sorted(own))].sum(0) for own in sets])
         while len(sets) > 2:
             likelihoods = log_likelihood(sums, floor)
             loss = likelihoods[:, None] + likelihoods[None] - log_likelihood(sums[:, None] + sums[None], floor)
@@ -115,7 +133,8 @@ def phone_questions(stats: ContextStats, speech: Sequence[int]) -> list[frozense
             del sets[j]
             sums = np.delete(sums, j, axis=0)
             questions.add(sets[i])
-    return sorted((q for q in questions if len(q) < len(speech)), key=lambda q: (len(q), sorted(q)))
+    everything = frozenset().union(*alike)
+    return sorted(questions - {everything}, key=lambda q: (len(q), sorted(q)))
 
 
 class _Leaf:
@@ -145,13 +164,15 @@ class _TreeGrower:
         floor: (D,) variance floor.
         questions: phone sets (or pdf-classes) to ask about, per key.
         min_frames: minimum number of frames of a leaf.
+        min_gain: minimum gain in log-likelihood of a split.
         size: number of values that a key can have.
     """
 
     def __init__(
-        self, floor: np.ndarray, questions: dict[int, list[frozenset[int]]], min_frames: float, size: int
-    ) -> None:
-        self.floor, self.questions, self.min_frames = floor, questions, min_frames
+        self, floor: np.ndarray, questions: dict[int, list[frozenset[int]]], min_frames: float, min_gain: float,
+        size: int,
+    ) -> None:  # fmt: skip
+        self.floor, self.questions, self.min_frames, self.min_gain = floor, questions, min_frames, min_gain
         self.membership = {
             key: np.array([[float(v in q) for v in range(size)] for q in sets]) for key, sets in questions.items()
         }
@@ -165,7 +186,7 @@ class _TreeGrower:
         def push(node: Node, stats: ContextStats) -> None:
             nonlocal number
             leaf = _Leaf(node, stats, self)
-            if leaf.gain > 0:
+            if leaf.gain > self.min_gain:
                 heapq.heappush(heap, (-leaf.gain, number, leaf))
             number += 1
 
@@ -204,32 +225,31 @@ class Tree:
 
 def build_tree(
     stats: ContextStats,
-    phones: Sequence[int],
-    silence_phones: Sequence[int],
+    phones: PhoneSets,
     pdf_classes: dict[int, int],
     leaves: int,
     min_frames: float = 50,
+    min_gain: float = MIN_GAIN,
 ) -> Tree:
     """Grow a tree with at most ``leaves`` leaves.
 
     Args:
         stats: statistics of all frames, including silence.
-        phones: all phone ids.
-        silence_phones: ids of silence and noise; one with fewer than ``min_frames`` frames is too rare to train
-            and shares the leaves of the first one.
+        phones: the phones.
         pdf_classes: number of pdf-classes per phone.
         leaves: maximum number of leaves, including silence.
         min_frames: minimum number of frames of a leaf.
+        min_gain: minimum gain in log-likelihood of a split.
 
     Raises:
         ValueError: ``leaves`` does not exceed the number of silence leaves.
     """
     root_of: dict[int, Node] = {}
     silence_pdfs = 0
-    for phone in silence_phones:
+    for phone in phones.silence:
         frames = stats.stats[stats.contexts[:, 1] == phone, 0].sum()
-        if root_of and frames < min_frames and pdf_classes[phone] == pdf_classes[silence_phones[0]]:
-            root_of[phone] = root_of[silence_phones[0]]
+        if root_of and frames < min_frames and pdf_classes[phone] == pdf_classes[phones.silence[0]]:
+            root_of[phone] = root_of[phones.silence[0]]
             continue
         number = pdf_classes[phone]
         nodes = tuple(Node(leaf=silence_pdfs + i) for i in range(number))
@@ -238,18 +258,19 @@ def build_tree(
     if leaves <= silence_pdfs:
         raise ValueError(f"{leaves} leaves are too few: silence alone has {silence_pdfs}")
 
-    speech = [p for p in phones if p not in root_of]
+    speech = sorted(frozenset().union(*phones.alike))
     rows = np.isin(stats.contexts[:, 1], speech)
     speech_stats = ContextStats(stats.contexts[rows], stats.stats[rows])
-    clusters = phone_questions(speech_stats, speech)
+    clusters = [*phone_questions(speech_stats, phones.alike), *phones.positions]
     # The utterance boundary (0) counts as silence.
-    context = [*clusters, frozenset([0, *silence_phones]), *(frozenset([p]) for p in silence_phones)]
+    context = [*clusters, frozenset([0, *phones.silence]), *(frozenset([p]) for p in phones.silence)]
     questions = {PDF_CLASS: [frozenset([0]), frozenset([1]), frozenset([2])], 1: clusters, 0: context, 2: context}
-    grower = _TreeGrower(variance_floor(speech_stats.stats.sum(0)), questions, min_frames, max(phones) + 1)
+    highest = max(*speech, *phones.silence)
+    grower = _TreeGrower(variance_floor(speech_stats.stats.sum(0)), questions, min_frames, min_gain, highest + 1)
     speech_root, gain = grower.grow(speech_stats, leaves - silence_pdfs)
     root_of.update(dict.fromkeys(speech, speech_root))
     total = _number_leaves(speech_root, silence_pdfs)
-    table = tuple(root_of.get(phone) for phone in range(max(phones) + 1))
+    table = tuple(root_of.get(phone) for phone in range(highest + 1))
     root = Node(key=1, table=table)
     return Tree(root, total, list(range(silence_pdfs)), gain / speech_stats.stats[:, 0].sum(), clusters)
 
@@ -262,11 +283,15 @@ def _number_leaves(node: Node, number: int) -> int:
     return _number_leaves(node.no, _number_leaves(node.yes, number))
 
 
-def monophone_tree(phones: Sequence[int], pdf_classes: dict[int, int]) -> Node:
-    """A context-independent tree: one leaf per phone and pdf-class."""
+def monophone_tree(phones: Sequence[int], pdf_classes: dict[int, int], alike: Sequence[frozenset[int]] = ()) -> Node:
+    """A context-independent tree: one leaf per pdf-class of a phone, or of a set of phones that are alike."""
     table: list[Node | None] = [None] * (max(phones) + 1)
     number = 0
+    first = {phone: min(own) for own in alike for phone in own}
     for phone in phones:
+        if (same := first.get(phone, phone)) != phone:
+            table[phone] = table[same]
+            continue
         table[phone] = Node(key=PDF_CLASS, table=tuple(Node(leaf=number + i) for i in range(pdf_classes[phone])))
         number += pdf_classes[phone]
     return Node(key=1, table=tuple(table))

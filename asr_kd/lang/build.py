@@ -64,6 +64,8 @@ def check_flags(config: Config) -> None:
     """Raises UserError if flags contradict each other."""
     if config.arpa and config.units != "phone":
         raise UserError("--arpa is a model of words: it cannot be used with --units sentencepiece")
+    if config.position_dependent and config.units != "phone":
+        raise UserError("--position-dependent is for words: it cannot be used with --units sentencepiece")
 
 
 # ---------------------------------------------------------------- texts

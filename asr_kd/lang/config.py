@@ -40,6 +40,9 @@ class Config(Settings):
     remove_stress: bool = False
     """Remove 0, 1 and 2 at the end of the phones of --lexicon: the stress marks of the CMU dictionary, as in
     LibriSpeech's lexicon."""
+    position_dependent: bool = False
+    """Tell phones at the beginning, inside and at the end of a word, and those that are a word, from each other, as
+    Kaldi does: AH_B, AH_I, AH_E, AH_S."""
     max_words: Natural = 200_000
     """Maximum size of the vocabulary; words of the transcripts are always included."""
     min_count: Count = 2

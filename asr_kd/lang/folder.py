@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Literal
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import read_json, verify
 from asr_kd.common.text import Case, normalise
-from asr_kd.lang.lexicon import Lexicon, Probabilities, is_reserved
+from asr_kd.lang.lexicon import (
+    POSITIONS,
+    Lexicon,
+    Probabilities,
+    Pronunciation,
+    is_reserved,
+    plain_phone,
+    position_dependent,
+)
 from asr_kd.lang.pieces import Pieces
 
 if TYPE_CHECKING:
@@ -40,6 +48,7 @@ class Lang:
         self.kind: Literal["phone", "sentencepiece"] = self._units["kind"]
         self.case: Case = self._units["text"]
         self.guesses: bool = self._units["guesses"]
+        self._positions: bool = self._units["positions"]
         self.phones = _read_symbols(path / "phones.txt")
         self.words = _read_symbols(path / "words.txt")
         self.phone_ids = {phone: i for i, phone in enumerate(self.phones)}
@@ -70,6 +79,32 @@ class Lang:
     def disambiguation_phones(self) -> list[int]:
         """Ids of #0, #1, …."""
         return [i for i, phone in enumerate(self.phones) if phone.startswith("#")]
+
+    @property
+    def phones_alike(self) -> list[frozenset[int]]:
+        """Sets of the ids of the units that differ in their position within a word alone, or of each unit."""
+        sets: dict[str, list[int]] = {}
+        for i in self.real_phones:
+            if self.phones[i] not in SILENCE:
+                sets.setdefault(plain_phone(self.phones[i]) if self._positions else self.phones[i], []).append(i)
+        return [frozenset(own) for own in sets.values()]
+
+    @property
+    def positions(self) -> list[frozenset[int]]:
+        """Sets of the ids of the units by their position within a word; none if they do not tell it."""
+        sets = ({i for i in self.real_phones if self.phones[i].endswith(mark)} for mark in POSITIONS)
+        return [frozenset(own) for own in sets if own] if self._positions else []
+
+    def phones_of(self, pronunciation: Pronunciation) -> Pronunciation:
+        """A pronunciation in the phones of this folder, which may tell their position within the word."""
+        return position_dependent(pronunciation) if self._positions else pronunciation
+
+    @property
+    def plain_lexicon(self) -> Lexicon:
+        """The lexicon without the positions of phones."""
+        if not self._positions:
+            return self.lexicon
+        return {w: [tuple(map(plain_phone, variant)) for variant in variants] for w, variants in self.lexicon.items()}
 
     @property
     def lexicon(self) -> Lexicon:

@@ -16,6 +16,8 @@ Lexicon = dict[str, list[Pronunciation]]
 #: Probabilities of the variants of each word, in their order; words that are not there have variants of weight 1.
 Probabilities = Mapping[str, Sequence[float]]
 SPOKEN_NOISE: Pronunciation = ("SPN",)
+#: Kaldi's marks of a phone's position within a word: begin, inside, end, and the only phone of a word.
+POSITIONS = ("_B", "_I", "_E", "_S")
 VOICELESS = frozenset(("P", "T", "K", "F", "TH"))
 SIBILANTS = frozenset(("S", "Z", "SH", "ZH", "CH", "JH"))
 #: Names in the symbol tables, in any case: no word can have one.
@@ -43,6 +45,21 @@ class Guess:
 def is_reserved(word: str) -> bool:
     """Whether the symbol tables have a name like this word."""
     return word.lower() in RESERVED
+
+
+def position_dependent(phones: Pronunciation) -> Pronunciation:
+    """A pronunciation with the position of each phone within the word; spoken noise has none."""
+    if phones == SPOKEN_NOISE:
+        return phones
+    begin, inside, end, only = POSITIONS
+    if len(phones) == 1:
+        return (phones[0] + only,)
+    return (phones[0] + begin, *(phone + inside for phone in phones[1:-1]), phones[-1] + end)
+
+
+def plain_phone(phone: str) -> str:
+    """The name of a phone without its position within a word."""
+    return phone[:-2] if phone.endswith(POSITIONS) else phone
 
 
 def is_english(phones: Iterable[str]) -> bool:

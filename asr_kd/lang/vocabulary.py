@@ -8,12 +8,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from asr_kd.common.errors import UserError
 from asr_kd.common.storage import atomic_open, write_json
 from asr_kd.common.text import Case, normalise, read_lines
 from asr_kd.lang.config import Config
 from asr_kd.lang.folder import UNKNOWN, symbol_names, symbol_table
 from asr_kd.lang.fst import disambiguate, lexicon_fst, variant_costs, write_fst
 from asr_kd.lang.lexicon import (
+    POSITIONS,
     SPOKEN_NOISE,
     Guess,
     Lexicon,
@@ -21,6 +23,7 @@ from asr_kd.lang.lexicon import (
     cmu_dictionary,
     is_english,
     is_reserved,
+    position_dependent,
     pronounce,
     read_lexicon,
 )
@@ -94,8 +97,15 @@ def piece_lexicon(config: Config, transcripts: Sequence[str]) -> Pronounced:
 
 
 def write_lexicon(config: Config, pronounced: Pronounced) -> None:
-    """Write the lexicon, the symbol tables and L."""
+    """Write the lexicon, the symbol tables and L.
+
+    Raises:
+        UserError: the phones of --lexicon tell positions already.
+    """
     lexicon, weighted = pronounced.lexicon, bool(pronounced.probabilities)
+    if config.position_dependent:
+        _check_positions(config, lexicon)
+        lexicon = {word: [position_dependent(variant) for variant in variants] for word, variants in lexicon.items()}
     entries, highest = disambiguate(lexicon)
     units = {phone for variants in lexicon.values() for variant in variants for phone in variant}
     phones = symbol_names("phones", units, highest + 1)  # the last symbol follows silence
@@ -120,9 +130,18 @@ def write_lexicon(config: Config, pronounced: Pronounced) -> None:
         out / "units.json",
         {
             "kind": config.units, "alphabet": list(pronounced.alphabet), "text": config.text,
-            "probabilities": weighted, "guesses": pronounced.english,
+            "probabilities": weighted, "guesses": pronounced.english, "positions": config.position_dependent,
         },
     )  # fmt: skip
+
+
+def _check_positions(config: Config, lexicon: Lexicon) -> None:
+    for phone in (phone for variants in lexicon.values() for variant in variants for phone in variant):
+        if phone.endswith(POSITIONS):
+            raise UserError(
+                f"{config.lexicon} has the phone {phone}, whose ending is that of a position within a word: leave out "
+                "--position-dependent"
+            )
 
 
 def report_unknown(config: Config, transcripts: Sequence[str], pronounced: Pronounced) -> None:

@@ -147,7 +147,9 @@ def test_flags_and_files_that_do_not_fit_are_named(features, tmp_path):
     (tmp_path / "nothing").mkdir()
     lang = tmp_path / "lang"
     lang.mkdir()
-    (lang / "units.json").write_text(json.dumps({"kind": "phone", "text": "upper", "guesses": True}))
+    (lang / "units.json").write_text(
+        json.dumps({"kind": "phone", "text": "upper", "guesses": True, "positions": False})
+    )
     (lang / "phones.txt").write_text("<eps> 0\nSIL 1\nSPN 2\nT 3\n#0 4\n")
     (lang / "words.txt").write_text("<eps> 0\n<UNK> 1\n#0 2\n<s> 3\n</s> 4\n")
     for flags, message in (

@@ -16,6 +16,7 @@ from asr_kd.hmm.kaldi_io import make_tree, read_tree, tree_bytes, write_tree
 from asr_kd.hmm.tree import (
     ContextStats,
     Node,
+    PhoneSets,
     Tree,
     build_tree,
     log_likelihood,
@@ -41,8 +42,11 @@ def statistics(frames: int = 6000, seed: int = 0, spoken_noise: bool = True) -> 
     return ContextStats.collect(contexts, means[centre, state] + offset + rng.normal(0, 1, (frames, DIM)))
 
 
-def grown(leaves: int = 40, **more: float) -> Tree:
-    return build_tree(statistics(), PHONES, [1, 2], CLASSES, leaves, **more)
+SETS = PhoneSets([1, 2], [frozenset([phone]) for phone in range(3, 9)])
+
+
+def grown(leaves: int = 40, min_gain: float = 0, **more: float) -> Tree:
+    return build_tree(statistics(), SETS, CLASSES, leaves, min_gain=min_gain, **more)
 
 
 def test_statistics_are_sums_over_distinct_contexts() -> None:
@@ -109,9 +113,9 @@ def test_leaves_of_silence_are_context_independent() -> None:
     assert tree.silence_pdfs == [0, 1]
     assert {tree.root.lookup((left, 1, right, 0)) for left in PHONES for right in PHONES} == {0}
     assert {tree.root.lookup((left, 2, right, 0)) for left in PHONES for right in PHONES} == {1}
-    shared = build_tree(statistics(spoken_noise=False), PHONES, [1, 2], CLASSES, 40)
+    shared = build_tree(statistics(spoken_noise=False), SETS, CLASSES, 40)
     assert shared.silence_pdfs == [0] and shared.root.lookup((3, 2, 3, 0)) == 0
-    three = build_tree(statistics(), PHONES, [1, 2], {**CLASSES, 1: 3, 2: 3}, 40)
+    three = build_tree(statistics(), SETS, {**CLASSES, 1: 3, 2: 3}, 40)
     assert three.silence_pdfs == [0, 1, 2, 3, 4, 5] and three.root.lookup((0, 2, 0, 2)) == 5
 
 
@@ -128,10 +132,34 @@ def test_questions_cluster_similar_phones() -> None:
     centre = rng.integers(3, 9, 3000)
     contexts = np.column_stack([centre * 0, centre, centre * 0, centre * 0]).astype(np.int32)
     frames = (centre[:, None] // 2 - 1) * 10.0 + rng.normal(0, 1, (3000, DIM))  # similar: 4 and 5, 6 and 7
-    questions = phone_questions(ContextStats.collect(contexts, frames), [3, 4, 5, 6, 7, 8])
+    questions = phone_questions(ContextStats.collect(contexts, frames), SETS.alike)
     assert frozenset([4, 5]) in questions and frozenset([6, 7]) in questions
     assert all(frozenset([phone]) in questions for phone in range(3, 9))
     assert frozenset([5, 6]) not in questions
+
+
+def test_a_split_must_gain_enough() -> None:
+    """The lowest gain that splits a leaf bounds how many leaves there are, whatever number is allowed."""
+    sizes = [grown(leaves=5000, min_frames=1, min_gain=gain).num_pdfs for gain in (0, 100, 300, 1e9)]
+    assert sizes == sorted(sizes, reverse=True) and sizes[0] > sizes[1] > sizes[2] > sizes[3] == 3
+    allowed = grown(leaves=sizes[2], min_frames=1)
+    limited = grown(leaves=5000, min_frames=1, min_gain=300)
+    assert tree_bytes(allowed.root) == tree_bytes(limited.root)  # the same splits, in the order of their gain
+
+
+def test_phones_that_differ_in_their_position_alone() -> None:
+    """They are one phone to the clustering, share the leaves of monophones, and can be told apart by the tree."""
+    alike = [frozenset([3, 4]), frozenset([5, 6]), frozenset([7, 8])]
+    positions = [frozenset([3, 5, 7]), frozenset([4, 6, 8])]
+    tree = build_tree(statistics(), PhoneSets([1, 2], alike, positions), CLASSES, 120, min_frames=20, min_gain=0)
+    assert set(tree.questions) <= {*alike, *positions, *(a | b for a, b in itertools.combinations(alike, 2))}
+    assert set(positions) <= set(tree.questions)
+    assert tree.root.lookup((0, 3, 0, 0)) != tree.root.lookup((0, 4, 0, 0))
+    shared = monophone_tree(PHONES, CLASSES, alike)
+    leaves = [[shared.lookup((0, phone, 0, state)) for state in range(3)] for phone in range(3, 9)]
+    assert leaves == [[2, 3, 4], [2, 3, 4], [5, 6, 7], [5, 6, 7], [8, 9, 10], [8, 9, 10]]
+    kaldi = make_tree(tree_bytes(shared))
+    assert kaldi.compute([0, 8, 0], 1)[1] == 9
 
 
 def test_too_few_leaves_for_silence_are_an_error() -> None:
@@ -190,7 +218,7 @@ def test_kaldi_looks_up_the_same_in_any_tree(root: Node, contexts: list[tuple[in
 @given(st.integers(0, 10_000), st.integers(3, 30))
 def test_splitting_never_decreases_the_likelihood(seed: int, leaves: int) -> None:
     stats = statistics(400, seed)
-    tree = build_tree(stats, PHONES, [1, 2], CLASSES, leaves, min_frames=5)
+    tree = build_tree(stats, SETS, CLASSES, leaves, min_frames=5, min_gain=0)
     spoken = stats.contexts[:, 1] > 2
     floor = variance_floor(stats.stats[spoken].sum(0))
     pdfs = np.array([tree.root.lookup(context) for context in stats.contexts[spoken].tolist()])
