@@ -41,7 +41,7 @@ def build(config: Config) -> dict[str, Any]:
         pronounced = word_lexicon(config, transcripts, imported[0] if imported else frequent_words(config, transcripts))
     else:
         pronounced = piece_lexicon(config, transcripts)
-    write_lexicon(config, pronounced)
+    write_lexicon(config, pronounced, transcripts)
     report_unknown(config, transcripts, pronounced)
     lang = Lang.load(config.out)
     started = time.time()

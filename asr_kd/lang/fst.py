@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Entry = tuple[str, Pronunciation]  # a word and one pronunciation, possibly with a disambiguation symbol at the end
 BOUNDARY = "▁"  # prefix of the sentencepiece pieces that start a word
+TIE = 0.01  # natural logarithm; smaller costs would be lost when the graph is minimised
 BETWEEN, BEFORE = 0, 1  # states of L: after a word, and before a word but after the optional silence
 
 
@@ -49,6 +50,20 @@ def disambiguate(lexicon: Mapping[str, Sequence[Pronunciation]]) -> tuple[list[E
 def variant_costs(lexicon: Mapping[str, Sequence[object]], probabilities: Probabilities) -> list[float]:
     """Return -log p of each variant in the order of the lexicon; 0 for words without probabilities."""
     return [-math.log(p) for word, variants in lexicon.items() for p in probabilities.get(word, [1.0] * len(variants))]
+
+
+def homophone_costs(lexicon: Mapping[str, Sequence[Pronunciation]], counts: Mapping[str, int]) -> list[float]:
+    """Return a tiny cost of each variant, in the order of the lexicon, that lets the more frequent homophone win.
+
+    A language model from elsewhere may give O and OH the same probability; what comes out would be chance.
+    """
+    alike: dict[Pronunciation, list[str]] = {}
+    for word, variants in lexicon.items():
+        for variant in variants:
+            alike.setdefault(variant, []).append(word)
+    for words in alike.values():
+        words.sort(key=lambda word: -counts.get(word, 0))
+    return [TIE * alike[variant].index(word) for word, variants in lexicon.items() for variant in variants]
 
 
 def lexicon_fst(

@@ -13,7 +13,7 @@ from asr_kd.common.storage import atomic_open, write_json
 from asr_kd.common.text import Case, normalise, read_lines
 from asr_kd.lang.config import Config
 from asr_kd.lang.folder import UNKNOWN, symbol_names, symbol_table
-from asr_kd.lang.fst import disambiguate, lexicon_fst, variant_costs, write_fst
+from asr_kd.lang.fst import disambiguate, homophone_costs, lexicon_fst, variant_costs, write_fst
 from asr_kd.lang.lexicon import (
     POSITIONS,
     SPOKEN_NOISE,
@@ -96,8 +96,10 @@ def piece_lexicon(config: Config, transcripts: Sequence[str]) -> Pronounced:
     return Pronounced({UNKNOWN: [SPOKEN_NOISE], **pieces.lexicon()}, alphabet=sorted(alphabet))
 
 
-def write_lexicon(config: Config, pronounced: Pronounced) -> None:
+def write_lexicon(config: Config, pronounced: Pronounced, transcripts: Sequence[str]) -> None:
     """Write the lexicon, the symbol tables and L.
+
+    With --arpa, which may give homophones the same probability, the one that is more frequent in the transcripts wins.
 
     Raises:
         UserError: the phones of --lexicon tell positions already.
@@ -123,8 +125,12 @@ def write_lexicon(config: Config, pronounced: Pronounced) -> None:
             file.write(symbol_table(symbols))
     pieces = config.units == "sentencepiece"
     phone_ids, word_ids = ({name: i for i, name in enumerate(names)} for names in (phones, words))
-    for name, pronunciations, symbol in (("L", plain, None), ("L_disambig", entries, phones[-1])):
-        fst = lexicon_fst(pronunciations, phone_ids, word_ids, pieces, config.silence_probability, symbol, costs)
+    decoding = costs
+    if config.arpa:
+        ties = homophone_costs(lexicon, Counter(word for text in transcripts for word in text.split()))
+        decoding = [a + b for a, b in zip(costs or [0.0] * len(ties), ties, strict=True)]
+    for name, pronunciations, symbol, own in (("L", plain, None, costs), ("L_disambig", entries, phones[-1], decoding)):
+        fst = lexicon_fst(pronunciations, phone_ids, word_ids, pieces, config.silence_probability, symbol, own)
         write_fst(out / f"{name}.fst", fst)
     write_json(
         out / "units.json",

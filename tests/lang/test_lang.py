@@ -16,6 +16,7 @@ from lang_examples import write_transcripts
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import stage_figures
+from asr_kd.hmm.pronunciations import Pronunciations
 from asr_kd.lang import ngram
 from asr_kd.lang.__main__ import main
 from asr_kd.lang.arpa import read_arpa
@@ -265,3 +266,50 @@ def test_real_texts(tmp_path):
     figures = stage_figures(tmp_path / "lang")
     assert figures["dev_oov_percent"] < 1.0 and figures["dev_perplexity"] < 110
     assert 10_000 < figures["words"] < 20_000
+
+
+def test_phones_tell_their_position_in_the_word(tmp_path, data):
+    main(Config(data, tmp_path / "plain"))
+    main(Config(data, tmp_path / "lang", position_dependent=True))
+    plain, lang = Lang.load(tmp_path / "plain"), Lang.load(tmp_path / "lang")
+    assert lang.lexicon["A"] == [("AH_S",), ("EY_S",)] and lang.lexicon["CAT"] == [("K_B", "AE_I", "T_E")]
+    assert lang.lexicon[UNKNOWN] == [("SPN",)] and lang.plain_lexicon == plain.lexicon
+    alike = {frozenset(lang.phones[i] for i in own) for own in lang.phones_alike}
+    assert frozenset(["G_E", "G_I"]) in alike and {i for own in alike for i in own} == set(lang.phones[3:]) - {
+        name for name in lang.phones if name[0] == "#"
+    }
+    assert [{lang.phones[i][-1] for i in own} for own in lang.positions] == [{"B"}, {"I"}, {"E"}, {"S"}]
+    assert not plain.positions and all(len(own) == 1 for own in plain.phones_alike)
+    # Words outside the lexicon are guessed, and get positions like all others.
+    guessed = Pronunciations(lang).lexicon([["CATS", "XYLOPHONE"]])[1]
+    assert all((v[0].endswith("_B") and v[-1].endswith("_E")) or v == ("SPN",) for vs in guessed.values() for v in vs)
+
+
+def test_phones_that_tell_positions_already_are_refused(tmp_path, data):
+    lexicon = tmp_path / "lexicon"
+    lexicon.write_text("".join(f"{word} A_B B_E\n" for word in " ".join(TRAIN).split()))
+    with pytest.raises(UserError, match="has the phone A_B, whose ending is that of a position within a word"):
+        main(Config(data, tmp_path / "lang", lexicon=lexicon, position_dependent=True))
+    with pytest.raises(UserError, match="--position-dependent is for words"):
+        main(Config(data, tmp_path / "lang", units="sentencepiece", position_dependent=True))
+
+
+@pytest.mark.parametrize("often", ["O", "OH"])
+def test_the_more_frequent_homophone_wins_a_tie(tmp_path, often):
+    """A foreign model may give homophones the same probability, as AN4's does; its weights stay as they are."""
+    (tmp_path / "lexicon").write_text("O OW\nOH OW\nGO G OW\n")
+    unigrams = "".join(f"-1\t{word}\n" for word in ("<s>", "</s>", "GO", "O", "OH"))
+    (tmp_path / "lm").write_text(f"\\data\\\nngram 1=5\n\n\\1-grams:\n{unigrams}\n\\end\\\n")
+    data = write_transcripts(tmp_path / "data", train=["GO O OH", often], dev=["GO"])
+    main(Config(data, tmp_path / "lang", lexicon=tmp_path / "lexicon", arpa=tmp_path / "lm"))
+    lang = Lang.load(tmp_path / "lang")
+    lg = kaldifst.compose(lang.fst("L_disambig"), lang.fst("G"))
+    markers = [i for i, name in enumerate(lang.phones) if name.startswith("#")]
+    spoken = kaldifst.make_linear_acceptor([lang.phone_ids["OW"]])
+    for state in range(spoken.num_states):
+        for marker in markers:
+            spoken.add_arc(state, kaldifst.StdArc(marker, marker, 0.0, state))
+    kaldifst.arcsort(spoken, sort_type="olabel")
+    _, _, words, cost = kaldifst.get_linear_symbol_sequence(kaldifst.shortest_path(kaldifst.compose(spoken, lg)))
+    assert lang.text(words) == often
+    assert cost.value == pytest.approx(2 * math.log(10) - 2 * math.log(0.5), abs=1e-4)
