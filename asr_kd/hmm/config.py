@@ -25,9 +25,10 @@ class Config(Workers):
     out: Path
     """Output folder for the models and the aligned cuts."""
     leaves: Annotated[int, within(10)] = 600
-    """Number of senones, the leaves of the decision tree, including those of silence."""
+    """Maximum number of senones, the leaves of the decision tree, including those of silence. Little data gets fewer: a
+    leaf is split only if that raises the log-likelihood of its frames by 300."""
     gaussians: Natural = 0
-    """Total number of Gaussians of the triphones (0: ten per leaf)."""
+    """Total number of Gaussians of the triphones (0: six per leaf)."""
     mono_gaussians: Count = 1000
     """Total number of Gaussians of the monophones."""
     mono_utterances: Natural = 3000

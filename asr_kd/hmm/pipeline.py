@@ -81,7 +81,7 @@ def _sizes(config: Config, lengths: list[int]) -> Sizes:
     few = 0 < config.mono_utterances < len(lengths)
     return Sizes(
         config.mono_gaussians, sorted(lengths)[config.mono_utterances - 1] if few else 0, config.leaves,
-        config.min_leaf_frames, config.gaussians or 10 * config.leaves, config.transform == "lda", config.sat,
+        config.min_leaf_frames, config.gaussians, config.transform == "lda", config.sat,
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ MONOPHONES = Schedule(20, frozenset([*range(1, 9), 10, 12, 15, 18]), 15)
 TRIPHONES = Schedule(20, frozenset([5, 10, 15, 18]), 15)
 #: Passes before which MLLT or fMLLR is estimated again (Kaldi's 2, 4, 6 and 12, counted from 1).
 TRANSFORM_PASSES = frozenset([1, 3, 5, 11])
+GAUSSIANS_PER_LEAF = 6
 #: Dimension after LDA.
 LDA_DIM = 40
 
@@ -35,7 +36,7 @@ class Sizes:
         mono_frames: longer utterances are left out of the training of the monophones (0: none).
         leaves: maximum number of leaves of the decision tree.
         min_leaf_frames: minimum number of training frames per leaf.
-        gaussians: total number of Gaussians of the triphones.
+        gaussians: total number of Gaussians of the triphones (0: ``GAUSSIANS_PER_LEAF`` of each leaf).
         lda: whether LDA and MLLT replace the deltas.
         sat: whether features are transformed by speaker.
     """

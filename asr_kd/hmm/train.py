@@ -31,7 +31,7 @@ from asr_kd.hmm.corpus import TRANSFORMS, Chunk
 from asr_kd.hmm.gmm import Accumulators, Gmms, mix_up, mle_update, moved, single_gaussians
 from asr_kd.hmm.kaldi_io import make_tree, read_model, tree_bytes, write_model, write_tree
 from asr_kd.hmm.passes import AlignmentMode, ConvertJob, ModelFiles, PassJob, PassStatistics
-from asr_kd.hmm.schedule import LDA_DIM, MONOPHONES, TRANSFORM_PASSES, TRIPHONES, Schedule, Sizes
+from asr_kd.hmm.schedule import GAUSSIANS_PER_LEAF, LDA_DIM, MONOPHONES, TRANSFORM_PASSES, TRIPHONES, Schedule, Sizes
 from asr_kd.hmm.transforms import lda, maximise
 from asr_kd.hmm.tree import ContextStats, PhoneSets, Tree, build_tree, monophone_tree, variance_floor
 
@@ -112,7 +112,8 @@ class Trainer:
     ) -> tuple[ModelFiles, Tree]:
         """Train triphones on the stored alignment, which is that of ``model``, and on its features."""
         tri, tree = self._tie_states(model, name, sizes.leaves, sizes.min_leaf_frames)
-        return self._viterbi_training(tri, TRIPHONES, sizes.gaussians, name, "keep", refine), tree
+        gaussians = sizes.gaussians or GAUSSIANS_PER_LEAF * tree.num_pdfs
+        return self._viterbi_training(tri, TRIPHONES, gaussians, name, "keep", refine), tree
 
     def _map(self, function: Callable[[Job], Result], jobs: Sequence[Job], description: str) -> Iterator[Result]:
         """Yield the result of each chunk and advance the progress bar."""

@@ -133,15 +133,26 @@ def viterbi_align(
     kaldi_hmm_gmm.add_transition_probs(
         trans_model=transitions.model, transition_scale=1.0, self_loop_scale=SELF_LOOP_SCALE, fst=graph
     )
-    table = np.empty((len(scores), int(transition_ids[-1])), dtype=np.float32)
-    table[:, transition_ids - 1] = scores * ACOUSTIC_SCALE  # column = transition-id - 1; the others are not read
+    # Kaldi's object copies its table, whose column is the label - 1: with transition-ids as labels, most of it is unused.
+    graph = relabel(graph, list(enumerate(transition_ids.tolist(), 1)))
+    table = np.ascontiguousarray(scores * ACOUSTIC_SCALE, dtype=np.float32)
     _, failed, _, total, _, path, _ = kaldi_hmm_gmm.align_utterance_wrapper(
         kaldi_hmm_gmm.AlignConfig(beam, retry_beam), "", ACOUSTIC_SCALE, graph,
         kaldi_hmm_gmm.DecodableCtc(table), 0, 0, 0, 0.0, 0,
     )  # fmt: skip
     if failed or len(path) != len(scores):
         return None
-    return np.array(path, dtype=np.int32), total / len(scores)
+    return transition_ids[np.array(path) - 1].astype(np.int32), total / len(scores)
+
+
+def relabel(fst: kaldifst.StdVectorFst, labels: Sequence[tuple[int, int]]) -> kaldifst.StdVectorFst:
+    """Replace input label b by a for every (a, b) in ``labels``; arcs with other input labels are removed.
+
+    This composes ``fst`` with a transducer of one state, since kaldifst cannot change labels in place.
+    """
+    mapper = kaldifst.compile("".join(f"0 0 {a} {b}\n" for a, b in labels) + "0\n")
+    kaldifst.arcsort(mapper, sort_type="olabel")
+    return kaldifst.compose(mapper, fst, connect=False)
 
 
 def phone_segments(path: np.ndarray, transitions: Transitions) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,7 @@
 import logging
 import resource
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import kaldi_hmm_gmm
@@ -11,7 +11,7 @@ import kaldifst
 import numpy as np
 
 from asr_kd.common.errors import UserError
-from asr_kd.hmm.viterbi import Transitions
+from asr_kd.hmm.viterbi import Transitions, relabel
 from asr_kd.lang.folder import UNKNOWN, Lang
 
 Result = TypeVar("Result")
@@ -103,16 +103,6 @@ def check_phones(lang: Lang, modelled: Iterable[int]) -> None:
             f"the HMM lacks the phone {phone}{f' (in {word})' if word else ''}: it was trained with another lexicon; "
             f"run python -m asr_kd.hmm with --lang {lang.path}"
         )
-
-
-def relabel(fst: kaldifst.StdVectorFst, labels: Sequence[tuple[int, int]]) -> kaldifst.StdVectorFst:
-    """Replace input label b by a for every (a, b) in ``labels``; arcs with other input labels are removed.
-
-    This composes ``fst`` with a transducer of one state, since kaldifst cannot change labels in place.
-    """
-    mapper = kaldifst.compile("".join(f"0 0 {a} {b}\n" for a, b in labels) + "0\n")
-    kaldifst.arcsort(mapper, sort_type="olabel")
-    return kaldifst.compose(mapper, fst, connect=False)
 
 
 def _step(name: str, function: Callable[[], Result]) -> Result:
