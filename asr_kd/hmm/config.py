@@ -34,9 +34,9 @@ class Config(Workers):
     mono_utterances: Natural = 3000
     """Number of the shortest training utterances that the monophones are trained on (0: all). They only give the
     triphones their first alignment."""
-    transform: Literal["delta", "lda"] = "delta"
-    """Features of the triphones: cepstra with deltas and delta-deltas, or LDA and MLLT of the cepstra of 9 frames."""
-    sat: bool = False
+    transform: Literal["lda", "delta"] = "lda"
+    """Features of the triphones: LDA and MLLT of the cepstra of 9 frames, or cepstra with deltas and delta-deltas."""
+    sat: bool = True
     """Adapt the features to each speaker (fMLLR), in training and in the alignment of every split. An utterance of an
     unknown speaker is a speaker of its own. Whoever speaks for less than 5 s is not adapted to."""
     min_leaf_frames: NotNegative = 50.0

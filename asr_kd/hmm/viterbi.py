@@ -133,7 +133,7 @@ def viterbi_align(
     kaldi_hmm_gmm.add_transition_probs(
         trans_model=transitions.model, transition_scale=1.0, self_loop_scale=SELF_LOOP_SCALE, fst=graph
     )
-    # Kaldi's object copies its table, whose column is the label - 1: with transition-ids as labels, most of it is unused.
+    # Kaldi copies the table, whose columns are the labels - 1: with transition-ids as labels most would be unused.
     graph = relabel(graph, list(enumerate(transition_ids.tolist(), 1)))
     table = np.ascontiguousarray(scores * ACOUSTIC_SCALE, dtype=np.float32)
     _, failed, _, total, _, path, _ = kaldi_hmm_gmm.align_utterance_wrapper(

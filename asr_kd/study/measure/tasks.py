@@ -1,7 +1,7 @@
 """Tasks that measure systems: frame accuracies, tuning of the search, decoding."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +11,9 @@ from asr_kd.common.storage import is_finished
 from asr_kd.decode.__main__ import main as decode
 from asr_kd.decode.client import SearchPool
 from asr_kd.decode.config import Config as DecodeConfig
+from asr_kd.hmm.adapt.__main__ import main as adapt
+from asr_kd.hmm.adapt.config import Config as AdaptConfig
+from asr_kd.hmm.scores import INDEPENDENT
 from asr_kd.score.accuracy.__main__ import main as measure_accuracy
 from asr_kd.score.accuracy.config import Config as AccuracyConfig
 from asr_kd.score.systems import SystemList
@@ -76,13 +79,31 @@ def _decoding(systems: SystemList, conf: Path, searches: SearchPool, scheduler: 
             assert run.decode is not None and system.tuned is not None
             flags = {
                 **read_yaml(f"{conf}:decode"), "graph": system.data["graph"], "features": system.data["features"],
-                "scheduler": scheduler, "model": list(run.models), "splits": list(run.splits),
-                "tuned": system.tuned / "tuned.json", "out": run.decode,
+                "scheduler": scheduler, "splits": list(run.splits), "tuned": system.tuned / "tuned.json",
             }  # fmt: skip
-            seconds = partial(unless_finished, run.decode, partial(_decode_seconds, len(run.splits)))
-            config = build_config(DecodeConfig, flags)
             title = f"decoding of {system.label}" + (f", {number} of {len(decoded)}" if len(decoded) > 1 else "")
-            yield Task(title, "decode", seconds, partial(decode, config, searches=searches))
+            passes = [(title, run.models, run.decode)]
+            if system.kind == "gmm" and (run.models[0] / INDEPENDENT).is_file():  # adapted to speakers, as in training
+                first, adapted = (run.decode.with_name(f"{run.decode.name}-{name}") for name in ("first", "adapted"))
+                passes = [(f"{title}, first pass", run.models, first), (title, (adapted,), run.decode)]
+            for name, models, out in passes:
+                if models != run.models:
+                    yield _adaptation(system.data, run.models[0], first, list(run.splits), adapted, scheduler)
+                seconds = partial(unless_finished, out, partial(_decode_seconds, len(run.splits)))
+                config = build_config(DecodeConfig, {**flags, "model": list(models), "out": out})
+                yield Task(name, "decode", seconds, partial(decode, config, searches=searches))
+
+
+def _adaptation(
+    data: Mapping[str, Path], gmm: Path, decoded: Path, splits: list[str], out: Path, scheduler: str
+) -> Task:
+    """Adapt the GMM to the speakers of decoded splits."""
+    flags = {
+        "gmm": gmm, "decoded": decoded, "lang": data["lang"], "features": data["features"], "out": out,
+        "splits": splits, "scheduler": scheduler,
+    }  # fmt: skip
+    config = build_config(AdaptConfig, flags)
+    return Task("adaptation of the GMM", "adapt", partial(unless_finished, out, lambda: 10.0), partial(adapt, config))
 
 
 def _decode_seconds(splits: int) -> float:
