@@ -2,9 +2,10 @@
 
 import shutil
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,9 @@ from asr_kd.features.front_end import DESCRIPTION, FRAME_SHIFT, FrontEnd
 from asr_kd.features.given import given_features, given_front_end
 from asr_kd.features.normalise import find_speech, segments, speech_sums
 
+#: A cut, whose length may have changed, with its features (T, F) float32; or the reason why there are none.
+Made = tuple[MonoCut, np.ndarray] | str
+Make = Callable[[MonoCut], Made]
 CHUNK_SIZE = 200  # utterances per job, and at most as many are lost when a job is killed
 
 
@@ -41,12 +45,30 @@ def extract_corpus(config: Config, executor: Executor) -> dict[str, dict[str, in
     """
     given = config.kind == "given"
     front_end = given_front_end(config.data, config.normalise) if given else make_front_end(config)
-    out = config.out.resolve()
+    make: Make = partial(_given, config.data.resolve(), front_end) if given else partial(_compute_features, front_end)
+    splits = ((split, cuts, total, make) for split, cuts, total in cuts_by_split(config, front_end.sampling_rate))
+    return write_features(config.out, front_end, splits, executor)
+
+
+def write_features(
+    folder: Path, front_end: FrontEnd, splits: Iterable[tuple[str, Iterator[MonoCut], int, Make]], executor: Executor
+) -> dict[str, dict[str, int]]:
+    """Write features, cuts and statistics of splits; return {split: {cuts, frames, skipped}}.
+
+    Args:
+        folder: where; an interrupted run leaves chunks there that are used again.
+        front_end: what the features are.
+        splits: name, cuts, number of cuts, and what makes their features, which must pickle.
+
+    Raises:
+        UserError: no usable utterance is left of a split.
+    """
+    out = folder.resolve()
     shape = 3, front_end.num_features
     speakers: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(shape))
     figures: dict[str, dict[str, int]] = {}
-    for split, cuts, total in cuts_by_split(config, front_end.sampling_rate):
-        results = _run_split(config, front_end, split, cuts, total, executor)
+    for split, cuts, total, make in splits:
+        results = _run_split(out, front_end, split, cuts, total, make, executor)
         figures[split] = _merge_split(out, split, results, speakers)
     names = sorted(speakers)
     write_json(out / DESCRIPTION, {**front_end.to_json(), "speakers": names})
@@ -59,25 +81,24 @@ def extract_corpus(config: Config, executor: Executor) -> dict[str, dict[str, in
 @dataclass(frozen=True)
 class _Job:
     cuts: Sequence[MonoCut]
-    data: Path  # folder of their manifest
+    make: Make
     front_end: FrontEnd
     storage: Path  # folder of this chunk's arrays
     result: Path  # JSON that appears when the chunk is complete
 
 
 def _run_split(
-    config: Config, front_end: FrontEnd, split: str, cuts: Iterator[MonoCut], total: int, executor: Executor
+    out: Path, front_end: FrontEnd, split: str, cuts: Iterator[MonoCut], total: int, make: Make, executor: Executor
 ) -> list[Path]:
     """Extract the chunks that have no result yet; return the result files of all chunks in order."""
     results: list[Path] = []
-    out, data = config.out.resolve(), config.data.resolve()
 
     def jobs() -> Iterator[_Job]:
         for i, chunk in enumerate(iter(lambda: list(islice(cuts, CHUNK_SIZE)), [])):
             results.append(out / "chunks" / split / f"{i:06d}.json")
             if not results[-1].exists():
                 storage = out / "storage" / split / f"{i:06d}"
-                yield _Job(chunk, data, front_end, storage, results[-1])
+                yield _Job(chunk, make, front_end, storage, results[-1])
 
     for _ in run_all(executor, _extract_chunk, jobs(), f"features of {split}", "chunk", -(-total // CHUNK_SIZE)):
         pass
@@ -96,8 +117,7 @@ def _extract_chunk(job: _Job) -> None:
     writer = NumpyFilesWriter(job.storage)
     for cut in job.cuts:
         with audio_backend("LibsndfileBackend"):  # the others start programs, or read what corpora did not examine
-            given = front_end.settings is None
-            made = _given(cut, job.data, front_end) if given else _compute_features(cut, front_end)
+            made = job.make(cut)
         if isinstance(made, str):
             skipped.append((cut.id, made))
             continue
@@ -117,12 +137,12 @@ def _extract_chunk(job: _Job) -> None:
     write_json(job.result, result, sealed=True)
 
 
-def _given(cut: MonoCut, data: Path, front_end: FrontEnd) -> tuple[MonoCut, np.ndarray] | str:
+def _given(data: Path, front_end: FrontEnd, cut: MonoCut) -> Made:
     features = given_features(cut, data, front_end)
     return features if isinstance(features, str) else (cut, features)
 
 
-def _compute_features(cut: MonoCut, front_end: FrontEnd) -> tuple[MonoCut, np.ndarray] | str:
+def _compute_features(front_end: FrontEnd, cut: MonoCut) -> Made:
     """A cut, whose length its condition may change, and its raw features; or the reason why there are none."""
     for source in cut.recording.sources:  # audio of the embedded corpus
         verify(Path(source.source))

@@ -8,7 +8,7 @@ from asr_kd.hmm.adapt.config import Config
 
 def main(config: Config) -> None:
     if not (config.gmm / "si.mdl").is_file():
-        raise UserError(f"{config.gmm} has no si.mdl: train the GMMs with python -m asr_kd.hmm --sat")
+        raise UserError(f"{config.gmm} has no si.mdl: train the GMMs without --no-sat")
     stage = Stage("adapt", config.out, config, [config.gmm, config.decoded, config.lang, config.features])
     if not stage.begin():
         return

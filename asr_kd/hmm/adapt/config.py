@@ -14,12 +14,12 @@ from asr_kd.common.settings import within
 class Config(Workers):
     """Adapt GMMs to speakers by the words that were recognised, for a second pass of decoding.
 
-    The GMMs must have been trained with --sat. Decode with them first, adapt them by that, and decode again with --out
-    of this as --model. Whoever speaks for less than 5 s is not adapted to.
+    The GMMs must have been trained with SAT, as they are by default. Decode with them first, adapt them by that, and
+    decode again with --out of this as --model. Whoever speaks for less than 5 s is not adapted to.
     """
 
     gmm: Path
-    """Folder filled by python -m asr_kd.hmm --sat."""
+    """Folder filled by python -m asr_kd.hmm, without --no-sat."""
     decoded: Path
     """Folder filled by python -m asr_kd.decode, with hyp_SPLIT.tsv."""
     lang: Path
