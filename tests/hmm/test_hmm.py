@@ -27,6 +27,7 @@ from asr_kd.corpora.manifests import jsonl_writer, read_jsonl
 from asr_kd.features.babble import noisy_copies
 from asr_kd.features.cuts import speed_copy
 from asr_kd.features.mels import inverse_dct
+from asr_kd.features.normalise import Normaliser
 from asr_kd.hmm import train
 from asr_kd.hmm.__main__ import main as train_and_align
 from asr_kd.hmm.adapt.__main__ import main as adapt
@@ -35,6 +36,8 @@ from asr_kd.hmm.align import ForcedAligner
 from asr_kd.hmm.boundaries.compare import boundary_errors, compare_split, match
 from asr_kd.hmm.cepstra import LIFTER
 from asr_kd.hmm.config import Config
+from asr_kd.hmm.features.config import Config as FeatureConfig
+from asr_kd.hmm.features.extract import extract
 from asr_kd.hmm.graph.__main__ import main as make_graph
 from asr_kd.hmm.graph.config import Config as GraphConfig
 from asr_kd.hmm.import_alignments.__main__ import main as import_alignments
@@ -46,7 +49,7 @@ from asr_kd.hmm.pronunciations import locate_words
 from asr_kd.hmm.realign.__main__ import main as realign
 from asr_kd.hmm.realign.config import Config as RealignConfig
 from asr_kd.hmm.schedule import Schedule
-from asr_kd.hmm.scores import GmmScorer, read_transforms
+from asr_kd.hmm.scores import GmmScorer, read_transforms, write_transforms
 from asr_kd.hmm.viterbi import GraphCompiler, Transitions
 from asr_kd.lang.__main__ import main as make_lang
 from asr_kd.lang.config import Config as LangConfig
@@ -292,6 +295,7 @@ def test_gmms_are_adapted_by_recognised_words(corpus: Path, gmm: Path, adapted: 
     truth, found = read_transforms(adapted / "fmllr_train.ark"), read_transforms(tmp_path / "out" / "fmllr.ark")
     for name in truth:
         assert abs(found[name] - truth[name]).max() < 1
+    check_adapted_features(corpus, adapted, tmp_path)
     with pytest.raises(UserError, match=r"has no si\.mdl: train the GMMs without --no-sat"):
         adapt(replace(settings, gmm=gmm))
     with pytest.raises(UserError, match=r"hyp_dev\.tsv is missing: decode this split first"):
@@ -299,6 +303,25 @@ def test_gmms_are_adapted_by_recognised_words(corpus: Path, gmm: Path, adapted: 
     (decoded / "hyp_dev.tsv").write_text("dev-001\t\n")
     with pytest.raises(UserError, match="has no words in dev: there is nothing to adapt to"):
         adapt(replace(settings, splits=("dev",), out=tmp_path / "other"))
+
+
+def check_adapted_features(corpus: Path, adapted: Path, tmp_path: Path) -> None:
+    """Features for networks: train's are adapted by transcripts, the others' as they were recognised."""
+    out = tmp_path / "fmllr"
+    settings = FeatureConfig(adapted, tmp_path / "out", corpus / "features", out, jobs=1)
+    figures = extract(settings)
+    scorers = {split: GmmScorer(adapted, adapted / "fmllr_train.ark") for split in ("train",)}
+    scorers["test"] = GmmScorer(tmp_path / "out")
+    normaliser = Normaliser.load(out)
+    for split, scorer in scorers.items():
+        cuts = cuts_of(out, split)
+        assert len(cuts) == figures[split]["cuts"] == len(cuts_of(corpus / "features", split))
+        for name, cut in list(cuts_of(corpus / "features", split).items())[:3]:
+            np.testing.assert_array_equal(normaliser(cuts[name]), scorer.features(cut))
+    (tmp_path / "nobody").mkdir()
+    write_transforms(tmp_path / "nobody" / "fmllr.ark", {"somebody": np.eye(40, 41)})
+    with pytest.raises(UserError, match=r"has no transform of its speaker: run python -m asr_kd\.hmm\.adapt"):
+        extract(replace(settings, adapted=tmp_path / "nobody", out=tmp_path / "none"))
 
 
 def test_probabilities_of_pronunciations_are_costs_of_training_graphs(gmm: Path) -> None:
