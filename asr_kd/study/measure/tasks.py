@@ -84,7 +84,8 @@ def _decoding(systems: SystemList, conf: Path, searches: SearchPool, scheduler: 
             title = f"decoding of {system.label}" + (f", {number} of {len(decoded)}" if len(decoded) > 1 else "")
             passes = [(title, run.models, run.decode)]
             if system.kind == "gmm" and (run.models[0] / INDEPENDENT).is_file():  # adapted to speakers, as in training
-                first, adapted = (run.decode.with_name(f"{run.decode.name}-{name}") for name in ("first", "adapted"))
+                first = run.decode.with_name(f"{run.decode.name}-first")
+                adapted = run.decode.parents[1] / "adapted" / run.decode.name
                 passes = [(f"{title}, first pass", run.models, first), (title, (adapted,), run.decode)]
             for name, models, out in passes:
                 if models != run.models:
