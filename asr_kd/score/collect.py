@@ -144,6 +144,12 @@ def _by_seed(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "words": words, "accuracy": accuracy}
 
 
+def _cuts_of(split: str, folders: Iterable[Path]) -> Path:
+    """The cuts of a split in the first folder that has them."""
+    paths = [folder / f"cuts_{split}.jsonl.gz" for folder in folders]
+    return next((path for path in paths if path.is_file()), paths[0])
+
+
 def collect(
     systems: Sequence[System], runs: Mapping[str, Sequence[Run]], cuts: Path, bootstrap: Bootstrap,
     gain: Sequence[str] = (), pairs: Sequence[tuple[str, str]] | None = None, splits: Sequence[str] = (),
@@ -153,7 +159,8 @@ def collect(
     Args:
         systems: the rows.
         runs: the finished runs of each system, by its name.
-        cuts: folder with the cuts_SPLIT.jsonl.gz that were decoded: their transcripts are the reference.
+        cuts: folder with the cuts_SPLIT.jsonl.gz that were decoded: their transcripts are the reference.  Those of
+            splits that it lacks come from the features of the systems.
         bootstrap: how intervals are found.
         gain: names of the systems without and with the whole gain, of which students keep a share; with one name
             each student's twin is the system without it; default: the first ensemble and the networks it consists of.
@@ -165,7 +172,8 @@ def collect(
     """
     not_run: list[str] = []
     splits = splits or decoded_splits(run.decode for some in runs.values() for run in some)
-    references = {split: read_references(cuts / f"cuts_{split}.jsonl.gz") for split in splits}
+    folders = dict.fromkeys([cuts, *(system.data["features"] for system in systems if "features" in system.data)])
+    references = {split: read_references(_cuts_of(split, folders)) for split in splits}
     scores: dict[tuple[str, str, int], Scores] = {}
     rows = []
     for system in systems:

@@ -19,6 +19,9 @@ STAGES = {
     "transfer": "asr_kd.hmm.transfer",
     "realign": "asr_kd.hmm.realign",
     "graph": "asr_kd.hmm.graph",
+    "decode": "asr_kd.decode",
+    "adapt": "asr_kd.hmm.adapt",
+    "adapted_features": "asr_kd.hmm.features",
     "train": "asr_kd.train",
     "soft_targets": "asr_kd.soft_targets",
 }
