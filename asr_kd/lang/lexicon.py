@@ -59,7 +59,7 @@ def position_dependent(phones: Pronunciation) -> Pronunciation:
 
 def plain_phone(phone: str) -> str:
     """The name of a phone without its position within a word."""
-    return phone[:-2] if phone.endswith(POSITIONS) else phone
+    return phone[:-2] if phone.endswith(POSITIONS) and len(phone) > 2 else phone
 
 
 def is_english(phones: Iterable[str]) -> bool:

@@ -15,12 +15,11 @@ from praatio.utilities.errors import PraatioException
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import load_array, read_json, save_array, write_json
 from asr_kd.common.text import read_lines
+from asr_kd.lang.lexicon import plain_phone
 
 SILENCE = "SIL"
 #: Other names of silence and noise, in lower case.
 SILENCE_NAMES = frozenset({"", "sil", "sp", "spn", "nsn", "pau", "<eps>", "<sil>", "<p:>", "#"})
-#: Word positions that Kaldi appends to phones.
-POSITIONS = ("_B", "_I", "_E", "_S")
 INDEX, PHONES, SPANS = "index.json", "phones.npy", "spans.npy"
 Segment = tuple[str, float, float]  # phone, start and end in seconds
 
@@ -66,7 +65,7 @@ def read_times(folder: Path) -> tuple[dict[str, list[int]], np.ndarray, np.ndarr
 def phone_name(name: str) -> str:
     """Return a phone as it is written, without Kaldi's word position; SIL for every name of silence."""
     name = name.strip()
-    name = name[:-2] if name.endswith(POSITIONS) and len(name) > 2 else name
+    name = plain_phone(name)
     return SILENCE if name.casefold() in SILENCE_NAMES else name
 
 
