@@ -10,8 +10,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ import kaldifst
 from decode_toy import PDFS, aborting_python
 
 from asr_kd.common.errors import UserError
+from asr_kd.common.storage import read_json
 from asr_kd.decode import worker
 from asr_kd.decode.client import Search, check_scores
 from asr_kd.decode.openfst import read_openfst
@@ -29,7 +32,7 @@ from asr_kd.decode.output import lattice_text
 from asr_kd.decode.prepare import find_k2_python, prepared_graph
 from asr_kd.decode.worker import SearchOptions
 
-CHECK_DECODERS = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "check_decoders.py"))
+TOOLS = Path(__file__).parents[2] / "tools"
 
 
 def random_scores(seed: int, count: int, longest: int = 120) -> list[np.ndarray]:
@@ -81,20 +84,36 @@ def test_several_processes_prepare_one_graph(toy: SimpleNamespace, tmp_path: Pat
 # --------------------------------------------------------------------------------------------------- search
 
 
-def test_k2_agrees_with_kaldi_decoder(toy: SimpleNamespace, search: Search) -> None:
+@pytest.fixture(scope="module")
+def bench_search() -> Iterator[dict[str, Any]]:
+    """The names of tools/bench_search.py."""
+    sys.path.insert(0, str(TOOLS))
+    yield runpy.run_path(str(TOOLS / "bench_search.py"))
+    sys.path.remove(str(TOOLS))
+
+
+def test_k2_agrees_with_kaldi_decoder(toy: SimpleNamespace, search: Search, bench_search: dict[str, Any]) -> None:
     options = SearchOptions(beam=20.0, max_active=5000, acoustic_scale=0.3)
-    result = CHECK_DECODERS["compare"](toy.graph / "HCLG.fst", search, iter(random_scores(1, 120)), options)
-    assert result.utterances == result.same_words == 120
+    result = bench_search["compare"](toy.graph / "HCLG.fst", search, random_scores(1, 120), options)
+    assert len(result.pairs) == result.same_words == 120
+    assert len(result.k2_seconds) == len(result.kaldi_seconds) == 1 and result.kaldi_seconds[0] > 0
     assert result.largest_difference < 1e-2
 
 
-def test_the_comparison_tool(toy: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
-    flags = CHECK_DECODERS["Config"](
+def test_the_comparison_tool(
+    toy: SimpleNamespace, bench_search: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = bench_search["Config"](
         graph=toy.graph, model=(toy.model,), features=toy.features, cuts=toy.features / "cuts_dev.jsonl.gz",
-        acoustic_scale=0.5, k2_python=toy.python,
+        acoustic_scale=0.5, rounds=1, strict=True, k2_python=toy.python, out=tmp_path / "search.json",
     )  # fmt: skip
-    CHECK_DECODERS["main"](flags)
-    assert "same words: 40 of 40" in capsys.readouterr().out
+    bench_search["main"](flags)
+    assert "| 40 of 40 |" in capsys.readouterr().out
+    narrow, wide = read_json(tmp_path / "search.json")["rows"]
+    assert wide["max active"] > narrow["max active"] and wide["k2 errors"] == wide["Kaldi errors"] > 0
+    flags.tolerance = -1.0
+    with pytest.raises(UserError, match="the decoders disagree"):
+        bench_search["main"](flags)
 
 
 def test_acoustic_and_graph_scores_are_separate(search: Search) -> None:
