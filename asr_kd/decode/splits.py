@@ -50,8 +50,9 @@ def _tune(config: Config, decoder: Decoder, options: SearchOptions, words: Words
         return read_tuned(out / "tuned.json")
     split = config.tune_on
     options = dataclasses.replace(options, scales=config.scales, penalties=config.penalties, lattice=False)
-    best, points = tune(decoder, _read_cuts(config, split), options, words, out / "shards" / f"tune-{split}")
-    write_json(out / f"sweep_{split}.json", {"split": split, "points": [dataclasses.asdict(p) for p in points]})
+    best, points, added = tune(decoder, _read_cuts(config, split), options, words, out / "shards" / f"tune-{split}")
+    sweep = {"split": split, "added": added, "points": [dataclasses.asdict(p) for p in points]}
+    write_json(out / f"sweep_{split}.json", sweep)
     write_json(out / "tuned.json", {"split": split, **dataclasses.asdict(best)})
     logging.info(
         "tuned on %s: acoustic scale %g, word insertion penalty %g, WER %.2f %%",

@@ -1,8 +1,9 @@
 """Acoustic scale and word insertion penalty with the fewest word errors on the split for tuning."""
 
 import dataclasses
+import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import kaldialign
@@ -17,6 +18,8 @@ from asr_kd.decode.worker import SearchOptions
 #: The utterances are decoded again when the best scale differs from that of the lattices by more than this factor.
 #: On real speech, lattices of scale 0.1 gave a WER of 70.1 % at their best point, 0.05; those of 0.06 gave 68.5 %.
 MAX_SCALE_RATIO = 1.5
+#: How many times the grid is extended, and by how many values beyond each edge.
+MAX_EXTENSIONS, EXTENSION = 3, 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,11 +35,12 @@ class Point:
 
 def tune(
     decoder: Decoder, cuts: Sequence[MonoCut], options: SearchOptions, words: Words, folder: Path
-) -> tuple[Point, list[Point]]:
+) -> tuple[Point, list[Point], dict[str, list[float]]]:
     """Search the grid ``options.scales`` × ``options.penalties`` by rescoring the lattices of ``cuts``.
 
     A lattice has the good paths only for scales close to its own.  If the best scale is not close, the utterances are
-    decoded a second time, with that scale.
+    decoded once more, with that scale.  If the best point is at an edge of three or more values, values beyond that
+    edge are added, and the utterances are decoded once more, too.
 
     Args:
         decoder: has the model to tune for.
@@ -45,25 +49,71 @@ def tune(
         folder: for the shards.
 
     Returns:
-        The best point and all points.  The best one has the fewest errors on average over it and its neighbours in the
-        grid, since on a thousand words neighbours differ only by chance; ties go to the smaller penalty, then to the
-        smaller scale.
+        The best point, all points, and the added ``scales`` and ``penalties``.  The best point has the fewest errors on
+        average over it and its neighbours in the grid, since on a thousand words neighbours differ only by chance; ties
+        go to the smaller penalty, then to the smaller scale.
     """
     texts = {cut.id: words.split(cut.supervisions[0].text or "") for cut in cuts}
-    for attempt in range(2):
+    added: dict[str, list[float]] = {"scales": [], "penalties": []}
+    moved, extensions = False, 0
+    for attempt in itertools.count():
         shards = decoder.run(cuts, options, folder / f"{attempt}", "for tuning")
         points = _points(texts, shards, options, words)
-        smoothed = smooth_errors([p.errors for p in points], len(options.scales), len(options.penalties))
-        order = [(s, abs(p.insertion_penalty), p.acoustic_scale) for s, p in zip(smoothed, points, strict=True)]
-        best = points[order.index(min(order))]
-        if 1 / MAX_SCALE_RATIO <= best.acoustic_scale / options.acoustic_scale <= MAX_SCALE_RATIO:
+        best = _best(points, options)
+        wider = options
+        if not 1 / MAX_SCALE_RATIO <= best.acoustic_scale / options.acoustic_scale <= MAX_SCALE_RATIO:
+            wider = dataclasses.replace(
+                options, acoustic_scale=best.acoustic_scale, insertion_penalty=best.insertion_penalty
+            )
+        if wider != options and not moved:
+            moved = True
+        elif extensions < MAX_EXTENSIONS and any(more := _beyond_edges(best, options)):
+            extensions += 1
+            wider = _extend(wider, *more, added)
+        else:
             break
-        options = dataclasses.replace(
-            options, acoustic_scale=best.acoustic_scale, insertion_penalty=best.insertion_penalty
-        )
+        options = wider
     _warn_at_edge("scales", best.acoustic_scale, options.scales)
     _warn_at_edge("penalties", best.insertion_penalty, options.penalties)
-    return best, points
+    return best, points, added
+
+
+def _best(points: Sequence[Point], options: SearchOptions) -> Point:
+    smoothed = smooth_errors([p.errors for p in points], len(options.scales), len(options.penalties))
+    order = [(s, abs(p.insertion_penalty), p.acoustic_scale) for s, p in zip(smoothed, points, strict=True)]
+    return points[order.index(min(order))]
+
+
+def _beyond_edges(best: Point, options: SearchOptions) -> tuple[list[float], list[float]]:
+    """Scales and penalties beyond the edges of the grid at which the best point is."""
+    return (
+        _beyond(best.acoustic_scale, options.scales, lambda inner, edge: edge * edge / inner),
+        _beyond(best.insertion_penalty, options.penalties, lambda inner, edge: 2 * edge - inner),
+    )
+
+
+def _beyond(value: float, values: Sequence[float], following: Callable[[float, float], float]) -> list[float]:
+    """The next values beyond the edge that ``value`` is, or none; ``following`` gives the one after two others."""
+    ordered = sorted(values, reverse=value == min(values))
+    if len(values) < 3 or value != ordered[-1]:
+        return []
+    for _ in range(EXTENSION):
+        ordered.append(float(f"{following(*ordered[-2:]):.4g}"))
+    return ordered[-EXTENSION:]
+
+
+def _extend(
+    options: SearchOptions, scales: list[float], penalties: list[float], added: dict[str, list[float]]
+) -> SearchOptions:
+    """The options with further scales and penalties, which are also added to ``added``."""
+    for name, values in (("scales", scales), ("penalties", penalties)):
+        if values:
+            logging.info(
+                "the best value is at the edge of --%s: trying %s, too", name, ", ".join(f"{v:g}" for v in values)
+            )
+            added[name] = sorted([*added[name], *values])
+    scales, penalties = sorted([*options.scales, *scales]), sorted([*options.penalties, *penalties])
+    return dataclasses.replace(options, scales=tuple(scales), penalties=tuple(penalties))
 
 
 def smooth_errors(errors: Sequence[float], scales: int, penalties: int) -> list[float]:
@@ -96,4 +146,4 @@ def _points(texts: dict[str, list[str]], shards: Sequence[Path], options: Search
 
 def _warn_at_edge(name: str, value: float, values: Sequence[float]) -> None:
     if len(values) > 2 and value in (min(values), max(values)):
-        logging.warning("the best value, %g, is at the edge of --%s: extend that range", value, name)
+        logging.warning("the best value, %g, is still at the edge of --%s", value, name)
