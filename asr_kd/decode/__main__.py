@@ -39,7 +39,7 @@ def main(*configs: Config, searches: SearchPool | None = None) -> None:
 def _decode_splits(config: Config, pool: SearchPool) -> None:
     if config.out is None:
         raise UserError("--out DIR is missing (or name audio files to print their words)")
-    optional = [path for path in (config.cuts, config.tuned) if path is not None]
+    optional = [path for path in (config.cuts, config.tuned, config.rescore) if path is not None]
     inputs = [*config.model, config.graph, config.features, *optional, *find_specialists(config)]
     stage = Stage("decode", config.out, config, inputs)
     if not stage.begin():

@@ -70,9 +70,17 @@ class Config(Workers):
     min_active: Natural = 30
     """Minimum number of active states per frame, whatever the beam."""
     lattice_beam: Positive = 4.0
-    """Lattice arcs without a path within this of the best path are pruned (for --tune-on and --lattices)."""
+    """Lattice arcs without a path within this of the best path are pruned; for --tune-on, --lattices, --rescore
+    and --mbr."""
     lattices: bool = False
     """Also write lattices_SPLIT.gz, a Kaldi text archive: source, target, pdf + 1, word, graph cost,acoustic cost."""
+    rescore: Path | None = None
+    """ARPA n-gram model (also .gz) of the graph's words, or pieces.  Its weights replace those of the graph's language
+    model in the lattices, and --tune-on then tunes for them.  A --lattice-beam of 6 or more gives it more to choose
+    from."""
+    mbr: bool = False
+    """Minimum Bayes risk: choose the words with the fewest expected errors over the lattice instead of those of the
+    best path, and write their confidences to confidences_SPLIT.tsv.  --tune-on looks at best paths."""
     batch: Count = field(default=4, metadata=RUN_ONLY)
     """Maximum number of utterances per search; on a CPU a larger number costs memory and saves no time."""
     k2_python: Path | None = field(default=None, metadata=RUN_ONLY)

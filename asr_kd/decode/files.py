@@ -1,6 +1,7 @@
 """Decoding of audio files named on the command line."""
 
 import dataclasses
+import functools
 import io
 import itertools
 import json
@@ -103,7 +104,7 @@ def _json_line(recording: Recording, text: str) -> str:
 
 def _decode(config: Config, front_end: FrontEnd, decoder: Decoder) -> Iterator[Recording]:
     """Every file, once all its pieces have been searched; a thread reads and scores the next ones meanwhile."""
-    options, search = search_options(config), decoder.searches[0]
+    options, search = search_options(config), functools.partial(decoder.search, decoder.searches[0])
     for batch, scores in prefetch(_scored(config.files, front_end, decoder)):
         outcomes = iter(search([matrix for matrix in scores if isinstance(matrix, np.ndarray)], options))
         for piece, matrix in zip(batch, scores, strict=True):

@@ -54,6 +54,16 @@ class Words:
         joined = "".join(f"{BOUNDARY}{name}" if name == UNKNOWN else name for name in names)
         return " ".join(joined.replace(BOUNDARY, " ").split())
 
+    def confidences(self, ids: Sequence[int], values: Sequence[float]) -> list[float]:
+        """The confidence of each word of ``text(ids)``, given those of the ids: the lowest of a word's pieces."""
+        words: list[tuple[str, float]] = []
+        for name, value in zip((self.names[i] for i in ids), values, strict=True):
+            if words and self.pieces and not name.startswith(BOUNDARY) and UNKNOWN not in (name, words[-1][0]):
+                words[-1] = words[-1][0] + name, min(words[-1][1], value)
+            else:
+                words.append((name, value))
+        return [value for name, value in words if name != BOUNDARY]
+
 
 def write_table(path: Path, rows: Mapping[str, str]) -> None:
     """Write one line per key, sorted: key<TAB>value."""

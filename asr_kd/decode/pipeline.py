@@ -21,6 +21,7 @@ from asr_kd.decode.acoustics import load_scorer
 from asr_kd.decode.client import Outcome, Search
 from asr_kd.decode.output import lattice_text
 from asr_kd.decode.recogniser import Recogniser
+from asr_kd.decode.second_pass import SecondPass, make_second_pass
 from asr_kd.decode.worker import SearchOptions
 from asr_kd.models.scorer import FrameScorer
 
@@ -52,10 +53,14 @@ class Decoder:
         scorer: computes the frame scores of an utterance.
         searches: decode one shard each at the same time; the caller closes them.
         batch: maximum number of utterances per search.
+        second_pass: what follows each search.
     """
 
-    def __init__(self, scorer: FrameScorer, searches: Sequence[Search], batch: int = 4) -> None:
+    def __init__(
+        self, scorer: FrameScorer, searches: Sequence[Search], batch: int = 4, second_pass: SecondPass | None = None
+    ) -> None:
         self.scorer, self.searches, self.batch = scorer, searches, batch
+        self.search = second_pass or SecondPass()
         self._free: queue.SimpleQueue[Search] = queue.SimpleQueue()
         for search in searches:
             self._free.put(search)
@@ -107,7 +112,7 @@ class Decoder:
             with _lattice_writer(shard.path, options) as write_lattice:
                 for cuts, scores, seconds in prefetch(self._scored(shard.cuts)):
                     scoring += seconds
-                    outcomes = iter(search([m for m in scores if isinstance(m, np.ndarray)], options))
+                    outcomes = iter(self.search(search, [m for m in scores if isinstance(m, np.ndarray)], options))
                     for cut, matrix in zip(cuts, scores, strict=True):
                         outcome = Outcome(None, matrix) if isinstance(matrix, str) else next(outcomes)
                         records[cut.id] = _record(outcome)
@@ -167,7 +172,8 @@ def build_decoder(recogniser: Recogniser, searches: Sequence[Search]) -> Decoder
         recogniser.models, recogniser.features, recogniser.num_pdfs, recogniser.silence_pdfs, recogniser.mean,
         recogniser.specialists, recogniser.top_k,
     )  # fmt: skip
-    return Decoder(scorer, searches, recogniser.batch)
+    second_pass = make_second_pass(recogniser.words, recogniser.rescore, recogniser.mbr)
+    return Decoder(scorer, searches, recogniser.batch, second_pass)
 
 
 def read_records(shards: Sequence[Path]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -207,5 +213,5 @@ def _lattice_writer(shard: Path, options: SearchOptions) -> Iterator[Callable[[s
 def _record(outcome: Outcome) -> dict[str, Any]:
     if outcome.hypothesis is None:
         return {"words": None, "reason": outcome.reason}
-    fields = ("words", "acoustic", "graph", "grid", "grid_index")
+    fields = ("words", "acoustic", "graph", "grid", "grid_index", "confidences")
     return {**{name: getattr(outcome.hypothesis, name) for name in fields}, "reason": ""}

@@ -30,6 +30,9 @@ class Recogniser:
         graph: folder of the graph, converted for k2.
         python: the interpreter that has k2; None: this one.
         batch: maximum number of utterances per search.
+        words: folder of the graph, with words.txt and the language model.
+        rescore: ARPA model for the second pass.
+        mbr: whether the second pass minimises the expected errors.
     """
 
     models: tuple[Path, ...]
@@ -42,6 +45,9 @@ class Recogniser:
     graph: Path
     python: Path | None
     batch: int
+    words: Path
+    rescore: Path | None
+    mbr: bool
 
 
 def find_specialists(config: Config) -> list[Path]:
@@ -74,7 +80,7 @@ def make_recogniser(config: Config) -> Recogniser:
     specialists = tuple(find_specialists(config))
     return Recogniser(
         config.model, config.features, num_pdfs, silence, config.mean, specialists, config.top_k, graph, python,
-        config.batch,
+        config.batch, config.graph, config.rescore, config.mbr,
     )  # fmt: skip
 
 

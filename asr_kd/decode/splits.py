@@ -34,6 +34,8 @@ def decode_splits(config: Config, decoder: Decoder, out: Path) -> dict[str, Any]
     for split in config.splits:
         shards = decoder.run(_read_cuts(config, split), options, out / "shards" / split, f"{out.name} {split}")
         figures[split] = _write_split(out, split, shards, words, options.lattice)
+        if config.mbr:
+            _write_confidences(out / f"confidences_{split}.tsv", shards, words)
     write_json(
         out / "decode.json",
         {
@@ -85,6 +87,11 @@ def _write_split(out: Path, split: str, shards: Sequence[Path], words: Words, la
         "search_rtf": round(seconds["search_seconds"] / audio, 5),
         "rtf": round((seconds["scoring_seconds"] + seconds["search_seconds"]) / audio, 5),
     }
+
+
+def _write_confidences(path: Path, shards: Sequence[Path], words: Words) -> None:
+    values = {name: words.confidences(r["words"] or [], r["confidences"]) for name, r in read_records(shards)}
+    write_table(path, {name: " ".join(f"{value:.3f}" for value in row) for name, row in values.items()})
 
 
 def _cuts_path(config: Config, split: str) -> Path:

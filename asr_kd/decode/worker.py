@@ -92,6 +92,7 @@ class Hypothesis:
         graph: sum of the graph scores (transitions, pronunciations, language model), without insertion penalty.
         grid: the distinct word sequences over the grid of scales × penalties.
         grid_index: index into ``grid`` of the best sequence at each point; penalties vary fastest.
+        confidences: the posterior probability of each word, where the second pass has computed them.
     """
 
     words: list[int] | None
@@ -100,6 +101,7 @@ class Hypothesis:
     grid: list[list[int]] = dataclasses.field(default_factory=list)
     grid_index: list[int] = dataclasses.field(default_factory=list)
     lattice: Lattice | None = None
+    confidences: list[float] = dataclasses.field(default_factory=list)
 
 
 # ---------------------------------------------------------------------------------------------- wire format

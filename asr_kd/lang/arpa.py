@@ -4,7 +4,7 @@ import logging
 import math
 import re
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from asr_kd.common.text import Case, normalise, read_lines
 from asr_kd.lang.lexicon import is_reserved
 from asr_kd.lang.ngram import BackoffModel
 
-BOS, EOS = "<s>", "</s>"
+BOS, EOS, UNK = "<s>", "</s>", "<unk>"
 LOG10 = math.log(10.0)
 SEPARATORS = re.compile("[ \t]+")
 log = logging.getLogger(__name__)
@@ -70,13 +70,14 @@ def read_arpa(path: Path, max_words: int, case: Case = "upper") -> tuple[list[st
 
 
 def _parse(lines: Iterator[str], max_words: int, case: Case, path: Path) -> tuple[list[str], BackoffModel]:
-    sections = _sections(lines)
-    ids, words, model = _unigrams(next(sections), max_words, case)
+    sections = read_sections(lines)
+    ids, words, model = read_unigrams(next(sections), max_words, case)
     read = unusable = same = 0
     for n, section in enumerate(sections, 2):
         if n * math.log2(model.base) >= 63:
             raise UserError(f"{n}-grams of {len(words)} words do not fit into 64 bits: lower --max-words")
-        keys, log_probs, backoffs, size = _read_section(section, ids, model.base)
+        grams, log_probs, backoffs, size = read_section(section, n, ids, model.base)
+        keys = grams @ model.base ** np.arange(n - 1, -1, -1)
         read += size
         possible = np.isin(keys // model.base, model.keys[-1])
         keys, log_probs, backoffs = keys[possible], log_probs[possible], backoffs[possible]
@@ -101,13 +102,23 @@ def _parse(lines: Iterator[str], max_words: int, case: Case, path: Path) -> tupl
     return words, model
 
 
-def _unigrams(section: Iterable[Entry], max_words: int, case: Case) -> tuple[dict[str, int], list[str], BackoffModel]:
-    """Return the ids of the words as the file spells them, the words in normal form, and the model of unigrams."""
+def read_unigrams(
+    section: Iterable[Entry], max_words: int, case: Case, unknown: bool = False
+) -> tuple[dict[str, int], list[str], BackoffModel]:
+    """Return the ids of the words as the file spells them, the words in normal form, and the model of unigrams.
+
+    Args:
+        section: the entries.
+        max_words: only the most probable words are kept.
+        case: normal form of the words.
+        unknown: also keep the unknown word, as ``<unk>``.
+    """
     spellings: dict[str, str] = {}
     found: dict[str, tuple[float, float, float]] = {}  # log10 of the sum and of the largest, with its back-off weight
     for log_prob, (spelling,), backoff in section:
         word = spelling.lower() if is_reserved(spelling) else normalise(spelling, case)
-        if word in (BOS, EOS) or not (is_reserved(word) or " " in word or not word):
+        special = word in (BOS, EOS) or (unknown and word == UNK)
+        if special or not (is_reserved(word) or " " in word or not word):
             spellings[spelling] = word
             total, largest, kept = found.get(word, (-math.inf, -math.inf, 0.0))
             total = float(np.logaddexp(total * LOG10, log_prob * LOG10)) / LOG10 if word in found else log_prob
@@ -123,37 +134,27 @@ def _unigrams(section: Iterable[Entry], max_words: int, case: Case) -> tuple[dic
     return ids, words, BackoffModel(len(numbers), [np.arange(len(numbers))], [columns[:, 0]], [columns[:, 2]])
 
 
-def _read_section(
-    section: Iterable[Entry], ids: dict[str, int], base: int
+def read_section(
+    section: Iterable[Entry], order: int, ids: Mapping[str, int], base: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Return the keys, log10 probabilities and back-off weights of n-grams of known words, and the number of all.
+    """Return the n-grams of known words as ids, their log10 probabilities and back-off weights, and the number of all.
 
-    N-grams with <s> other than first, or </s> other than last, are left out.
+    The shapes are (K, order), (K,) and (K,).  ``</s>`` has the id base − 2 and ``<s>`` base − 1; n-grams with <s> other
+    than first, or </s> other than last, are left out.
     """
-    keys, values, size, n = array("q"), array("d"), 0, 0
-    for log_prob, gram, backoff in section:
-        size, n = size + 1, len(gram)
-        key = 0
-        for word in gram:
-            number = ids.get(word, -1)
-            if number < 0:
-                break
-            key = key * base + number
-        else:
-            keys.append(key)
+    flat, values, size = array("i"), array("d"), 0
+    for log_prob, words, backoff in section:
+        size += 1
+        numbers = [ids.get(word, -1) for word in words]
+        if min(numbers) >= 0:
+            flat.extend(numbers)
             values.extend((log_prob, backoff))
-    if not keys:
-        return np.zeros(0, np.int64), np.zeros(0), np.zeros(0), size
-    grams, pairs = np.frombuffer(keys, np.int64), np.frombuffer(values).reshape(-1, 2)
-    usable = np.ones(len(grams), bool)
-    for place in range(n):
-        digits = grams // base ** (n - 1 - place) % base
-        usable &= (digits != base - 1) | (place == 0)
-        usable &= (digits != base - 2) | (place == n - 1)
+    grams, pairs = np.array(flat, np.int32).reshape(-1, order), np.array(values).reshape(-1, 2)
+    usable = (grams[:, 1:] != base - 1).all(1) & (grams[:, :-1] != base - 2).all(1)
     return grams[usable], pairs[usable, 0], pairs[usable, 1], size
 
 
-def _sections(lines: Iterator[str]) -> Iterator[Iterator[Entry]]:
+def read_sections(lines: Iterator[str]) -> Iterator[Iterator[Entry]]:
     """Yield the entries of each order."""
     for order, size in enumerate(_sizes(lines), 1):
         yield _section(lines, order, size)

@@ -14,6 +14,9 @@ from lhotse import CutSet, Features, MonoCut, SupervisionSegment
 from safetensors.torch import save_file
 
 from asr_kd.common.storage import write_json
+from asr_kd.lang import ngram
+from asr_kd.lang.arpa import write_arpa
+from asr_kd.lang.fst import grammar_fst
 from asr_kd.models.dnn import dnn
 
 PHONES, WORDS = 8, 20
@@ -66,8 +69,39 @@ def toy_grammar() -> kaldifst.StdVectorFst:
     return kaldifst.compile("\n".join(lines), keep_state_numbering=True)
 
 
-def toy_graph(folder: Path) -> None:
-    lexicon, grammar = toy_lexicon_fst(), toy_grammar()
+def toy_arpa(path: Path, order: int, prune: float = 0.0) -> None:
+    """A Kneser-Ney model of 300 random sentences in which some words like to follow others."""
+    rng, likes = np.random.default_rng(7), np.random.default_rng(8).dirichlet(np.full(WORDS, 0.3), WORDS * WORDS)
+    sentences = []
+    for _ in range(300):
+        words = [int(rng.integers(WORDS)), int(rng.integers(WORDS))]
+        while rng.random() < 0.8:
+            words.append(int(rng.choice(WORDS, p=likes[words[-2] * WORDS + words[-1]])))
+        sentences.append(words)
+    counts = ngram.count(sentences, WORDS, order)
+    model = ngram.kneser_ney(counts)
+    if prune:
+        model = ngram.prune(model, [counts], [1.0], prune)
+    write_arpa(path, model, [f"W{word:02d}" for word in range(1, WORDS + 1)])
+
+
+def toy_arpa_grammar(arpa: Path) -> kaldifst.StdVectorFst:
+    """The grammar of an ARPA model, with epsilons where it backs off."""
+    words = arpa.with_suffix(".words")
+    names = ["<eps>", *(f"W{i:02d}" for i in range(1, WORDS + 1)), "#0", "<s>", "</s>"]
+    words.write_text("".join(f"{name} {i}\n" for i, name in enumerate(names)))
+    grammar_fst(arpa, words, arpa.with_suffix(".fst"))
+    grammar = kaldifst.StdVectorFst.read(str(arpa.with_suffix(".fst")))
+    lines = [line.replace(f" {WORDS + 1} 0 ", " 0 0 ") for line in fst_lines(grammar)]
+    lines.sort(key=lambda line: int(line.split()[0]) != grammar.start)  # the text begins with the start state
+    sorted_by_input = kaldifst.compile("\n".join(lines))
+    kaldifst.arcsort(sorted_by_input, "ilabel")
+    return sorted_by_input
+
+
+def toy_graph(folder: Path, arpa: Path | None = None) -> None:
+    """The graph of ``toy_grammar``, or of an ARPA model, of which it gets a copy."""
+    lexicon, grammar = toy_lexicon_fst(), toy_arpa_grammar(arpa) if arpa else toy_grammar()
     kaldifst.arcsort(lexicon, "olabel")
     kaldifst.arcsort(grammar, "ilabel")
     context, labels = kaldifst.compose_context([], 1, 0, kaldifst.compose(lexicon, grammar))
@@ -88,6 +122,8 @@ def toy_graph(folder: Path) -> None:
     words = ["<eps>", *(f"W{i:02d}" for i in range(1, WORDS + 1))]
     (folder / "words.txt").write_text("".join(f"{w} {i}\n" for i, w in enumerate(words)))
     write_json(folder / "graph.json", {"num_pdfs": PDFS, "silence_pdfs": []})
+    if arpa:
+        (folder / "lm.arpa").write_bytes(arpa.read_bytes())
 
 
 def fst_lines(fst: kaldifst.StdVectorFst, labels: list[int] | None = None) -> Iterator[str]:

@@ -25,7 +25,7 @@ from asr_kd.decode.client import Search, SearchPool
 from asr_kd.decode.config import Config
 from asr_kd.decode.output import Words
 from asr_kd.decode.pipeline import Decoder
-from asr_kd.decode.tuning import smooth_errors
+from asr_kd.decode.tuning import Point, _beyond_edges, smooth_errors
 from asr_kd.decode.worker import SearchOptions
 from asr_kd.features.normalise import QUIET
 from asr_kd.models.scorer import NOT_SILENCE
@@ -111,6 +111,17 @@ def test_tuning_does_not_favour_the_edge() -> None:
     assert smooth_errors([4], scales=1, penalties=1) == [4.0]
 
 
+def test_values_beyond_an_edge() -> None:
+    """Scales keep their ratio and penalties their distance; inside, and with one or two values, there are none."""
+    options = SearchOptions(scales=(0.05, 0.1, 0.15, 0.2), penalties=(-1.0, -0.5, 0.0, 1.0))
+    for scale, penalty, scales, penalties in (
+        (0.1, -0.5, [], []), (0.2, 1.0, [0.2667, 0.3556], [2.0, 3.0]), (0.05, -1.0, [0.025, 0.0125], [-1.5, -2.0]),
+    ):  # fmt: skip
+        assert _beyond_edges(Point(scale, penalty, 0, 1, 0.0), options) == (scales, penalties)
+    two = SearchOptions(scales=(0.1, 0.2), penalties=(0.0,))
+    assert _beyond_edges(Point(0.2, 0.0, 0, 1, 0.0), two) == ([], [])
+
+
 def test_shards_are_not_decoded_again(toy: SimpleNamespace, search: Search, tmp_path: Path) -> None:
     cuts = list(CutSet.from_file(toy.features / "cuts_test.jsonl.gz"))[:16]
     decoder = Decoder(load_scorer([toy.model], toy.features, PDFS), [search])
@@ -186,6 +197,7 @@ def test_a_model_of_another_graph_is_refused(toy: SimpleNamespace, tmp_path: Pat
 def test_pieces_join_into_words(tmp_path: Path) -> None:
     (tmp_path / "words.txt").write_text("<eps> 0\n▁HE 1\nLLO 2\n▁YOU 3\n<UNK> 4\n", encoding="utf-8")
     assert Words(tmp_path).text([1, 2, 4, 3]) == "HELLO <UNK> YOU"
+    assert Words(tmp_path).confidences([1, 2, 4, 3], [0.9, 0.8, 0.5, 1.0]) == [0.8, 0.5, 1.0]
     assert Words(tmp_path).text([]) == ""
     write_json(tmp_path / "graph.json", {"num_pdfs": 1})
     assert Words(tmp_path).split("Hello  you\u2019ll") == ["HELLO", "YOU'LL"]

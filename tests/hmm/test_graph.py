@@ -220,7 +220,8 @@ def test_stage_reads_the_folder_of_the_hmm_stage(tmp_path, capsys):
     figures = read_json(tmp_path / "graph" / "graph.json")
     assert figures["silence_pdfs"] == [0, 1]
     assert figures["num_pdfs"] == pdfs and figures["states"] == hclg.num_states and figures["arcs"] > 0
-    assert (tmp_path / "graph" / "words.txt").read_bytes() == (lang.path / "words.txt").read_bytes()
+    for name in ("words.txt", "lm.arpa"):
+        assert (tmp_path / "graph" / name).read_bytes() == (lang.path / name).read_bytes()
     graph.main(config)
     assert "up to date" in capsys.readouterr().out
 

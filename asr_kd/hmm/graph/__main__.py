@@ -1,7 +1,7 @@
 """``python -m asr_kd.hmm.graph``: compiles the decoding graph HCLG."""
 
 from asr_kd.common.cli import run
-from asr_kd.common.storage import Stage, atomic_open, write_json
+from asr_kd.common.storage import Stage, atomic_open, copy_file, write_json
 from asr_kd.hmm.graph.config import Config
 
 
@@ -26,6 +26,7 @@ def main(config: Config) -> None:
     write_fst(config.out / "HCLG.fst", hclg)
     with atomic_open(config.out / "words.txt") as file:
         file.write(symbol_table(lang.words))
+    copy_file(config.lang / "lm.arpa", config.out / "lm.arpa")  # decode --rescore takes its weights out
     sizes = {name: figures[name] for name in ("num_pdfs", "silence_pdfs", "states", "arcs")}
     write_json(config.out / "graph.json", {**sizes, "senones": tree_identity(config.gmm), "text": lang.case})
     stage.finish(**figures)

@@ -17,7 +17,7 @@ class Config(Settings):
     gmm: Path
     """Folder filled by python -m asr_kd.hmm, with the decision tree and the transition model."""
     out: Path
-    """Output folder for HCLG.fst, words.txt and graph.json."""
+    """Output folder for HCLG.fst, words.txt, graph.json and lm.arpa, the language model of the graph."""
     transition_scale: NotNegative = 1.0
     """Scale of the log-probabilities of transitions between states."""
     self_loop_scale: NotNegative = 0.1

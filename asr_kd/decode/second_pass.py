@@ -1,0 +1,99 @@
+"""What follows the search of an utterance: rescoring with a larger language model, and minimum Bayes risk."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import time
+from pathlib import Path
+
+import numpy as np
+
+from asr_kd.common.errors import UserError
+from asr_kd.decode.client import Outcome, Search
+from asr_kd.decode.lattices import Frames
+from asr_kd.decode.mbr import minimum_risk, word_lattice
+from asr_kd.decode.output import Words
+from asr_kd.decode.rescoring import Rescorer
+from asr_kd.decode.worker import Hypothesis, SearchOptions
+from asr_kd.lang.histories import read_histories
+
+#: The language model of a graph, in its folder.
+GRAPH_MODEL = "lm.arpa"
+
+
+class SecondPass:
+    """Searches, and then works on the lattices.
+
+    Args:
+        rescorer: exchanges the language model; None: the graph's stays.
+        mbr: choose the words with the fewest expected errors (except for a grid).
+    """
+
+    def __init__(self, rescorer: Rescorer | None = None, mbr: bool = False) -> None:
+        self.rescorer, self.mbr = rescorer, mbr
+
+    def __call__(self, search: Search, scores: list[np.ndarray], options: SearchOptions) -> list[Outcome]:
+        """The outcomes of ``search``, whose ``seconds`` include those of the second pass."""
+        tuning = bool(options.scales)
+        if self.rescorer is None and (tuning or not self.mbr):
+            return search(scores, options)
+        outcomes = search(scores, dataclasses.replace(options, scales=(), penalties=(), lattice=True))
+        started = time.thread_time()
+        for outcome in outcomes:
+            try:
+                if outcome.hypothesis is not None:
+                    self._refine(outcome.hypothesis, options)
+            except Exception as error:  # one strange utterance must not stop the others
+                outcome.hypothesis, outcome.reason = None, f"its lattice failed: {error or type(error).__name__}"
+        search.seconds += time.thread_time() - started
+        return outcomes
+
+    def _refine(self, hypothesis: Hypothesis, options: SearchOptions) -> None:
+        lattice, penalty = hypothesis.lattice, options.insertion_penalty
+        assert lattice is not None
+        if self.rescorer is not None:
+            lattice = self.rescorer(lattice, 1.0, penalty, options.beam, options.lattice_beam)
+            frames = Frames(lattice)
+            (path,) = frames.best_paths(frames.scores(1.0, penalty)[:, None]).T
+            hypothesis.words = frames.words(path)
+            hypothesis.graph, hypothesis.acoustic = lattice.scores[path].sum(0, dtype=float).tolist()
+            if options.scales:
+                _fill_grid(hypothesis, frames, options)
+        if self.mbr and not options.scales:
+            arcs = word_lattice(lattice, Frames(lattice).scores(1.0, penalty), options.lattice_beam)
+            hypothesis.words, hypothesis.confidences, _ = minimum_risk(arcs, hypothesis.words or [])
+        hypothesis.lattice = lattice if options.lattice else None
+
+
+def _fill_grid(hypothesis: Hypothesis, frames: Frames, options: SearchOptions) -> None:
+    """Fill ``grid`` and ``grid_index`` as the search does."""
+    points = itertools.product(options.scales, options.penalties)
+    scores = [frames.scores(scale / options.acoustic_scale, penalty) for scale, penalty in points]
+    index: dict[tuple[int, ...], int] = {}
+    for path in frames.best_paths(np.stack(scores, axis=1)).T:
+        hypothesis.grid_index.append(index.setdefault(tuple(frames.words(path)), len(index)))
+    hypothesis.grid = [list(words) for words in index]
+
+
+def make_second_pass(graph: Path, rescore: Path | None, mbr: bool) -> SecondPass:
+    """The second pass that the flags describe.
+
+    Args:
+        graph: folder of the graph, with the language model that it was made from.
+        rescore: ARPA model whose weights replace those of the graph's.
+
+    Raises:
+        UserError: the graph's folder has no language model, or one of the models cannot be read.
+    """
+    if rescore is None:
+        return SecondPass(None, mbr)
+    old = graph / GRAPH_MODEL
+    if not old.is_file():
+        raise UserError(
+            f"{old} is missing, and with it the weights that --rescore takes out: run python -m asr_kd.hmm.graph "
+            "again, or copy the ARPA model there that the graph was made from"
+        )
+    words = Words(graph)
+    numbers = {name: number for number, name in words.names.items()}
+    return SecondPass(Rescorer(read_histories(old, numbers, "keep"), read_histories(rescore, numbers, words.case)), mbr)
