@@ -21,7 +21,7 @@ from asr_kd.report import figures
 from asr_kd.report.svg import SERIES, render
 from asr_kd.report.utterance import Panel, read_utterance
 from asr_kd.score.collect import Curve, Results, Row
-from asr_kd.score.systems import System, finished_runs
+from asr_kd.score.systems import GMMS, System, finished_runs
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def draw(boundaries: Path, systems: Sequence[System], results: Results, curves: 
 
 def colours_of(systems: Sequence[System]) -> dict[str, str]:
     """Grey for the GMM, then one colour per system."""
-    others = [system.name for system in systems if system.kind != "gmm"]
+    others = [system.name for system in systems if system.kind not in GMMS]
     colours = {name: SERIES[1 + place % (len(SERIES) - 1)] for place, name in enumerate(others)}
     return {system.name: colours.get(system.name, SERIES[0]) for system in systems}
 

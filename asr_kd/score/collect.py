@@ -14,7 +14,7 @@ from asr_kd.common.errors import UserError
 from asr_kd.common.storage import read_json, stage_figures, verify
 from asr_kd.score.bootstrap import Bootstrap, compare, interval
 from asr_kd.score.frame_accuracy import frame_rates
-from asr_kd.score.systems import Run, System, finished_runs
+from asr_kd.score.systems import GMMS, Run, System, finished_runs
 from asr_kd.score.wer import Scores, pool, read_references, score_folder
 
 RATES = ("all", "speech", "merged")
@@ -258,7 +258,7 @@ def _row(
         if times:
             row.rtf[split], row.scoring[split] = (fmean(time[key] for time in times) for key in ("rtf", "scoring_rtf"))
     faults = []
-    if not row.accuracy and system.kind != "gmm" and any(run.accuracy for run in runs):
+    if not row.accuracy and system.kind not in GMMS and any(run.accuracy for run in runs):
         faults.append("frame accuracy")
     for split, words in row.words.items():
         if words.missing:
@@ -338,7 +338,7 @@ def training_curves(systems: Sequence[System], exp: Path) -> list[Curve]:
     """Training logs of single networks and students, each network once."""
     curves: dict[Path, Curve] = {}
     for system in systems:
-        if system.kind in ("gmm", "ensemble"):
+        if system.kind in (*GMMS, "ensemble"):
             continue
         for run in finished_runs(system, exp)[0]:
             for folder in run.models:

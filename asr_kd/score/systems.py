@@ -28,9 +28,10 @@ from asr_kd.score.entries import (
     one_of,
 )
 
-#: gmm: Gaussian mixtures; single: networks trained on hard targets; ensemble: networks whose posteriors are
-#: averaged; student: networks trained on soft targets.
-KINDS = ("gmm", "single", "ensemble", "student")
+#: gmm: Gaussian mixtures; adapted: its twin, a GMM, adapted to the speakers by what that recognised; single: networks
+#: trained on hard targets; ensemble: networks whose posteriors are averaged; student: networks trained on soft targets.
+KINDS = ("gmm", "adapted", "single", "ensemble", "student")
+GMMS = KINDS[:2]
 #: Folders that networks are trained on and measured with, unless the file says otherwise.
 DATA = {"features": "exp/features", "cuts": "exp/gmm", "lang": "exp/lang", "graph": "exp/graph"}
 #: Keys of a file, those of studies among them, and keys of one system.
@@ -195,6 +196,12 @@ def build_systems(path: Path, content: Mapping[str, Any], names: Names, variable
     for twin in filter(None, (system.twin for system in systems)):
         if twin not in {system.name for system in systems}:
             raise UserError(f"{path}: there is no system {twin}: mend gain or twin")
+    gmms = {system.name for system in systems if system.kind == "gmm"}
+    for system in systems:
+        if system.kind == "adapted" and system.twin not in gmms:
+            raise UserError(
+                f"{path}: {system.name} is adapted, so its twin must be a system of the kind gmm: correct it"
+            )
     if any(run.decode and not system.tune for system in systems for run in system.runs):
         raise UserError(f"{path}: to decode, tune must name a network: add it, or give all systems decoded: 0")
     return SystemList(systems, splits, tune, defaults.data)
@@ -253,7 +260,7 @@ def _system(
         runs.append(
             Run(
                 int(seed[1]) if seed else number, tuple(models), decode if number < decoded else None,
-                accuracy if kind != "gmm" else None, own,
+                accuracy if kind not in GMMS else None, own,
             )
         )  # fmt: skip
     group = str(template["name"]).partition("{")[0].rstrip("-_")

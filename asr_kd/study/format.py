@@ -109,6 +109,8 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def _networks(systems: SystemList) -> Iterator[tuple[Path, str]]:
-    yield from ((model, system.name) for system in systems.systems for run in system.runs for model in run.models)
+    for system in systems.systems:
+        if system.kind != "adapted":
+            yield from ((model, system.name) for run in system.runs for model in run.models)
     if systems.tune is not None:
         yield systems.tune, "tune"

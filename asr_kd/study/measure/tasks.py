@@ -1,7 +1,7 @@
 """Tasks that measure systems: frame accuracies, tuning of the search, decoding."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,11 +16,11 @@ from asr_kd.hmm.adapt.config import Config as AdaptConfig
 from asr_kd.hmm.scores import INDEPENDENT
 from asr_kd.score.accuracy.__main__ import main as measure_accuracy
 from asr_kd.score.accuracy.config import Config as AccuracyConfig
-from asr_kd.score.systems import SystemList
+from asr_kd.score.systems import Run, System, SystemList
 from asr_kd.study.tasks import Task, count, unless_finished
 
-#: First estimates in seconds: a split on one core, and the frame accuracy of a network.
-DECODE_SECONDS, ACCURACY_SECONDS = 60.0, 5.0
+#: First estimates in seconds: a split on one core, the frame accuracy of a network, and adaptation to speakers.
+DECODE_SECONDS, ACCURACY_SECONDS, ADAPT_SECONDS = 60.0, 5.0, 10.0
 
 
 def measure_tasks(systems: SystemList, conf: Path, searches: SearchPool, scheduler: str = "") -> Iterator[Task]:
@@ -73,38 +73,36 @@ def _tuning(systems: SystemList, conf: Path, searches: SearchPool, scheduler: st
 
 
 def _decoding(systems: SystemList, conf: Path, searches: SearchPool, scheduler: str) -> Iterator[Task]:
+    named = {system.name: system for system in systems.systems}
     for system in systems.systems:
         decoded = [run for run in system.runs if run.decode is not None]
+        if system.kind == "adapted":
+            gmm = named[system.twin].runs[0]
+            if not (gmm.models[0] / INDEPENDENT).is_file():
+                continue  # it was not trained for that, and the report says that this is missing
+            yield _adaptation(system, gmm, scheduler)
         for number, run in enumerate(decoded, 1):
             assert run.decode is not None and system.tuned is not None
             flags = {
                 **read_yaml(f"{conf}:decode"), "graph": system.data["graph"], "features": system.data["features"],
-                "scheduler": scheduler, "splits": list(run.splits), "tuned": system.tuned / "tuned.json",
+                "scheduler": scheduler, "model": list(run.models), "splits": list(run.splits),
+                "tuned": system.tuned / "tuned.json", "out": run.decode,
             }  # fmt: skip
+            seconds = partial(unless_finished, run.decode, partial(_decode_seconds, len(run.splits)))
+            config = build_config(DecodeConfig, flags)
             title = f"decoding of {system.label}" + (f", {number} of {len(decoded)}" if len(decoded) > 1 else "")
-            passes = [(title, run.models, run.decode)]
-            if system.kind == "gmm" and (run.models[0] / INDEPENDENT).is_file():  # adapted to speakers, as in training
-                first = run.decode.with_name(f"{run.decode.name}-first")
-                adapted = run.decode.parents[1] / "adapted" / run.decode.name
-                passes = [(f"{title}, first pass", run.models, first), (title, (adapted,), run.decode)]
-            for name, models, out in passes:
-                if models != run.models:
-                    yield _adaptation(system.data, run.models[0], first, list(run.splits), adapted, scheduler)
-                seconds = partial(unless_finished, out, partial(_decode_seconds, len(run.splits)))
-                config = build_config(DecodeConfig, {**flags, "model": list(models), "out": out})
-                yield Task(name, "decode", seconds, partial(decode, config, searches=searches))
+            yield Task(title, "decode", seconds, partial(decode, config, searches=searches))
 
 
-def _adaptation(
-    data: Mapping[str, Path], gmm: Path, decoded: Path, splits: list[str], out: Path, scheduler: str
-) -> Task:
-    """Adapt the GMM to the speakers of decoded splits."""
+def _adaptation(system: System, gmm: Run, scheduler: str) -> Task:
+    """Adapt a GMM to the speakers of the splits that it has decoded."""
     flags = {
-        "gmm": gmm, "decoded": decoded, "lang": data["lang"], "features": data["features"], "out": out,
-        "splits": splits, "scheduler": scheduler,
+        "gmm": gmm.models[0], "decoded": gmm.decode, "lang": system.data["lang"], "features": system.data["features"],
+        "out": system.runs[0].models[0], "splits": list(gmm.splits), "scheduler": scheduler,
     }  # fmt: skip
     config = build_config(AdaptConfig, flags)
-    return Task("adaptation of the GMM", "adapt", partial(unless_finished, out, lambda: 10.0), partial(adapt, config))
+    cost = partial(unless_finished, config.out, lambda: ADAPT_SECONDS)
+    return Task("adaptation to the speakers", "adapt", cost, partial(adapt, config))
 
 
 def _decode_seconds(splits: int) -> float:
