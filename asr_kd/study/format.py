@@ -8,7 +8,7 @@ from typing import Any
 from asr_kd.common.cli import read_yaml
 from asr_kd.common.errors import UserError
 from asr_kd.score.entries import TEXT, check_keys, check_names, expand_each, one_of
-from asr_kd.score.systems import FILE_KEYS, Names, SystemList, build_systems
+from asr_kd.score.systems import FILE_KEYS, GMMS, Names, SystemList, build_systems
 from asr_kd.study.shows import check_views
 
 #: Stages that a study may call, and their packages.
@@ -110,7 +110,7 @@ def _as_list(value: Any) -> list[Any]:
 
 def _networks(systems: SystemList) -> Iterator[tuple[Path, str]]:
     for system in systems.systems:
-        if system.kind != "adapted":
+        if system.kind not in GMMS:  # the experiment has the GMM
             yield from ((model, system.name) for run in system.runs for model in run.models)
     if systems.tune is not None:
         yield systems.tune, "tune"

@@ -31,7 +31,7 @@ def test_the_recipes_systems(tmp_path):
     write_json(exp / "data" / "summary.json", {"train": {}, "dev": {}, "test": {}, "test_noise": {}})
     found = read_systems(RECIPE, exp, ("teachers=4", "seeds=2"))
     systems = {system.name: system for system in found.systems}
-    assert list(systems) == ["gmm", "baseline", "ensemble", "student", "quarter_hard", "quarter_student"]
+    assert list(systems) == ["gmm", "gmm_adapted", "baseline", "ensemble", "student", "quarter_hard", "quarter_student"]
     assert found.splits == ("dev", "test", "test_noise") and found.tune == exp / "teachers/seed-0"
     baseline = systems["baseline"].runs
     assert [run.models for run in baseline] == [(exp / f"teachers/seed-{n}",) for n in range(4)]
@@ -43,7 +43,9 @@ def test_the_recipes_systems(tmp_path):
     (gmm,) = systems["gmm"].runs
     assert gmm.models == (exp / "gmm",) and gmm.accuracy is None
     assert (systems["gmm"].tune, systems["gmm"].tuned) == (exp / "gmm", exp / "tuned-gmm")
-    assert {system.tuned for system in found.systems[1:]} == {exp / "tuned"}
+    (adapted,) = systems["gmm_adapted"].runs
+    assert adapted.models == (exp / "adapted",) and systems["gmm_adapted"].tuned == exp / "tuned-gmm"
+    assert {system.tuned for system in found.systems[2:]} == {exp / "tuned"}
 
 
 @pytest.mark.parametrize(
@@ -52,10 +54,11 @@ def test_the_recipes_systems(tmp_path):
         ("{}", "needs systems"),
         ("systems: [{name: a}]", "needs kind, name, runs"),
         ("systems: [{name: a, kind: gmm, runs: a, colour: red}]", "needs kind, name, runs, and may have"),
-        ("systems: [{name: a, kind: hybrid, runs: a}]", "kind of a must be one of gmm, single, ensemble, student"),
+        ("systems: [{name: a, kind: hybrid, runs: a}]", "kind of a must be one of gmm, adapted, single"),
         ("systems: [{name: a, kind: gmm, runs: a, decoded: 0}, {name: a, kind: gmm, runs: b, decoded: 0}]",
          "two systems are called a"),
         ("systems: [{name: a, kind: gmm, runs: a, decoded: 0, twin: b}]", "there is no system b"),
+        ("systems: [{name: a, kind: adapted, runs: a, decoded: 0}]", "a is adapted, so its twin must be .* the kind gmm"),
         ("systems: [{name: a, kind: gmm, runs: a}]", "tune must name a network"),
         ("systems: [{name: 'a-{x}', kind: gmm, runs: a, each: {y: [1]}}]", "not a variable"),
         ("systems: [{name: a", "is not valid YAML"),
