@@ -58,7 +58,7 @@ def test_the_recipes_systems(tmp_path):
         ("systems: [{name: a, kind: gmm, runs: a, decoded: 0}, {name: a, kind: gmm, runs: b, decoded: 0}]",
          "two systems are called a"),
         ("systems: [{name: a, kind: gmm, runs: a, decoded: 0, twin: b}]", "there is no system b"),
-        ("systems: [{name: a, kind: adapted, runs: a, decoded: 0}]", "a is adapted, so its twin must be .* the kind gmm"),
+        ("systems: [{name: a, kind: adapted, runs: a, decoded: 0}]", "its twin must be .* the kind gmm"),
         ("systems: [{name: a, kind: gmm, runs: a}]", "tune must name a network"),
         ("systems: [{name: 'a-{x}', kind: gmm, runs: a, each: {y: [1]}}]", "not a variable"),
         ("systems: [{name: a", "is not valid YAML"),
