@@ -52,7 +52,7 @@ def main(config: Config) -> None:
 def _decoded(config: Config) -> tuple[int, int]:
     """The number of runs that are decoded, and of networks that score frames for them."""
     from asr_kd.common.cli import read_yaml
-    from asr_kd.score.systems import read_systems
+    from asr_kd.score.systems import GMMS, read_systems
 
     if config.systems is None:
         return 3, 2 + config.teachers
@@ -61,7 +61,7 @@ def _decoded(config: Config) -> tuple[int, int]:
     variables = [f"{name}={value}" for name, value in values.items() if name in declared]
     systems = read_systems(config.systems, Path(), variables).systems
     decoded = [(system, run) for system in systems for run in system.runs if run.decode is not None]
-    return len(decoded), sum(len(run.models) for system, run in decoded if system.kind != "gmm")
+    return len(decoded), sum(len(run.models) for system, run in decoded if system.kind not in GMMS)
 
 
 def _rates(config: Config, teacher: Network, student: Network) -> Rates:
