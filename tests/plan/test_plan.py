@@ -75,8 +75,8 @@ def test_a_corpus_that_does_not_fit_is_read_every_epoch() -> None:
 
 def test_the_recipes_systems_are_counted() -> None:
     systems = Path(__file__).parents[2] / "recipes/librispeech/conf/systems.yaml"
-    # GMM, before and after its adaptation, three of five teachers, their ensemble, two students, two of a quarter of the
-    # size on either target.
+    # GMM, before and after its adaptation, three of five teachers, their ensemble, two students, two of a quarter of
+    # the size on either target.
     assert _decoded(Config(hours=1, teachers=5, students=2, systems=systems)) == (12, 3 + 5 + 3 * 2)
     assert _decoded(Config(hours=1, teachers=5)) == (3, 7)
 

@@ -62,8 +62,10 @@ def _tuning(systems: SystemList, conf: Path, searches: SearchPool, scheduler: st
     """One task for each network that acoustic scale and word insertion penalty are tuned on."""
     needed = {s.tuned: s for s in systems.systems if s.tuned is not None and any(run.decode for run in s.runs)}
     for tuned, system in needed.items():
+        tuned_on = (other.data for other in systems.systems for run in other.runs if system.tune in run.models)
+        data = next(tuned_on, systems.data)  # a network may hear other features than the study's
         flags = {
-            **read_yaml(f"{conf}:decode"), "graph": systems.data["graph"], "features": systems.data["features"],
+            **read_yaml(f"{conf}:decode"), "graph": data["graph"], "features": data["features"],
             "scheduler": scheduler, "model": [system.tune], "splits": [], "tune_on": "dev", "out": tuned,
         }  # fmt: skip
         seconds = partial(unless_finished, tuned, lambda: 3 * DECODE_SECONDS)
