@@ -6,13 +6,15 @@ from typing import NamedTuple
 
 from asr_kd.common.errors import UserError
 
+#: Smallest and largest kbit/s of a channel at 16 kHz, between which libsndfile's level of compression chooses.
+BIT_RATES: dict[str, tuple[float, float]] = {"mp3": (8, 160), "opus": (6, 256)}
 #: Kinds, and the smallest and largest value of those that have one.
 KINDS: dict[str, tuple[float, float] | None] = {
     "band": (500, 100_000),
     "telephone": None,
     "gsm": None,
-    "mp3": (8, 160),
-    "opus": (6, 256),
+    "mp3": BIT_RATES["mp3"],
+    "opus": BIT_RATES["opus"],
     "room": (0.15, 2),
     "gain": (1e-6, 1e6),
     "tight": None,

@@ -22,7 +22,7 @@ from asr_kd.common.errors import UserError
 from asr_kd.corpora.copies import CLEAN_FRAMES, degraded_name, source_id
 from asr_kd.corpora.effects import rms
 from asr_kd.features.audio import MIN_SECONDS
-from asr_kd.features.conditions import Condition, parse_condition
+from asr_kd.features.conditions import BIT_RATES, Condition, parse_condition
 from asr_kd.features.front_end import FRAME_SHIFT
 
 TELEPHONE_RATE, CODEC_RATE = 8000, 16000
@@ -31,8 +31,6 @@ TELEPHONE_BAND = (300.0, 3400.0)  # Hz
 FORMS = {
     "telephone": ("WAV", "ULAW"), "gsm": ("WAV", "GSM610"), "mp3": ("MP3", "MPEG_LAYER_III"), "opus": ("OGG", "OPUS"),
 }  # fmt: skip
-#: Smallest and largest kbit/s of a channel at ``CODEC_RATE``, between which libsndfile's level of compression chooses.
-BIT_RATES = {"mp3": (8, 160), "opus": (6, 256)}
 #: Samples that LAME and the decoder put before a recording, where its file has no room for a note of them.
 MP3_DELAY = 1105
 #: Around the first and last frames that count as speech when a recording is cut tightly.

@@ -12,7 +12,7 @@ from asr_kd.common.errors import UserError
 from asr_kd.hmm.kaldi_io import read_transition_model, read_tree
 from asr_kd.hmm.pronunciations import Pronunciations, locate_words
 from asr_kd.hmm.viterbi import BEAM, GraphCompiler, Transitions, graph_transition_ids, phone_segments, viterbi_align
-from asr_kd.lang.lexicon import Lexicon, plain_phone
+from asr_kd.lang.lexicon import Lexicon
 from asr_kd.models.scorer import Scorer
 
 #: Wider than the retry beam of training: the graph of a single transcript is small.
@@ -83,21 +83,21 @@ def align_cuts(
         if result is None:
             results.append(f"{len(scores)} frames do not align with the transcript")
         else:
-            results.append(_to_alignment(*result, transitions, text, lexicon, pronunciations.phones))
+            results.append(_to_alignment(*result, transitions, text, lexicon, pronunciations))
     return results, guessed
 
 
 def _to_alignment(
     path: np.ndarray, log_likelihood: float, transitions: Transitions, text: list[str], lexicon: Lexicon,
-    names: Sequence[str],
+    pronunciations: Pronunciations,
 ) -> Alignment:  # fmt: skip
     ids, first = phone_segments(path, transitions)
     bounds = [*first.tolist(), len(path)]
-    phones = [names[i] for i in ids]
+    phones = [pronunciations.phones[i] for i in ids]
     spans = locate_words(phones, text, lexicon)
     return Alignment(
         transitions.pdf[path].astype(np.int32),
-        [(plain_phone(phone), bounds[i], bounds[i + 1]) for i, phone in enumerate(phones)],
+        [(pronunciations.lang.plain(phone), bounds[i], bounds[i + 1]) for i, phone in enumerate(phones)],
         [(word, bounds[start], bounds[end]) for word, (start, end) in zip(text, spans, strict=True)],
         log_likelihood,
     )

@@ -59,6 +59,7 @@ class Config(Settings):
     not given, 1e-7 for words and 1e-6 for pieces, whose graphs grow faster."""
     arpa: Path | None = None
     """External language model (ARPA, also .gz); it and its vocabulary replace the models of the texts.  Its weights are
-    used as they are."""
+    used as they are; of homophones with the same, the one that is more frequent in the transcripts wins, by a cost of
+    0.01 (natural logarithm) on each of the others."""
     silence_probability: Annotated[float, within(above=0, below=1)] = 0.5
     """Probability of silence between two words."""

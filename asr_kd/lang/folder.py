@@ -86,7 +86,7 @@ class Lang:
         sets: dict[str, list[int]] = {}
         for i in self.real_phones:
             if self.phones[i] not in SILENCE:
-                sets.setdefault(plain_phone(self.phones[i]) if self._positions else self.phones[i], []).append(i)
+                sets.setdefault(self.plain(self.phones[i]), []).append(i)
         return [frozenset(own) for own in sets.values()]
 
     @property
@@ -98,6 +98,10 @@ class Lang:
     def phones_of(self, pronunciation: Pronunciation) -> Pronunciation:
         """A pronunciation in the phones of this folder, which may tell their position within the word."""
         return position_dependent(pronunciation) if self._positions else pronunciation
+
+    def plain(self, phone: str) -> str:
+        """A phone of this folder without its position within the word, if it tells it."""
+        return plain_phone(phone) if self._positions else phone
 
     @property
     def plain_lexicon(self) -> Lexicon:

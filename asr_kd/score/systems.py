@@ -244,24 +244,24 @@ def _system(
     with_further = int(entry.get("further", decoded))
     tune, tuned = defaults.tune, _tuning_folder(names, defaults) / "tuned"
     if "tune" in entry:
-        own = entry.get("twin", name) if kind == "adapted" else name  # the scale of a GMM holds for both its passes
-        tune, tuned = names.folders(entry["tune"])[0], names.out / f"tuned-{own}"
+        owner = entry.get("twin", name) if kind == "adapted" else name  # the scale of a GMM holds for both its passes
+        tune, tuned = names.folders(entry["tune"])[0], names.out / f"tuned-{owner}"
     runs = []
     for number, models in enumerate(members):
-        own_splits = tuple(split for split in splits if number < with_further or split not in further)
+        own = tuple(split for split in splits if number < with_further or split not in further)
         # A network of the experiment, on the experiment's own data, is measured once for all studies.
         shared = len(models) == 1 and not names.belongs(*models, *data.values())
         place = f"{name}-{number}"
         decode = names.out / "decode" / place
         accuracy = names.out / "accuracy" / place
         if shared:
-            decode = _tuning_folder(names, defaults) / f"decode-{'-'.join(own_splits)}" / names.name(models[0])
+            decode = _tuning_folder(names, defaults) / f"decode-{'-'.join(own)}" / names.name(models[0])
             accuracy = names.shared / f"accuracy-{'-'.join(defaults.splits)}" / names.name(models[0])
         seed = re.fullmatch(r"seed-(\d+)", models[0].name) if len(models) == 1 else None
         runs.append(
             Run(
                 int(seed[1]) if seed else number, tuple(models), decode if number < decoded else None,
-                accuracy if kind not in GMMS else None, own_splits,
+                accuracy if kind not in GMMS else None, own,
             )
         )  # fmt: skip
     group = str(template["name"]).partition("{")[0].rstrip("-_")

@@ -279,6 +279,7 @@ def test_phones_tell_their_position_in_the_word(tmp_path, data):
         name for name in lang.phones if name[0] == "#"
     }
     assert [{lang.phones[i][-1] for i in own} for own in lang.positions] == [{"B"}, {"I"}, {"E"}, {"S"}]
+    assert lang.plain("G_E") == "G" and plain.plain("G_E") == "G_E"  # a phone of a lexicon may be called that
     assert not plain.positions and all(len(own) == 1 for own in plain.phones_alike)
     # Words outside the lexicon are guessed, and get positions like all others.
     guessed = Pronunciations(lang).lexicon([["CATS", "XYLOPHONE"]])[1]

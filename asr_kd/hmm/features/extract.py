@@ -12,6 +12,7 @@ from lhotse.cut import MonoCut
 
 from asr_kd.common.errors import UserError
 from asr_kd.corpora.cuts import load_cuts, splits_of
+from asr_kd.corpora.manifests import count_lines
 from asr_kd.features.extraction import Made, Make, write_features
 from asr_kd.features.front_end import FrontEnd
 from asr_kd.hmm.corpus import speaker_of
@@ -37,13 +38,9 @@ def extract(config: Config) -> dict[str, dict[str, int]]:
     def splits() -> Iterator[tuple[str, Iterator[MonoCut], int, Make]]:
         for split in splits_of(config.features):
             archive = trained if split == "train" else config.adapted / TRANSFORMS
-            total = sum(1 for _ in load_cuts(config.features, split))
-            yield (
-                split,
-                load_cuts(config.features, split),
-                total,
-                partial(_adapted, config.gmm.resolve(), archive.resolve()),
-            )
+            make = partial(_adapted, config.gmm.resolve(), archive.resolve())
+            total = count_lines(config.features / f"cuts_{split}.jsonl.gz")
+            yield split, load_cuts(config.features, split), total, make
 
     with config.executor() as executor:
         return write_features(config.out, front_end, splits(), executor)

@@ -64,8 +64,7 @@ def read_times(folder: Path) -> tuple[dict[str, list[int]], np.ndarray, np.ndarr
 
 def phone_name(name: str) -> str:
     """Return a phone as it is written, without Kaldi's word position; SIL for every name of silence."""
-    name = name.strip()
-    name = plain_phone(name)
+    name = plain_phone(name.strip())
     return SILENCE if name.casefold() in SILENCE_NAMES else name
 
 
