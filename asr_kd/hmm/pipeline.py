@@ -11,7 +11,7 @@ from lhotse.cut import MonoCut
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.parallel import run_all
-from asr_kd.common.storage import atomic_open, copy_file, write_json
+from asr_kd.common.storage import atomic_open, copy_file, read_json, write_json
 from asr_kd.corpora.copies import clean_id, source_id
 from asr_kd.corpora.cuts import chunks, load_cuts, max_chunks, splits_of
 from asr_kd.features.front_end import FrontEnd
@@ -26,7 +26,7 @@ from asr_kd.hmm.speakers import transforms_of
 from asr_kd.hmm.store import AlignmentStatistics, align_splits, write_summary
 from asr_kd.hmm.topology import topology_text
 from asr_kd.hmm.train import Models, Trainer
-from asr_kd.hmm.tree import PhoneSets, Tree
+from asr_kd.hmm.tree import PhoneSets
 
 CMVN = ("cmvn.json", "cmvn_speakers.npy")
 
@@ -39,7 +39,19 @@ def train_and_align(config: Config) -> dict[str, Any]:
     """
     if "train" not in splits_of(config.features):
         raise UserError(f"{config.features} has no cuts_train.jsonl.gz: run python -m asr_kd.features first")
-    out, dimension = config.out.resolve(), num_cepstra(FrontEnd.load(config.features))
+    out = config.out.resolve()
+    trained = out / "trained.json"  # with it, a stage that was killed while it aligned does not train again
+    with config.executor() as executor:
+        if not trained.is_file():
+            write_json(trained, _train(executor, config, out))
+        description = read_json(trained)
+        statistics = _align(executor, config, out, description)
+    trained.unlink()
+    return write_summary(out, description, statistics)
+
+
+def _train(executor: Executor, config: Config, out: Path) -> dict[str, Any]:
+    """Write the models and what they need into ``out``; returns what hmm.json says of them."""
     pronunciations = Pronunciations.load(config.lang)
     lang = pronunciations.lang
     topology = topology_text(lang.real_phones, lang.silence_phones, config.silence_states)
@@ -47,20 +59,18 @@ def train_and_align(config: Config) -> dict[str, Any]:
         file.write(topology)
     for name in CMVN:
         copy_file(config.features / name, out / name)
-    write_json(out / "frontend.json", {"transform": delta_transform(dimension).tolist()})
+    frontend = out / "frontend.json"
+    write_json(frontend, {"transform": delta_transform(num_cepstra(FrontEnd.load(config.features))).tolist()})
     scratch = out / "training"
     shutil.rmtree(scratch, ignore_errors=True)  # left by an interrupted run
-    with config.executor() as executor:
-        folders, lengths = _prepare(executor, config, scratch)
-        frontend = out / "frontend.json"
-        phones = PhoneSets(lang.silence_phones, lang.phones_alike, lang.positions)
-        trainer = Trainer(executor, folders, scratch, topology, phones, frontend, config.seed)
-        models = trainer.train(_sizes(config, lengths))
-        tree = models.tree
-        _copy_models(models, out)
-        shutil.rmtree(scratch)
-        statistics = _align(executor, config, out, tree)
-    description = {
+    folders, lengths = _prepare(executor, config, scratch)
+    phones = PhoneSets(lang.silence_phones, lang.phones_alike, lang.positions)
+    trainer = Trainer(executor, folders, scratch, topology, phones, frontend, config.seed)
+    models = trainer.train(_sizes(config, lengths))
+    tree = models.tree
+    _copy_models(models, out)
+    shutil.rmtree(scratch)
+    return {
         "num_pdfs": tree.num_pdfs,
         "silence_pdfs": tree.silence_pdfs,
         "tree_gain": round(tree.gain, 4),
@@ -68,7 +78,6 @@ def train_and_align(config: Config) -> dict[str, Any]:
         "training": trainer.history,
         "failed_in_training": trainer.failed,
     }
-    return write_summary(out, description, statistics)
 
 
 def is_perturbed(cut: MonoCut) -> bool:
@@ -96,12 +105,12 @@ def _copy_models(models: Models, out: Path) -> None:
         copy_file(models.independent.mdl, out / INDEPENDENT)
 
 
-def _align(executor: Executor, config: Config, out: Path, tree: Tree) -> dict[str, AlignmentStatistics]:
+def _align(executor: Executor, config: Config, out: Path, model: dict[str, Any]) -> dict[str, AlignmentStatistics]:
     """Align every split; with SAT, each with the transforms of its speakers, which are kept as fmllr_SPLIT.ark."""
     lang = config.lang.resolve()
     if not config.sat:
         return align_splits(
-            executor, ForcedAligner(out, lang, partial(GmmScorer, out)), config.features, out, tree.num_pdfs
+            executor, ForcedAligner(out, lang, partial(GmmScorer, out)), config.features, out, model["num_pdfs"]
         )
     statistics: dict[str, AlignmentStatistics] = {}
     for split in splits_of(config.features):
@@ -109,11 +118,16 @@ def _align(executor: Executor, config: Config, out: Path, tree: Tree) -> dict[st
         write_transforms(
             archive,
             transforms_of(
-                executor, partial(load_cuts, config.features, split), out, lang, tree.silence_pdfs, f"fMLLR of {split}"
+                executor,
+                partial(load_cuts, config.features, split),
+                out,
+                lang,
+                model["silence_pdfs"],
+                f"fMLLR of {split}",
             ),
         )
         aligner = ForcedAligner(out, lang, partial(GmmScorer, out, archive))
-        statistics |= align_splits(executor, aligner, config.features, out, tree.num_pdfs, [split])
+        statistics |= align_splits(executor, aligner, config.features, out, model["num_pdfs"], [split])
     return statistics
 
 

@@ -28,7 +28,7 @@ from asr_kd.features.babble import noisy_copies
 from asr_kd.features.cuts import speed_copy
 from asr_kd.features.mels import inverse_dct
 from asr_kd.features.normalise import Normaliser
-from asr_kd.hmm import train
+from asr_kd.hmm import pipeline, train
 from asr_kd.hmm.__main__ import main as train_and_align
 from asr_kd.hmm.adapt.__main__ import main as adapt
 from asr_kd.hmm.adapt.config import Config as AdaptConfig
@@ -227,10 +227,18 @@ def test_failed_alignments_and_guessed_words_are_listed(gmm: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["processes", "cluster"])
-def test_result_does_not_depend_on_the_executor(
+def test_result_does_not_depend_on_the_executor_or_a_kill(
     where: str, corpus: Path, gmm: Path, tmp_path: Path, request: pytest.FixtureRequest,
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    if where == "processes":
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(pipeline, "align_splits", killed)
+            run_stage(corpus, tmp_path / "gmm")
+        monkeypatch.setattr(pipeline, "Trainer", killed)  # what is trained is not trained again
     run_stage(corpus, tmp_path / "gmm", scheduler=request.getfixturevalue("scheduler") if where == "cluster" else "")
     for name in ("tree", "mono.mdl", "tri.mdl", "topo", "pdf_counts.npy", "hmm.json"):
         assert (gmm / name).read_bytes() == (tmp_path / "gmm" / name).read_bytes(), name
