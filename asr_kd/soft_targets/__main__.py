@@ -10,7 +10,8 @@ CUTS_PER_SHARD = 200
 
 def main(config: Config) -> None:
     check(config)
-    inputs = [*config.models, *config.posteriors, config.features, config.cuts]
+    heard = [config.features] if config.student_features is None else [config.features, config.student_features]
+    inputs = [*config.models, *config.posteriors, *heard, config.cuts]
     stage = Stage("soft_targets", config.out, config, inputs, elsewhere=["shard-*/*.npy"])
     if not stage.begin():
         return
@@ -25,7 +26,7 @@ def main(config: Config) -> None:
         jobs = missing_shards(config, teachers, shards, CUTS_PER_SHARD)
         for _ in run_all(executor, make_shard, jobs, "soft targets", "shard", shards):
             pass
-    skipped = writer.finish(config.features, config.models, teachers.senones, shards)
+    skipped = writer.finish(heard[-1], config.models, teachers.senones, shards)
     frames, figures = summarise(config.out, shards, config.temperatures)
     stage.finish(frames=frames, temperatures=figures, skipped=len(skipped))
     for temperature, figure in figures.items():

@@ -46,6 +46,9 @@ class Config(ForeignTeachers, Workers):
     """Manifest of the transfer set; only the ids and features of its cuts are used."""
     out: Path
     """Folder of the store."""
+    student_features: Path | None = None
+    """Features folder that the student will train on, if it hears others than the teachers (such as log-mels that are
+    not adapted to the speaker): of the same utterances, frame for frame."""
     models: tuple[Path, ...] = ()
     """Folders of the teachers (made by asr_kd.train)."""
     temperatures: Annotated[tuple[float, ...], within(above=0, filled=True, different=True)] = (1.0,)

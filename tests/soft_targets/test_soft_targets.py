@@ -16,6 +16,8 @@ from training import config, store_config
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import stage_figures
+from asr_kd.features.__main__ import main as features_stage
+from asr_kd.features.config import Config as FeaturesConfig
 from asr_kd.features.normalise import Normaliser
 from asr_kd.models.checkpoints import load_model, load_tensors, save_tensors
 from asr_kd.models.posteriors import posteriors
@@ -173,6 +175,17 @@ def test_an_interrupted_store_is_resumed(prepared, teachers, store, tmp_path, mo
     whole, parts = (SoftTargets(folder, prepared.features, 2.0) for folder in (store, tmp_path / "store"))
     for cut_id in whole:
         np.testing.assert_array_equal(whole.read(cut_id).codes, parts.read(cut_id).codes)
+
+
+def test_a_store_is_bound_to_the_features_of_the_student(prepared, teachers, tmp_path, inline):
+    features_stage(FeaturesConfig(prepared.data, tmp_path / "features", num_filters=20))
+    settings = {"temperatures": (2.0,), "student_features": tmp_path / "features"}
+    stage.main(store_config(prepared, teachers, tmp_path / "store", **settings))
+    store = SoftTargets(tmp_path / "store", tmp_path / "features")
+    for cut in CutSet.from_file(tmp_path / "features" / "cuts_train.jsonl.gz"):
+        assert len(store.read(cut.id)) == cut.num_frames
+    with pytest.raises(UserError, match="other features"):
+        SoftTargets(tmp_path / "store", prepared.features)
 
 
 def test_store_of_other_teachers_is_refused(prepared, teachers, tmp_path, inline):
