@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 
 import kaldi_hmm_gmm
 import kaldifst
 import numpy as np
 
+from asr_kd.hmm.states import States
 from asr_kd.lang.fst import lexicon_fst, variant_costs
 from asr_kd.lang.lexicon import Probabilities
 
@@ -130,9 +132,7 @@ def viterbi_align(
     Returns:
         the transition-ids (T,) int32 and the log-likelihood per frame of the path; None if no path survives.
     """
-    kaldi_hmm_gmm.add_transition_probs(
-        trans_model=transitions.model, transition_scale=1.0, self_loop_scale=SELF_LOOP_SCALE, fst=graph
-    )
+    _add_transition_probabilities(graph, transitions)
     # Kaldi copies the table, whose columns are the labels - 1: with transition-ids as labels most would be unused.
     graph = relabel(graph, list(enumerate(transition_ids.tolist(), 1)))
     table = np.ascontiguousarray(scores * ACOUSTIC_SCALE, dtype=np.float32)
@@ -143,6 +143,62 @@ def viterbi_align(
     if failed or len(path) != len(scores):
         return None
     return transition_ids[np.array(path) - 1].astype(np.int32), total / len(scores)
+
+
+def _add_transition_probabilities(graph: kaldifst.StdVectorFst, transitions: Transitions) -> None:
+    kaldi_hmm_gmm.add_transition_probs(
+        trans_model=transitions.model, transition_scale=1.0, self_loop_scale=SELF_LOOP_SCALE, fst=graph
+    )
+
+
+def graph_states(graph: kaldifst.StdVectorFst, transitions: Transitions) -> tuple[States, np.ndarray]:
+    """The states of a training graph with their transition probabilities, for recordings of any length.
+
+    Args:
+        graph: from ``GraphCompiler``.
+        transitions: the transition model.
+
+    Returns:
+        the states, whose columns are pdfs; and their transition-ids (S, 2), in the first frame and in further ones.
+    """
+    graph = _without_words(graph)
+    _add_transition_probabilities(graph, transitions)
+    arcs = [
+        (state, arc.nextstate, arc.ilabel, -arc.weight.value)
+        for state in kaldifst.StateIterator(graph) for arc in kaldifst.ArcIterator(graph, state)
+    ]  # fmt: skip
+    before: dict[int, set[int]] = {}
+    for source, target, _, _ in arcs:
+        if source != target:
+            before.setdefault(target, set()).add(source)
+    numbers = {state: number for number, state in enumerate(TopologicalSorter(before).static_order(), -1)}
+    # Kaldi's states have arcs of one transition-state into them, and a self-loop of the same: they are states of HMMs.
+    steps: list[list[tuple[int, float]]] = [[(state, -np.inf)] for state in range(len(numbers) - 1)]
+    ids, starts = np.zeros((len(steps), 2), np.int32), {}
+    for source, target, label, score in arcs:
+        state = numbers[target]
+        ids[state, int(source == target)] = label
+        if source == target:
+            steps[state][0] = state, score
+        elif source == graph.start:
+            starts[state] = score
+        else:
+            steps[state].append((numbers[source], score))
+    ends = {numbers[state]: -graph.final(state).value for state in numbers if np.isfinite(graph.final(state).value)}
+    return States.of(transitions.pdf[ids[:, 0]].tolist(), steps, starts, ends), ids
+
+
+def _without_words(graph: kaldifst.StdVectorFst) -> kaldifst.StdVectorFst:
+    """An acceptor of the input labels of a graph, without epsilons."""
+    lines = []
+    for state in (graph.start, *(state for state in range(graph.num_states) if state != graph.start)):
+        arcs = kaldifst.ArcIterator(graph, state)
+        lines += [f"{state} {arc.nextstate} {arc.ilabel} {arc.weight.value}\n" for arc in arcs]
+        if np.isfinite(graph.final(state).value):
+            lines.append(f"{state} {graph.final(state).value}\n")
+    acceptor = kaldifst.compile("".join(lines), acceptor=True)
+    kaldifst.rmepsilon(acceptor)
+    return acceptor
 
 
 def relabel(fst: kaldifst.StdVectorFst, labels: Sequence[tuple[int, int]]) -> kaldifst.StdVectorFst:

@@ -45,12 +45,20 @@ from asr_kd.hmm.import_alignments.config import Config as ImportConfig
 from asr_kd.hmm.import_alignments.kaldi_alignments import read_table
 from asr_kd.hmm.kaldi_io import read_model, read_transition_model, read_tree
 from asr_kd.hmm.pipeline import is_perturbed
-from asr_kd.hmm.pronunciations import locate_words
+from asr_kd.hmm.pronunciations import Pronunciations, locate_words
 from asr_kd.hmm.realign.__main__ import main as realign
 from asr_kd.hmm.realign.config import Config as RealignConfig
 from asr_kd.hmm.schedule import Schedule
 from asr_kd.hmm.scores import GmmScorer, read_transforms, write_transforms
-from asr_kd.hmm.viterbi import GraphCompiler, Transitions
+from asr_kd.hmm.states import best_path
+from asr_kd.hmm.viterbi import (
+    ACOUSTIC_SCALE,
+    GraphCompiler,
+    Transitions,
+    graph_states,
+    graph_transition_ids,
+    viterbi_align,
+)
 from asr_kd.lang.__main__ import main as make_lang
 from asr_kd.lang.config import Config as LangConfig
 from asr_kd.models.scorer import Scorer
@@ -190,6 +198,25 @@ def adapted(corpus: Path) -> Path:
 
 def cuts_of(folder: Path, split: str) -> dict[str, MonoCut]:
     return {cut.id: cut for cut in CutSet.from_jsonl_lazy(folder / f"cuts_{split}.jsonl.gz")}
+
+
+def test_states_of_a_graph_have_the_best_path_that_kaldi_finds(corpus: Path, gmm: Path) -> None:
+    transitions = Transitions.of(read_transition_model(gmm / "tri.mdl"))
+    pronunciations, scorer, tree = Pronunciations.load(corpus / "lang"), GmmScorer(gmm), read_tree(gmm / "tree")
+    for cut in cuts_of(corpus / "features", "test").values():
+        words = pronunciations.words(cut)
+        lexicon, _ = pronunciations.lexicon([words])
+        compiler, scores = GraphCompiler(transitions, tree, lexicon, {}, pronunciations.phones), scorer(cut)
+        graph = compiler(words)
+        ids = graph_transition_ids(graph)
+        expected = viterbi_align(graph, transitions, ids, scores[:, transitions.pdf[ids]], 40.0, 80.0)
+        states, numbers = graph_states(compiler(words), transitions)
+        halves = (half * np.float32(ACOUSTIC_SCALE) for half in np.array_split(scores, 2))
+        found = best_path(states, halves, 40.0)
+        assert expected and found
+        stays = np.diff(found[0], prepend=-1) == 0
+        assert (numbers[found[0], stays.astype(int)] == expected[0]).all()
+        assert found[1] / ACOUSTIC_SCALE / len(scores) == pytest.approx(expected[1], rel=1e-4)
 
 
 def test_alignment_finds_the_true_boundaries(corpus: Path, gmm: Path, tmp_path: Path) -> None:
