@@ -7,9 +7,10 @@
 - ``acoustics``: frame scores of a network, an ensemble or the GMM.
 - ``pipeline``: scoring and search of a set of utterances, in shards that a second run resumes; ``cluster``: the same
   on a Dask cluster.
-- ``second_pass``: rescoring with another language model (``rescoring``) and minimum Bayes risk (``mbr``), on the
-  lattices of the search (``lattices``).
+- ``second_pass``: rescoring with another language model (``rescoring``), minimum Bayes risk and confidences (``mbr``),
+  and times of words (``times``), on the lattices of the search (``lattices``).
 - ``tuning``: acoustic scale and word insertion penalty with the fewest errors on dev.
-- ``splits`` and ``files``: what the stage does with prepared splits, and with audio files.
-- ``output``: words, tables of hypotheses, lattices as text, tuned values.
+- ``splits`` and ``files``: what the stage does with prepared splits, and with audio files; ``calibration`` and
+  ``confidences``: confidences as probabilities.
+- ``output``: words, tables of hypotheses, lattices as text, tuned values; ``formats``: JSON lines, CTM, subtitles.
 """

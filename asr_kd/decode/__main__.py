@@ -5,6 +5,7 @@ import dataclasses
 import logging
 import shutil
 import sys
+from collections import Counter
 
 from asr_kd.common.cli import log_to, run
 from asr_kd.common.errors import UserError
@@ -65,8 +66,15 @@ def _decode_files(config: Config, pool: SearchPool) -> None:
     log_to(sys.stderr, "%(message)s", instead=True)
     if config.scheduler:
         logging.warning("--scheduler is for splits: audio files are decoded by this process")
-    if config.out or config.tune_on or config.lattices:
-        raise UserError("--out, --tune-on and --lattices are for splits: leave them out with audio files")
+    subtitles = config.format in ("srt", "vtt")
+    if (config.out and not subtitles) or config.tune_on or config.lattices:
+        raise UserError(
+            "--out (but for subtitles), --tune-on and --lattices are for splits: leave them out with audio files"
+        )
+    if config.times and config.format == "text":
+        raise UserError("--format text has no times: choose jsonl, ctm, srt or vtt, or leave out --times")
+    if subtitles:
+        _check_names(config)
     if FrontEnd.load(config.features).settings is None:
         raise UserError(
             f"{config.features} has features that were made elsewhere, so those of audio files cannot be computed: "
@@ -79,6 +87,17 @@ def _decode_files(config: Config, pool: SearchPool) -> None:
 
     failed = decode_files(config, build_decoder(recogniser, searches))
     sys.exit(min(failed, MAX_STATUS))
+
+
+def _check_names(config: Config) -> None:
+    """Refuse subtitles of several files in one stream or in one file."""
+    if config.out is None and len(config.files) > 1:
+        raise UserError(
+            f"{len(config.files)} files cannot share subtitles: give --out DIR for DIR/NAME.{config.format}"
+        )
+    names = Counter(path.stem for path in config.files)
+    if double := next((name for name, count in names.items() if count > 1), None):
+        raise UserError(f"two files are named {double}, and so would be their subtitles: decode them one by one")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import io
 import itertools
-import json
 import logging
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,8 +16,11 @@ from lhotse.features.io import MemoryRawWriter
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.parallel import prefetch
+from asr_kd.common.storage import atomic_open
+from asr_kd.decode.calibration import Calibration, read_calibration
 from asr_kd.decode.client import Outcome
 from asr_kd.decode.config import Config
+from asr_kd.decode.formats import ctm, escape, json_line, srt, vtt
 from asr_kd.decode.output import Words
 from asr_kd.decode.pipeline import Decoder
 from asr_kd.decode.recogniser import search_options
@@ -38,6 +40,8 @@ class Recording:
         seconds: None if it could not be read.
         features: what the scorer takes, (T, D).
         words: word ids of the pieces that have been searched.
+        times: the frames of each, if asked for.
+        confidences: of each.
         error: why it cannot be decoded, or "".
     """
 
@@ -45,6 +49,8 @@ class Recording:
     seconds: float | None = None
     features: np.ndarray | None = None
     words: list[int] = dataclasses.field(default_factory=list)
+    times: list[tuple[int, int]] = dataclasses.field(default_factory=list)
+    confidences: list[float] = dataclasses.field(default_factory=list)
     error: str = ""
 
 
@@ -69,37 +75,43 @@ def decode_files(config: Config, decoder: Decoder) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # print names of files as they are, whatever bytes they have
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
     words, failed, front_end = Words(config.graph), 0, FrontEnd.load(config.features)
+    calibration = read_calibration(config.tuned)
     for recording in _decode(config, front_end, decoder):
-        text = words.text(recording.words)
         if recording.error:
             failed += 1
             print(_message(recording), file=sys.stderr, flush=True)
-        if config.format == "jsonl":
-            print(_json_line(recording, text), flush=True)
-        elif not recording.error:
-            print(f"{_escape(recording.path)}\t{text}", flush=True)
+        text = _text(config, recording, words, calibration)
+        if text and config.out:
+            with atomic_open(config.out / f"{recording.path.stem}.{config.format}") as file:
+                file.write(text)
+        else:
+            print(end=text, flush=True)
     if failed:
         print(f"{failed} of {len(config.files)} files could not be decoded", file=sys.stderr, flush=True)
     return failed
+
+
+def _text(config: Config, recording: Recording, words: Words, calibration: Calibration) -> str:
+    """What --format makes of a recording; nothing of one that failed, but for JSON."""
+    text, spoken = words.text(recording.words), None
+    if config.with_times:
+        spoken = words.spoken(recording.words, recording.times, calibration(recording.confidences))
+    if config.format == "jsonl":
+        return json_line(recording.path, text, recording.seconds, recording.error, spoken)
+    if recording.error:
+        return ""
+    if config.format == "text":
+        return f"{escape(recording.path)}\t{text}\n"
+    assert spoken is not None
+    if config.format == "ctm":
+        return ctm(escape(recording.path), spoken)
+    return srt(spoken) if config.format == "srt" else vtt(spoken)
 
 
 def _message(recording: Recording) -> str:
     """The error in one line that names the file."""
     named = str(recording.path) in recording.error
     return " ".join((recording.error if named else f"{recording.path}: {recording.error}").splitlines())
-
-
-def _escape(path: Path) -> str:
-    r"""A path whose tabs, line ends and backslashes are \t, \n, \r and \\, so that a line has one meaning."""
-    return str(path).replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
-
-
-def _json_line(recording: Recording, text: str) -> str:
-    """ASCII; bytes of a name that are no UTF-8 are the surrogates U+DC80 to U+DCFF, as in Python's os.fsdecode."""
-    failed = bool(recording.error)
-    seconds = None if recording.seconds is None else round(recording.seconds, 3)
-    values = {"words": None if failed else text, "seconds": seconds, "error": recording.error or None}
-    return json.dumps({"file": str(recording.path), **values})
 
 
 def _decode(config: Config, front_end: FrontEnd, decoder: Decoder) -> Iterator[Recording]:
@@ -119,6 +131,8 @@ def _add(piece: Piece, outcome: Outcome) -> None:
     recording = piece.recording
     if outcome.hypothesis is not None:
         recording.words += outcome.hypothesis.words or []
+        recording.times += [(piece.start + begin, piece.start + end) for begin, end in outcome.hypothesis.times]
+        recording.confidences += outcome.hypothesis.confidences
     elif not recording.error:
         part = "" if piece.start == 0 and piece.last else f"{piece.start // 100} to {-(-piece.stop // 100)} s: "
         recording.error = part + outcome.reason

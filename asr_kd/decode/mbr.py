@@ -151,6 +151,11 @@ class Risk:
             place -= 1
         mass[place] += share
 
+    def confidences(self) -> list[float]:
+        """The probability of each word of the hypothesis at its place."""
+        words = self.places[1::2].tolist()
+        return [min(1.0, float(found[word])) for word, found in zip(words, self.posteriors[1::2], strict=True)]
+
 
 def minimum_risk(arcs: Sequence[WordArc], words: Sequence[int]) -> tuple[list[int], list[float], float]:
     """The words with the fewest expected errors, found from those of the best path, until nothing changes.
@@ -172,6 +177,4 @@ def minimum_risk(arcs: Sequence[WordArc], words: Sequence[int]) -> tuple[list[in
         if chosen == risk.places.tolist():
             break
         risk = Risk(arcs, [word for word in chosen if word])
-    words = [word for word in risk.places.tolist() if word]
-    confidences = [min(1.0, float(found[word])) for word, found in zip(words, risk.posteriors[1::2], strict=True)]
-    return words, confidences, risk.expected
+    return [word for word in risk.places.tolist() if word], risk.confidences(), risk.expected

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,9 +12,19 @@ from asr_kd.common.errors import UserError
 from asr_kd.common.storage import atomic_open, read_json, verify
 from asr_kd.common.text import Case, normalise
 from asr_kd.decode.worker import Lattice
+from asr_kd.features.front_end import FRAME_SHIFT
 
 BOUNDARY = "▁"  # the first character of a sentencepiece piece that begins a word
 UNKNOWN = "<UNK>"  # a whole word, also among pieces
+
+
+class Spoken(NamedTuple):
+    """A recognised word: where it begins and ends, in seconds, and its confidence."""
+
+    word: str
+    begin: float
+    end: float
+    confidence: float
 
 
 class Words:
@@ -54,15 +64,26 @@ class Words:
         joined = "".join(f"{BOUNDARY}{name}" if name == UNKNOWN else name for name in names)
         return " ".join(joined.replace(BOUNDARY, " ").split())
 
+    def parts(self, ids: Sequence[int]) -> list[tuple[str, slice]]:
+        """Each word of ``text(ids)``, and which of the ids it is made of."""
+        words: list[tuple[str, slice]] = []
+        for place, name in enumerate(self.names[i] for i in ids):
+            if words and self.pieces and not name.startswith(BOUNDARY) and UNKNOWN not in (name, words[-1][0]):
+                words[-1] = words[-1][0] + name, slice(words[-1][1].start, place + 1)
+            else:
+                words.append((name, slice(place, place + 1)))
+        return [(name.removeprefix(BOUNDARY), own) for name, own in words if name != BOUNDARY]
+
     def confidences(self, ids: Sequence[int], values: Sequence[float]) -> list[float]:
         """The confidence of each word of ``text(ids)``, given those of the ids: the lowest of a word's pieces."""
-        words: list[tuple[str, float]] = []
-        for name, value in zip((self.names[i] for i in ids), values, strict=True):
-            if words and self.pieces and not name.startswith(BOUNDARY) and UNKNOWN not in (name, words[-1][0]):
-                words[-1] = words[-1][0] + name, min(words[-1][1], value)
-            else:
-                words.append((name, value))
-        return [value for name, value in words if name != BOUNDARY]
+        return [min(values[own]) for _, own in self.parts(ids)]
+
+    def spoken(self, ids: Sequence[int], times: Sequence[tuple[int, int]], values: Sequence[float]) -> list[Spoken]:
+        """The words of ``text(ids)`` with their times and confidences, given those of the ids (frames)."""
+        return [
+            Spoken(word, times[own][0][0] * FRAME_SHIFT, times[own][-1][1] * FRAME_SHIFT, confidence)
+            for (word, own), confidence in zip(self.parts(ids), self.confidences(ids, values), strict=True)
+        ]
 
 
 def write_table(path: Path, rows: Mapping[str, str]) -> None:

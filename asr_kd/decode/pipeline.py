@@ -172,7 +172,7 @@ def build_decoder(recogniser: Recogniser, searches: Sequence[Search]) -> Decoder
         recogniser.models, recogniser.features, recogniser.num_pdfs, recogniser.silence_pdfs, recogniser.mean,
         recogniser.specialists, recogniser.top_k,
     )  # fmt: skip
-    second_pass = make_second_pass(recogniser.words, recogniser.rescore, recogniser.mbr)
+    second_pass = make_second_pass(recogniser.words, recogniser.rescore, recogniser.mbr, recogniser.times)
     return Decoder(scorer, searches, recogniser.batch, second_pass)
 
 
@@ -213,5 +213,5 @@ def _lattice_writer(shard: Path, options: SearchOptions) -> Iterator[Callable[[s
 def _record(outcome: Outcome) -> dict[str, Any]:
     if outcome.hypothesis is None:
         return {"words": None, "reason": outcome.reason}
-    fields = ("words", "acoustic", "graph", "grid", "grid_index", "confidences")
+    fields = ("words", "acoustic", "graph", "grid", "grid_index", "confidences", "times")
     return {**{name: getattr(outcome.hypothesis, name) for name in fields}, "reason": ""}

@@ -33,6 +33,7 @@ class Recogniser:
         words: folder of the graph, with words.txt and the language model.
         rescore: ARPA model for the second pass.
         mbr: whether the second pass minimises the expected errors.
+        times: whether the second pass finds the times and confidences of the words.
     """
 
     models: tuple[Path, ...]
@@ -48,6 +49,7 @@ class Recogniser:
     words: Path
     rescore: Path | None
     mbr: bool
+    times: bool
 
 
 def find_specialists(config: Config) -> list[Path]:
@@ -80,7 +82,7 @@ def make_recogniser(config: Config) -> Recogniser:
     specialists = tuple(find_specialists(config))
     return Recogniser(
         config.model, config.features, num_pdfs, silence, config.mean, specialists, config.top_k, graph, python,
-        config.batch, config.graph, config.rescore, config.mbr,
+        config.batch, config.graph, config.rescore, config.mbr, config.with_times,
     )  # fmt: skip
 
 

@@ -9,6 +9,8 @@ from typing import Any
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import write_json
 from asr_kd.corpora.cuts import open_cuts
+from asr_kd.decode.calibration import Calibration, read_calibration
+from asr_kd.decode.confidences import calibrate, confidence_figures, write_confidences, write_ctm
 from asr_kd.decode.config import Config
 from asr_kd.decode.output import Words, join_files, read_tuned, write_table
 from asr_kd.decode.pipeline import Decoder, lattice_path, read_records, total_seconds
@@ -31,11 +33,18 @@ def decode_splits(config: Config, decoder: Decoder, out: Path) -> dict[str, Any]
     if config.tune_on:
         scale, penalty = _tune(config, decoder, options, words, out)
         options = dataclasses.replace(options, acoustic_scale=scale, insertion_penalty=penalty)
+
+    def decode(split: str) -> list[Path]:
+        return decoder.run(_read_cuts(config, split), options, out / "shards" / split, f"{out.name} {split}")
+
+    calibration = read_calibration(config.tuned)
+    if config.tune_on and (config.mbr or config.times):
+        split = config.tune_on
+        calibration = calibrate(_read_cuts(config, split), decode(split), words, out / "tuned.json")
     for split in config.splits:
-        shards = decoder.run(_read_cuts(config, split), options, out / "shards" / split, f"{out.name} {split}")
+        shards = decode(split)
         figures[split] = _write_split(out, split, shards, words, options.lattice)
-        if config.mbr:
-            _write_confidences(out / f"confidences_{split}.tsv", shards, words)
+        figures[split] |= _write_confidences(config, split, shards, words, calibration)
     write_json(
         out / "decode.json",
         {
@@ -89,9 +98,18 @@ def _write_split(out: Path, split: str, shards: Sequence[Path], words: Words, la
     }
 
 
-def _write_confidences(path: Path, shards: Sequence[Path], words: Words) -> None:
-    values = {name: words.confidences(r["words"] or [], r["confidences"]) for name, r in read_records(shards)}
-    write_table(path, {name: " ".join(f"{value:.3f}" for value in row) for name, row in values.items()})
+def _write_confidences(
+    config: Config, split: str, shards: Sequence[Path], words: Words, calibration: Calibration
+) -> dict[str, Any]:
+    """Write the files of one split that --mbr and --times ask for; return its further figures for decode.json."""
+    assert config.out is not None
+    if config.mbr:
+        write_confidences(config.out / f"confidences_{split}.tsv", shards, words, calibration)
+    if config.times:
+        write_ctm(config.out / f"words_{split}.ctm", shards, words, calibration)
+    if not (config.mbr or config.times):
+        return {}
+    return {"confidence": confidence_figures(_read_cuts(config, split), shards, words, calibration)}
 
 
 def _cuts_path(config: Config, split: str) -> Path:

@@ -93,6 +93,7 @@ class Hypothesis:
         grid: the distinct word sequences over the grid of scales × penalties.
         grid_index: index into ``grid`` of the best sequence at each point; penalties vary fastest.
         confidences: the posterior probability of each word, where the second pass has computed them.
+        times: the first frame of each word and the one after its last, where the second pass has found them.
     """
 
     words: list[int] | None
@@ -102,6 +103,7 @@ class Hypothesis:
     grid_index: list[int] = dataclasses.field(default_factory=list)
     lattice: Lattice | None = None
     confidences: list[float] = dataclasses.field(default_factory=list)
+    times: list[tuple[int, int]] = dataclasses.field(default_factory=list)
 
 
 # ---------------------------------------------------------------------------------------------- wire format

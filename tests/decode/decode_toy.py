@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -122,6 +123,10 @@ def toy_graph(folder: Path, arpa: Path | None = None) -> None:
     words = ["<eps>", *(f"W{i:02d}" for i in range(1, WORDS + 1))]
     (folder / "words.txt").write_text("".join(f"{w} {i}\n" for i, w in enumerate(words)))
     write_json(folder / "graph.json", {"num_pdfs": PDFS, "silence_pdfs": []})
+    states = {str(phone): [[3 * (phone - 1) + state] for state in range(3)] for phone in range(2, PHONES + 1)}
+    lexicon_of = {f"W{word:02d}": [list(map(str, phones))] for word, phones in enumerate(toy_lexicon(), 1)}
+    table = {"silence": [0, 1, 2], "phones": states, "lexicon": lexicon_of}
+    write_json(folder / "pronunciations.json", table)
     if arpa:
         (folder / "lm.arpa").write_bytes(arpa.read_bytes())
 
@@ -137,9 +142,18 @@ def fst_lines(fst: kaldifst.StdVectorFst, labels: list[int] | None = None) -> It
 
 def spoken_pdfs(rng: np.random.Generator, words: list[int]) -> np.ndarray:
     """A plausible pdf for each frame of a sentence."""
+    return spoken(rng, words)[0]
+
+
+def spoken(rng: np.random.Generator, words: list[int]) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """A plausible pdf for each frame of a sentence, and the first frame of each word and the one after its last."""
     phones = [1, *(p for word in words for p in toy_lexicon()[word - 1]), 1]
     states = [3 * (phone - 1) + state for phone in phones for state in range(3)]
-    return np.repeat(states, rng.integers(1, 4, size=len(states)))
+    lengths = rng.integers(1, 4, size=len(states))
+    starts = np.cumsum([0, *lengths])
+    ends = np.cumsum([3, *(3 * len(toy_lexicon()[word - 1]) for word in words)])
+    bounds = starts[ends].tolist()
+    return np.repeat(states, lengths), list(itertools.pairwise(bounds))
 
 
 def toy_features(rng: np.random.Generator, words: list[int], noise: float = 0.7) -> np.ndarray:

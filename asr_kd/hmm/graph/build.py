@@ -12,8 +12,10 @@ import numpy as np
 
 from asr_kd.common.errors import UserError
 from asr_kd.hmm.viterbi import Transitions, relabel
-from asr_kd.lang.folder import UNKNOWN, Lang
+from asr_kd.lang.folder import SILENCE, UNKNOWN, Lang
 
+#: The phone of pauses; the other one of silence is that of <UNK>.
+PAUSE = SILENCE[0]
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
@@ -81,6 +83,21 @@ def compile_hclg(
     }
     log.info("HCLG: %(states)d states, %(arcs)d arcs in %(seconds).1f s, peak memory %(peak_mib)d MiB", figures)
     return hclg, figures
+
+
+def pronunciation_table(lang: Lang, transitions: Transitions) -> dict[str, Any]:
+    """What finds the words in the senones of a path through HCLG, which do not tell where a word begins.
+
+    Returns:
+        {"silence": pdfs of the pauses between words, "phones": {phone: [pdfs of each of its states]},
+        "lexicon": {word or piece: [its pronunciations]}}.
+    """
+    states: dict[str, dict[int, set[int]]] = {}
+    for phone, state, pdf in transitions.state_index:
+        states.setdefault(lang.phones[phone], {}).setdefault(state, set()).add(pdf)
+    phones = {phone: [sorted(own[state]) for state in sorted(own)] for phone, own in states.items()}
+    silence = sorted({pdf for pdfs in phones.pop(PAUSE, []) for pdf in pdfs})
+    return {"silence": silence, "phones": phones, "lexicon": lang.lexicon}
 
 
 def check_phones(lang: Lang, modelled: Iterable[int]) -> None:

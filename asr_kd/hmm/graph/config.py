@@ -17,7 +17,8 @@ class Config(Settings):
     gmm: Path
     """Folder filled by python -m asr_kd.hmm, with the decision tree and the transition model."""
     out: Path
-    """Output folder for HCLG.fst, words.txt, graph.json and lm.arpa, the language model of the graph."""
+    """Output folder for HCLG.fst, words.txt, graph.json, lm.arpa, the language model of the graph, and
+    pronunciations.json, by which words have times."""
     transition_scale: NotNegative = 1.0
     """Scale of the log-probabilities of transitions between states."""
     self_loop_scale: NotNegative = 0.1
