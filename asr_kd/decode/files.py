@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from lhotse import Features, MonoCut
-from lhotse.features.io import MemoryRawWriter
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.parallel import prefetch
@@ -24,6 +22,7 @@ from asr_kd.decode.formats import ctm, escape, json_line, srt, vtt
 from asr_kd.decode.output import Words
 from asr_kd.decode.pipeline import Decoder
 from asr_kd.decode.recogniser import search_options
+from asr_kd.decode.recordings import in_memory, message, unexpected
 from asr_kd.features.audio import read_audio
 from asr_kd.features.extractors import extract
 from asr_kd.features.front_end import FRAME_SHIFT, FrontEnd
@@ -79,7 +78,7 @@ def decode_files(config: Config, decoder: Decoder) -> int:
     for recording in _decode(config, front_end, decoder):
         if recording.error:
             failed += 1
-            print(_message(recording), file=sys.stderr, flush=True)
+            print(message(recording.path, recording.error), file=sys.stderr, flush=True)
         text = _text(config, recording, words, calibration)
         if text and config.out:
             with atomic_open(config.out / f"{recording.path.stem}.{config.format}") as file:
@@ -106,12 +105,6 @@ def _text(config: Config, recording: Recording, words: Words, calibration: Calib
     if config.format == "ctm":
         return ctm(escape(recording.path), spoken)
     return srt(spoken) if config.format == "srt" else vtt(spoken)
-
-
-def _message(recording: Recording) -> str:
-    """The error in one line that names the file."""
-    named = str(recording.path) in recording.error
-    return " ".join((recording.error if named else f"{recording.path}: {recording.error}").splitlines())
 
 
 def _decode(config: Config, front_end: FrontEnd, decoder: Decoder) -> Iterator[Recording]:
@@ -153,7 +146,7 @@ def _scores(piece: Piece, decoder: Decoder) -> np.ndarray | str:
     try:
         return decoder.scorer.scores(recording.features, piece.start, piece.stop)
     except Exception as error:  # as below
-        return _unexpected(recording.path, error)
+        return unexpected(recording.path, error)
 
 
 def _pieces(paths: Sequence[Path], front_end: FrontEnd, decoder: Decoder) -> Iterator[Piece]:
@@ -165,11 +158,11 @@ def _pieces(paths: Sequence[Path], front_end: FrontEnd, decoder: Decoder) -> Ite
             raw = extract(front_end, read_audio(path, front_end.sampling_rate))
             recording.seconds = len(raw) * FRAME_SHIFT
             bounds = _cut_at_pauses(front_end.heat_map(raw), decoder.max_frames)
-            recording.features = decoder.scorer.features(_in_memory(raw, front_end))
+            recording.features = decoder.scorer.features(in_memory(raw, front_end))
         except UserError as error:
             recording.error = str(error)
         except Exception as error:  # whatever a library may raise: one strange file must not end the others
-            recording.error = _unexpected(path, error)
+            recording.error = unexpected(path, error)
         if len(bounds) > 2:
             logging.warning(
                 "%s: %.0f s are decoded in %d pieces, cut where it is quietest",
@@ -177,10 +170,6 @@ def _pieces(paths: Sequence[Path], front_end: FrontEnd, decoder: Decoder) -> Ite
             )  # fmt: skip
         for start, stop in itertools.pairwise(bounds):
             yield Piece(recording, start, stop, stop == bounds[-1])
-
-
-def _unexpected(path: Path, error: Exception) -> str:
-    return f"{path} cannot be decoded ({type(error).__name__}: {error}): export it again as WAV or FLAC"
 
 
 def _cut_at_pauses(features: np.ndarray, limit: int) -> list[int]:
@@ -192,14 +181,3 @@ def _cut_at_pauses(features: np.ndarray, limit: int) -> list[int]:
         last = min(bounds[-1] + limit, frames - limit // 4)  # leave no short rest
         bounds.append(first + int(loudness[first : last + 1].argmin()))
     return [*bounds, frames]
-
-
-def _in_memory(features: np.ndarray, front_end: FrontEnd) -> MonoCut:
-    """A cut of an unknown speaker with raw features (T, F) in memory."""
-    frames, dim = features.shape
-    stored = Features(
-        type=front_end.extractor, num_frames=frames, num_features=dim, frame_shift=FRAME_SHIFT,
-        sampling_rate=front_end.sampling_rate, start=0, duration=frames / 100, storage_type="memory_raw",
-        storage_path="", storage_key=MemoryRawWriter().write("", features),
-    )  # fmt: skip
-    return MonoCut(id="file", start=0, duration=stored.duration, channel=0, features=stored)

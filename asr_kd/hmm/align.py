@@ -83,14 +83,24 @@ def align_cuts(
         if result is None:
             results.append(f"{len(scores)} frames do not align with the transcript")
         else:
-            results.append(_to_alignment(*result, transitions, text, lexicon, pronunciations))
+            results.append(to_alignment(*result, transitions, text, lexicon, pronunciations))
     return results, guessed
 
 
-def _to_alignment(
+def to_alignment(
     path: np.ndarray, log_likelihood: float, transitions: Transitions, text: list[str], lexicon: Lexicon,
     pronunciations: Pronunciations,
 ) -> Alignment:  # fmt: skip
+    """The alignment that a path of transition-ids (T,) is.
+
+    Args:
+        path: through the graph of ``text``.
+        log_likelihood: of the path, per frame.
+        transitions: the transition model.
+        text: the words.
+        lexicon: their pronunciations.
+        pronunciations: names the phones.
+    """
     ids, first = phone_segments(path, transitions)
     bounds = [*first.tolist(), len(path)]
     phones = [pronunciations.phones[i] for i in ids]

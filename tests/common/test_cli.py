@@ -93,7 +93,7 @@ def test_full_folder_of_temporary_files_is_one_sentence(monkeypatch):
     assert re.search(r"error: /small \(temporary files; TMPDIR .*\): the disk is full .* again$", str(end.value))
 
 
-@pytest.mark.parametrize("stage", ["accuracy", "shar", "subset"])
+@pytest.mark.parametrize("stage", ["accuracy", "align", "shar", "subset"])
 def test_usage_names_the_command_that_was_typed(stage):
     command = [sys.executable, "-m", f"asr_kd.{stage}", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
