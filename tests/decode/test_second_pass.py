@@ -17,6 +17,7 @@ import pytest
 pytest.importorskip("kaldifst")
 pytest.importorskip("kaldi_hmm_gmm")
 import kaldifst
+import soundfile
 from decode_toy import PDFS, WORDS, spoken_pdfs, toy_arpa, toy_arpa_grammar, toy_graph
 from test_decode import config, table
 
@@ -24,6 +25,7 @@ from asr_kd.common.errors import UserError
 from asr_kd.common.storage import read_json
 from asr_kd.decode.__main__ import main
 from asr_kd.decode.client import Search, SearchPool
+from asr_kd.decode.config import Config
 from asr_kd.decode.lattices import Frames, prune
 from asr_kd.decode.mbr import word_acceptor
 from asr_kd.decode.prepare import prepared_graph
@@ -195,6 +197,29 @@ def test_the_stage_rescores_and_minimises_errors(
     rescored, direct = (table(tmp_path / name / "hyp_dev.tsv") for name in ("paths", "large"))
     assert sum(rescored[name] == words for name, words in direct.items()) >= len(direct) - 1
     assert not (tmp_path / "paths/confidences_dev.tsv").exists()
+
+
+def test_files_are_rescored(
+    toy: SimpleNamespace, graphs: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Their words are those of the graph of the other model, and some differ from those of the graph itself."""
+    files = tuple(tmp_path / f"{number}.wav" for number in range(6))
+    for seed, path in enumerate(files):
+        soundfile.write(path, np.random.default_rng(seed).normal(scale=0.1, size=8000), 16000)
+
+    def words(name: str, **flags: Any) -> list[str]:
+        values = {"acoustic_scale": 2.0, "lattice_beam": 8.0, **flags}
+        with pytest.raises(SystemExit) as status:
+            main(Config((toy.model,), graphs.root / name, toy.features, files, **values), searches=searches)
+        assert not status.value.code
+        return capsys.readouterr().out.splitlines()
+
+    with closing(SearchPool()) as searches:
+        rescored = words("small", rescore=graphs.root / "large.arpa")
+        plain = words("small")
+        large = words("large")
+    assert [line.split("\t")[0] for line in rescored] == list(map(str, files))
+    assert rescored == large != plain
 
 
 def test_models_that_cannot_be_exchanged_are_errors(

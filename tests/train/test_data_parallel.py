@@ -49,14 +49,14 @@ def flags(settings: train.Config) -> list[str]:
     return given
 
 
-def torchrun(settings: train.Config, *more: str) -> subprocess.Popen[bytes]:
-    return launch(*more, "-m", "asr_kd.train", *flags(settings))
+def torchrun(settings: train.Config, *more: str, **options: Any) -> subprocess.Popen[bytes]:
+    return launch(*more, "-m", "asr_kd.train", *flags(settings), **options)
 
 
-def launch(*arguments: str) -> subprocess.Popen[bytes]:
-    """Start two processes with torchrun."""
+def launch(*arguments: str, **options: Any) -> subprocess.Popen[bytes]:
+    """Start two processes with torchrun; ``options`` are those of Popen."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *arguments]
-    return subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, start_new_session=True)
+    return subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, start_new_session=True, **options)
 
 
 def log_of(folder: Path) -> list[dict[str, float]]:
@@ -115,6 +115,16 @@ def test_two_processes_train_on_chunks_and_resume(prepared, soft, tmp_path, inli
     together, single = (log_of(folder)[-1] for folder in (settings.out, alone.out))
     assert together["updates"] == single["updates"]
     assert together["dev_accuracy"] > single["dev_accuracy"] - 8 > 60
+
+
+def test_sequence_training_by_several_processes_is_refused(prepared, alone, tmp_path):
+    (tmp_path / "lattices").mkdir()
+    settings = config(prepared, tmp_path / "network", start_from=alone / "seed-0", lattices=tmp_path / "lattices")
+    run = torchrun(settings, stderr=subprocess.PIPE)
+    complaints = run.communicate()[1].decode()
+    sentence = "asr_kd.train: error: --lattices trains a network in one process: start it without torchrun"
+    assert run.returncode and sentence in complaints
+    assert not (tmp_path / "network/seed-0/stage.json").exists()
 
 
 def test_another_number_of_processes_resumes(prepared, student, alone, tmp_path, inline):
