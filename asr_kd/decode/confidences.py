@@ -58,7 +58,7 @@ def calibrate(cuts: Iterable[MonoCut], shards: Sequence[Path], words: Words, tun
 def write_confidences(path: Path, shards: Sequence[Path], words: Words, calibration: Calibration) -> None:
     """Write id<TAB>confidences of the words."""
     values = {
-        name: calibration(words.confidences(record["words"] or [], record["confidences"]))
+        name: calibration(words.confidences(record["words"], record["confidences"])) if record["words"] else []
         for name, record in read_records(shards)
     }  # fmt: skip
     write_table(path, {name: " ".join(f"{value:.3f}" for value in row) for name, row in values.items()})

@@ -17,7 +17,7 @@ pytest.importorskip("kaldifst")
 pytest.importorskip("kaldi_hmm_gmm")
 import soundfile
 from decode_toy import PDFS, WORDS, spoken
-from lhotse import CutSet
+from lhotse import CutSet, MonoCut, SupervisionSegment
 from test_decode import config, table
 
 from asr_kd.common.errors import UserError
@@ -26,6 +26,7 @@ from asr_kd.decode import pipeline
 from asr_kd.decode.__main__ import main
 from asr_kd.decode.calibration import Calibration, calibration_error, fit, read_calibration, right_words
 from asr_kd.decode.client import Search, SearchPool
+from asr_kd.decode.confidences import Judged, judge, write_confidences, write_ctm
 from asr_kd.decode.config import Config
 from asr_kd.decode.formats import ctm, cues, json_line, srt, vtt
 from asr_kd.decode.lattices import Frames
@@ -155,6 +156,21 @@ def test_the_stage_writes_times_and_calibrates(toy: SimpleNamespace, tmp_path: P
             assert begins[0] >= 0 and begins[-1] + lengths[-1] <= cut.duration + 1e-6
     listed = table(tmp_path / "again/confidences_dev.tsv")
     assert {key: [row[5] for row in rows] for key, rows in words.items()} == {k: v.split() for k, v in listed.items()}
+
+
+def test_utterances_that_failed_have_no_words(toy: SimpleNamespace, tmp_path: Path) -> None:
+    heard = {"words": [1, 2], "confidences": [0.5, 1.0], "times": [[3, 9], [9, 20]], "reason": ""}
+    failed = {"words": None, "reason": "its scores are NaN"}
+    write_json(tmp_path / "0.json", {"utterances": {"b": heard, "a": failed}}, sealed=True)
+    given = [tmp_path / "0.json"], Words(toy.graph), Calibration()
+    write_confidences(tmp_path / "sure.tsv", *given)
+    write_ctm(tmp_path / "words.ctm", *given)
+    assert table(tmp_path / "sure.tsv") == {"a": "", "b": "0.500 1.000"}
+    assert (tmp_path / "words.ctm").read_text() == "b 1 0.03 0.06 W01 0.500\nb 1 0.09 0.11 W02 1.000\n"
+    cuts = [
+        MonoCut(name, 0, 1, 0, supervisions=[SupervisionSegment(name, name, 0, 1, text="W01 W03")]) for name in "ab"
+    ]
+    assert judge(cuts, *given[:2]) == Judged([0.5, 1.0], [True, False])
 
 
 def run_files(toy: SimpleNamespace, searches: SearchPool, files: list[Path], **options: Any) -> int:
