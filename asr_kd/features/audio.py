@@ -107,8 +107,6 @@ def _blocks(file: "SoundFile") -> Iterator[np.ndarray]:
 
 def _resample(blocks: Iterator[np.ndarray], old: int, new: int) -> Iterator[np.ndarray]:
     """Blocks of samples at ``new`` Hz, the same (but for rounding) as if all samples were resampled at once."""
-    from scipy.signal import resample_poly
-
     divisor = math.gcd(old, new)
     up, down = new // divisor, old // divisor
     if up == down:
@@ -120,9 +118,27 @@ def _resample(blocks: Iterator[np.ndarray], old: int, new: int) -> Iterator[np.n
         pending = np.concatenate([pending, block])
         ready = (len(pending) - margin) // down * down
         if ready > max(done, margin):
-            yield resample_poly(pending, up, down)[done // down * up : ready // down * up]
+            yield _polyphase(pending, up, down)[done // down * up : ready // down * up]
             pending, done = pending[ready - margin :], margin
-    yield resample_poly(pending, up, down)[done // down * up :]
+    yield _polyphase(pending, up, down)[done // down * up :]
+
+
+def _polyphase(samples: np.ndarray, up: int, down: int) -> np.ndarray:
+    """Samples at up / down times the rate, as ``scipy.signal.resample_poly``: a recogniser does not need SciPy."""
+    half = 10 * max(up, down)
+    taps = np.sinc(np.arange(-half, half + 1) / max(up, down)) * np.kaiser(2 * half + 1, 5.0)
+    taps *= up / taps.sum()
+    margin = half // up + 1
+    padded = np.pad(samples, (margin, margin + down)).astype(np.float32)
+    resampled = np.empty(-(-len(samples) * up // down), np.float32)
+    for first in range(min(up, len(resampled))):  # every up-th sample has the same weights
+        base, phase = divmod(first * down, up)
+        weights = taps[half + phase - (half + phase) // up * up :: up].astype(np.float32)[::-1]
+        windows = np.lib.stride_tricks.sliding_window_view(padded, len(weights))
+        count = len(resampled[first::up])
+        begin = base - (half - phase) // up + margin
+        resampled[first::up] = windows[begin : begin + (count - 1) * down + 1 : down] @ weights
+    return resampled
 
 
 def sample_fault(samples: np.ndarray, rate: int) -> str | None:
