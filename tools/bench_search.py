@@ -29,9 +29,9 @@ from asr_kd.common.progress import progress
 from asr_kd.common.storage import read_json
 from asr_kd.decode.acoustics import load_scorer
 from asr_kd.decode.client import Search
-from asr_kd.decode.output import Words
 from asr_kd.decode.prepare import find_k2_python, prepared_graph
 from asr_kd.decode.worker import SearchOptions
+from asr_kd.lang.words import Words
 
 
 @dataclasses.dataclass

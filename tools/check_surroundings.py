@@ -21,8 +21,8 @@ from kaldialign import edit_distance
 from asr_kd.common.cli import run
 from asr_kd.common.errors import UserError
 from asr_kd.corpora.cuts import load_cuts
-from asr_kd.decode.output import Words
 from asr_kd.features.front_end import FrontEnd
+from asr_kd.lang.words import Words
 from asr_kd.score.wer import read_references
 
 PADDING = (0.3, 1.0, 2.0)  # seconds

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from asr_kd.decode.output import Spoken
+from asr_kd.lang.words import Spoken
 
 #: A subtitle ends before a pause of this many seconds, and has at most this many seconds and lines of characters.
 PAUSE, MAX_SECONDS = 0.8, 6.0

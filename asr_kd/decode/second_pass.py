@@ -13,11 +13,11 @@ from asr_kd.common.errors import UserError
 from asr_kd.decode.client import Outcome, Search
 from asr_kd.decode.lattices import Frames
 from asr_kd.decode.mbr import Risk, minimum_risk, word_lattice
-from asr_kd.decode.output import Words
 from asr_kd.decode.rescoring import Rescorer
 from asr_kd.decode.times import WordFinder
 from asr_kd.decode.worker import Hypothesis, Lattice, SearchOptions
 from asr_kd.lang.histories import read_histories
+from asr_kd.lang.words import Words
 
 #: The language model of a graph, in its folder.
 GRAPH_MODEL = "lm.arpa"

@@ -12,11 +12,12 @@ from asr_kd.corpora.cuts import open_cuts
 from asr_kd.decode.calibration import Calibration, read_calibration
 from asr_kd.decode.confidences import calibrate, confidence_figures, write_confidences, write_ctm
 from asr_kd.decode.config import Config
-from asr_kd.decode.output import Words, join_files, read_tuned, write_table
+from asr_kd.decode.output import join_files, read_tuned, write_table
 from asr_kd.decode.pipeline import Decoder, lattice_path, read_records, total_seconds
 from asr_kd.decode.recogniser import search_options
 from asr_kd.decode.tuning import tune
 from asr_kd.decode.worker import SearchOptions
+from asr_kd.lang.words import Words
 from asr_kd.models.senones import senones_of
 
 

@@ -13,8 +13,8 @@ import numpy as np
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import read_json
 from asr_kd.decode.lattices import Frames
-from asr_kd.decode.output import Words
 from asr_kd.hmm.states import States, best_path
+from asr_kd.lang.words import Words
 
 #: Of a graph, in its folder.
 PRONUNCIATIONS = "pronunciations.json"

@@ -11,9 +11,9 @@ import numpy as np
 from lhotse.cut import MonoCut
 
 from asr_kd.common.errors import UserError
-from asr_kd.decode.output import Words
 from asr_kd.decode.pipeline import Decoder, read_records
 from asr_kd.decode.worker import SearchOptions
+from asr_kd.lang.words import Words
 
 #: The utterances are decoded again when the best scale differs from that of the lattices by more than this factor.
 #: On real speech, lattices of scale 0.1 gave a WER of 70.1 % at their best point, 0.05; those of 0.06 gave 68.5 %.

@@ -13,12 +13,12 @@ import numpy as np
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import atomic_path
 from asr_kd.lang.lexicon import Probabilities, Pronunciation
+from asr_kd.lang.words import BOUNDARY
 
 if TYPE_CHECKING:
     import kaldifst
 
 Entry = tuple[str, Pronunciation]  # a word and one pronunciation, possibly with a disambiguation symbol at the end
-BOUNDARY = "▁"  # prefix of the sentencepiece pieces that start a word
 TIE = 0.01  # natural logarithm; smaller costs would be lost when the graph is minimised
 BETWEEN, BEFORE = 0, 1  # states of L: after a word, and before a word but after the optional silence
 

@@ -15,8 +15,8 @@ import sentencepiece
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import atomic_open, verify
-from asr_kd.lang.fst import BOUNDARY
 from asr_kd.lang.lexicon import Lexicon
+from asr_kd.lang.words import BOUNDARY
 
 #: The letters of LibriSpeech, in its case; those of the training transcripts are added.
 LETTERS = string.ascii_uppercase

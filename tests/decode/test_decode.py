@@ -23,11 +23,11 @@ from asr_kd.decode.__main__ import main
 from asr_kd.decode.acoustics import load_scorer
 from asr_kd.decode.client import Search, SearchPool
 from asr_kd.decode.config import Config
-from asr_kd.decode.output import Words
 from asr_kd.decode.pipeline import Decoder
 from asr_kd.decode.tuning import Point, _beyond_edges, smooth_errors
 from asr_kd.decode.worker import SearchOptions
 from asr_kd.features.normalise import QUIET
+from asr_kd.lang.words import Words
 from asr_kd.models.scorer import NOT_SILENCE
 
 
