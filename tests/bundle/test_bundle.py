@@ -1,0 +1,289 @@
+"""Bundles of small networks: the same scores and words as the trained network's, offline, in streams, without torch."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import kaldifst
+import numpy as np
+import pytest
+import soundfile
+from lhotse import CutSet
+from training import inline_jobs
+
+from asr_kd.bundle.__main__ import main
+from asr_kd.bundle.build import _check
+from asr_kd.bundle.config import Config
+from asr_kd.bundle.measure import Form
+from asr_kd.common.errors import UserError
+from asr_kd.common.storage import read_json, write_json
+from asr_kd.decode.acoustics import load_scorer
+from asr_kd.decode.openfst import add_to_words
+from asr_kd.features.extractors import compute_features
+from asr_kd.features.front_end import FrontEnd
+from asr_kd.features.normalise import Normaliser
+from asr_kd.runtime import Recogniser
+from asr_kd.runtime.bundle import FLOAT, GRAPH
+from asr_kd.runtime.stream import Settings
+from asr_kd.train import __main__ as train
+from asr_kd.train.config import Config as TrainConfig
+
+ROOT = Path(__file__).parents[2]
+SENONES, RATE = 6, 16000
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A graph of six words that last as long as their senone; the first senone is silence."""
+    folder = tmp_path_factory.mktemp("graph")
+    lines = []
+    for senone in range(SENONES):
+        state, word = senone + 1, senone + 1 if senone else 0
+        lines += [f"0 {state} {senone + 1} {word} 0.5", f"{state} {state} {senone + 1} 0", f"{state} 0 0 0 1.5"]
+    fst = kaldifst.compile("\n".join([*lines, "0", *map(str, range(1, SENONES + 1))]))
+    fst.write(str(folder / "HCLG.fst"))
+    words = ["<eps>", *(f"W{i}" for i in range(1, SENONES + 1))]
+    (folder / "words.txt").write_text("".join(f"{word} {i}\n" for i, word in enumerate(words)))
+    write_json(folder / "graph.json", {"num_pdfs": SENONES, "silence_pdfs": [0], "text": "upper"})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folders(prepared, teachers, graph, tmp_path_factory) -> dict[str, tuple[Path, Path]]:
+    """Networks and their bundles, by kind."""
+    root = tmp_path_factory.mktemp("bundles")
+    sizes = ("width=32", "bottleneck=8", "strides=[1, 3]")
+    with inline_jobs():
+        train.main(
+            TrainConfig(
+                prepared.features, prepared.senones, root / "tdnnf", network="tdnnf", network_args=sizes, epochs=2,
+                chunk=64, batch_chunks=4, seeds=(0,), jobs=1,
+            )
+        )  # fmt: skip
+    networks = {"dnn": teachers / "seed-0", "tdnnf": root / "tdnnf/seed-0"}
+    for name, network in networks.items():
+        main(
+            Config(
+                network, graph, prepared.features, root / f"{name}-bundle", acoustic_scale=0.3, insertion_penalty=0.5
+            )
+        )
+    return {name: (network, root / f"{name}-bundle") for name, network in networks.items()}
+
+
+def samples_of(prepared, split: str = "test") -> list[np.ndarray]:
+    return [cut.load_audio()[0] for cut in CutSet.from_file(prepared.features / f"cuts_{split}.jsonl.gz")]
+
+
+@pytest.mark.parametrize("kind", ["dnn", "tdnnf"])
+def test_scores_are_those_of_the_trained_network(prepared, folders, kind: str) -> None:
+    network, bundle = folders[kind]
+    as_float, as_int8 = (Recogniser.from_bundle(bundle, quantised) for quantised in (False, True))
+    front_end = FrontEnd.load(prepared.features)
+    scorer = load_scorer([network], prepared.features, SENONES, (0,))
+    for number, samples in enumerate(samples_of(prepared)):
+        samples = np.concatenate([np.zeros(3000 * number, np.float32), samples[: 20000 + 77 * number]])
+        features = Normaliser(front_end).normalise(compute_features(front_end, samples))
+        np.testing.assert_allclose(as_float.network.whole(samples, "features"), features, atol=2e-3)
+        expected = 0.3 * scorer.scores(features, 0, len(features))
+        np.testing.assert_allclose(as_float.scores(samples), expected, atol=1e-3)
+        assert np.abs(as_int8.scores(samples) - expected).mean() < 0.1
+    assert number > 3
+
+
+def test_a_bundle_is_small_and_says_what_it_is(folders) -> None:
+    _, bundle = folders["dnn"]
+    card = (bundle / "README.md").read_text()
+    assert "| int8 |" in card and "python -m asr_kd.runtime" in card and str(bundle.parent) not in card
+    figures = read_json(bundle / "stage.json")["figures"]
+    assert figures["float32"]["wer"] == figures["trained"]["wer"]
+    assert figures["int8"]["bytes"] < 0.5 * figures["float32"]["bytes"]
+    golden = read_json(bundle / "golden/words.json")
+    recogniser = Recogniser.from_bundle(bundle, quantised=False)
+    for number, known in golden.items():
+        samples, scores = (np.load(bundle / f"golden/{number}-{name}.npy") for name in ("samples", "scores"))
+        np.testing.assert_allclose(recogniser.scores(samples)[::10], scores, atol=1e-4)
+        assert recogniser(samples).text == known["words"] != ""
+
+
+def test_words_have_times(prepared, folders) -> None:
+    recogniser = Recogniser.from_bundle(folders["dnn"][1])
+    samples = samples_of(prepared)[0]
+    words = recogniser(samples).words
+    times = [time for word in words for time in (word.begin, word.end)]
+    assert len(words) > 3 and times == sorted(times) and times[0] >= 0 and times[-1] <= len(samples) / RATE
+
+
+@pytest.mark.parametrize("kind", ["dnn", "tdnnf"])
+def test_a_stream_that_waits_gives_the_words_of_the_recording(prepared, folders, kind: str) -> None:
+    recogniser = Recogniser.from_bundle(folders[kind][1])
+    for samples in samples_of(prepared)[:3]:
+        stream = recogniser.stream(Settings(begin=10**6, endpoint=0, prior=0.0))
+        for part in np.array_split(samples, 7):
+            stream.accept(part)
+        assert not stream.partial().words
+        assert stream.finish() == recogniser(samples) == stream.finish()
+
+
+@pytest.mark.parametrize("kind", ["dnn", "tdnnf"])
+def test_the_words_of_a_stream_do_not_depend_on_its_packets(prepared, folders, kind: str) -> None:
+    recogniser = Recogniser.from_bundle(folders[kind][1])
+    samples = np.concatenate(samples_of(prepared)[:3])
+    results = []
+    for size in (len(samples), 1600, 333):
+        stream = recogniser.stream()
+        for start in range(0, len(samples), size):
+            stream.accept(samples[start : start + size])
+        results.append(stream.finish())
+    assert results[0] == results[1] == results[2] and len(results[0].words) > 10
+
+
+def test_a_stream_shows_words_and_keeps_few_samples(prepared, folders) -> None:
+    recogniser = Recogniser.from_bundle(folders["dnn"][1])
+    stream = recogniser.stream()
+    seen = Counter()
+    for samples in samples_of(prepared):
+        for part in np.array_split(samples, 10):
+            stream.accept(part)
+            seen[len(stream.partial().words)] += 1
+            assert len(stream._samples) < 2 * RATE
+    assert len(seen) > 10
+
+
+def test_a_pause_ends_an_utterance(prepared, folders) -> None:
+    recogniser = Recogniser.from_bundle(folders["dnn"][1])
+    samples, pause = samples_of(prepared)[0], np.zeros(2 * RATE, np.float32)
+    stream = recogniser.stream()
+    stream.accept(np.concatenate([samples, pause]))
+    ended = stream._words
+    assert ended and stream._search.first > len(samples) / 160 and stream.partial().words == ended
+    stream.accept(samples)
+    assert stream.finish().words[: len(ended)] == ended and len(stream.finish().words) > len(ended)
+
+
+@pytest.mark.parametrize("samples", [np.zeros(0), np.zeros(RATE), np.full(50, 0.1)])
+def test_a_stream_without_speech_has_no_words(folders, samples: np.ndarray) -> None:
+    stream = Recogniser.from_bundle(folders["dnn"][1]).stream()
+    stream.accept(samples)
+    assert stream.finish().text == ""
+
+
+def test_strange_samples_are_refused(folders) -> None:
+    recogniser = Recogniser.from_bundle(folders["dnn"][1])
+    stream = recogniser.stream()
+    for samples in (np.array([0.1, np.nan]), np.array([np.inf]), np.zeros((2, 3)), np.array([1e20])):
+        with pytest.raises(UserError, match="one channel of finite numbers"):
+            stream.accept(samples)
+    stream.finish()
+    with pytest.raises(UserError, match="has been finished"):
+        stream.accept(np.zeros(10))
+    for samples, message in (
+        (np.zeros(100), "shorter than 0.1 s"), (np.zeros(RATE), "digital silence"), (np.zeros((10, 2)), "one channel"),
+        (np.full(RATE, np.nan), "NaN"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=message):
+            recogniser(samples)
+
+
+def test_long_recordings_are_cut_at_pauses(prepared, folders) -> None:
+    recogniser = Recogniser.from_bundle(folders["dnn"][1])
+    speech = np.concatenate([np.concatenate([s, np.zeros(4000, np.float32)]) for s in samples_of(prepared) * 3])
+    silence = np.random.default_rng(0).normal(scale=1e-5, size=40 * RATE).astype(np.float32)
+    parts = recogniser.parts(np.concatenate([speech, silence]))
+    assert parts[0][0] == 0 and all(0 < stop - start <= 1500 for start, stop in parts)
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(parts))
+    assert len(speech) / 160 <= parts[-1][1] < len(speech) / 160 + 1600
+    words = recogniser(np.concatenate([speech, silence])).words
+    begins = [word.begin for word in words]
+    assert begins == sorted(begins) and begins[-1] < len(speech) / RATE
+
+
+def test_a_penalty_is_part_of_the_graph(graph: Path, folders, tmp_path: Path) -> None:
+    add_to_words(graph / "HCLG.fst", tmp_path / "same.fst", 0.0)
+    assert (tmp_path / "same.fst").read_bytes() == (graph / "HCLG.fst").read_bytes()
+    before, after = (
+        kaldifst.StdVectorFst.read(str(path)).to_str(show_weight_one=True).split("\n")
+        for path in (graph / "HCLG.fst", folders["dnn"][1] / GRAPH)
+    )
+    changed = [(a.split(), b.split()) for a, b in zip(before, after, strict=True) if a != b]
+    assert len(changed) == SENONES - 1
+    assert all(a[3] != "0" and float(b[4]) == float(a[4]) + 0.5 for a, b in changed)
+
+
+def test_damaged_bundles_are_refused_by_name(folders, tmp_path: Path) -> None:
+    names = ("decode.json", "model.onnx", "model.int8.onnx", "graph/HCLG.fst", "graph/words.txt", "stage.json")
+    for name in names:
+        shutil.copytree(folders["dnn"][1], tmp_path / "bundle", dirs_exist_ok=True)
+        path = tmp_path / "bundle" / name
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=name):
+            Recogniser.from_bundle(tmp_path / "bundle", quantised=name != FLOAT)
+    (tmp_path / "bundle/stage.json").unlink()
+    (tmp_path / "bundle/graph/HCLG.fst").unlink()
+    with pytest.raises(UserError, match=r"HCLG\.fst is missing"):
+        Recogniser.from_bundle(tmp_path / "bundle")
+    (tmp_path / "bundle/graph/HCLG.fst").write_text("no graph")
+    with pytest.raises(UserError, match=r"HCLG\.fst is damaged"):
+        Recogniser.from_bundle(tmp_path / "bundle")
+    with pytest.raises(UserError, match="is no bundle"):
+        Recogniser.from_bundle(tmp_path)
+
+
+WITHOUT_TORCH = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "torchaudio", "lhotse", "k2", "scipy", "tyro", "yaml", "onnx", "tqdm"):
+            raise ModuleNotFoundError(f"{name} is not for the runtime")
+sys.meta_path.insert(0, Refuse())
+from asr_kd.runtime.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_the_runtime_recognises_files_without_torch(prepared, folders, tmp_path: Path) -> None:
+    recogniser, samples = Recogniser.from_bundle(folders["dnn"][1]), samples_of(prepared)[0]
+    soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
+    soundfile.write(tmp_path / "b.flac", np.stack([samples, samples], 1), 44100)
+    (tmp_path / "c.wav").write_text("words")
+    files = [tmp_path / name for name in ("a.wav", "b.flac", "c.wav", "d.wav")]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, folders["dnn"][1], *files, "--format", "jsonl"],
+        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["file"] for row in rows] == [str(path) for path in files]
+    assert " ".join(word["text"] for word in rows[0]["words"]) == recogniser(samples).text
+    assert rows[1]["words"] and "cannot be read as audio" in rows[2]["error"] and "d.wav" in rows[3]["error"]
+    assert "Traceback" not in done.stderr
+
+
+def test_worse_bundles_are_refused(graph: Path, prepared, tmp_path: Path) -> None:
+    config = Config(tmp_path, graph, prepared.features, tmp_path / "out", splits=("dev",))
+    words, other = {("dev", "a"): "W1"}, {("dev", "a"): "W2"}
+    forms = [Form(name, 1, words, Counter(dev=10), Counter(dev=1000)) for name in ("trained", "float32", "int8")]
+    _check(config, forms)
+    forms[2].errors = Counter(dev=14)
+    with pytest.raises(UserError, match=r"int8 costs more than --tolerance 0\.3 .*int8 1\.40 %"):
+        _check(config, forms)
+    forms[1].words = other
+    with pytest.raises(UserError, match="other words than the trained one in 1 utterances of dev"):
+        _check(config, forms)
+
+
+def test_features_that_are_no_log_mels_are_refused(teachers, graph: Path, prepared, tmp_path: Path) -> None:
+    shutil.copytree(prepared.features, tmp_path / "features")
+    description = read_json(prepared.features / "cmvn.json")
+    write_json(tmp_path / "features/cmvn.json", {**description, "extractor": "kaldi-mfcc"})
+    (tmp_path / "features/stage.json").unlink()
+    with pytest.raises(UserError, match="computes log-mels from samples"):
+        main(Config(teachers / "seed-0", graph, tmp_path / "features", tmp_path / "out"))
