@@ -13,7 +13,11 @@ def main(config: Config) -> None:
         raise UserError(f"{config.exp} does not exist: give the experiment's folder as --exp")
     systems = read_systems(config.systems, config.exp, config.variables).systems
     score = config.score or config.exp / "score"
-    folders = [path for path in sorted(config.exp.iterdir()) if path.resolve() != config.out.resolve()]
+    folders = [
+        path
+        for path in sorted([*config.exp.iterdir(), *config.exp.glob("bundle/*")])
+        if path.resolve() != config.out.resolve()
+    ]
     boundaries = (config.boundaries or config.exp / "boundaries") / "boundaries.json"
     inputs = [config.systems, score, *filter(is_finished, folders), *([boundaries] if boundaries.is_file() else [])]
     stage = Stage("report", config.out, config, inputs)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from asr_kd.common.storage import write_json
+from asr_kd.common.storage import is_finished, write_json
 from asr_kd.report import tables
 from asr_kd.report.config import Config
 from asr_kd.report.draw import draw, draw_utterance
@@ -33,6 +33,8 @@ def build(config: Config, systems: Sequence[System], score: Path) -> dict[str, A
         drawings += [spoken] if spoken is not None else []
     known = facts(exp, systems)
     sections = [Section("Table 1", tables.NOTES, tables.table_one(results), tables.headlines(results))]
+    if bundles := sorted(filter(is_finished, (exp / "bundle").glob("*"))):
+        sections.append(Section("What is shipped", tables.BUNDLE_NOTES, tables.bundles(bundles)))
     write_report(config.out, config.title, sections, drawings, config.command, details=_details(results, known))
     write_json(config.out / "results.json", {**results.as_json(), "command": config.command, **known})
     for line in results.not_run:

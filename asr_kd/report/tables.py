@@ -1,13 +1,17 @@
 """Tables and sentences of the report."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from asr_kd.common.storage import stage_figures
 from asr_kd.score.collect import Results, Row
 from asr_kd.score.tables import Table, signed
 
 NONE = "–"
+BUNDLE_NOTES = """The network as it was trained, and as ONNX in float32 and in int8, from samples to scores on one core;
+the same search finds the words.  Speakers are unknown to it, as those of new recordings are."""
 
 
 def table_one(results: Results) -> Table:
@@ -28,6 +32,17 @@ def table_one(results: Results) -> Table:
         cells += [f"{row.rtf['test']:.3f} ({row.scoring['test']:.4f})" if "test" in row.rtf else NONE]
         rows.append(cells)
     return Table(header, rows)
+
+
+def bundles(folders: Sequence[Path]) -> Table:
+    """Size, WER and speed of each bundle, in the three forms of its network."""
+    forms = [(folder.name, *item) for folder in folders for item in stage_figures(folder).items()]
+    splits = list(dict.fromkeys(split for *_, found in forms for split in found["wer"]))
+    rows = []
+    for name, form, found in forms:
+        errors = [f"{found['wer'][split]:.2f}" if split in found["wer"] else NONE for split in splits]
+        rows.append([name, form, f"{found['bytes'] / 1e6:.2f}", *errors, f"{found['rtf']:.5f}"])
+    return Table(["bundle", "form", "MB", *(f"WER {s} %" for s in splits), "RTF (scoring)"], rows, frozenset({0, 1}))
 
 
 def corpus(summary: Mapping[str, Mapping[str, float]]) -> Table:

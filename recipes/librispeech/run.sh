@@ -35,7 +35,7 @@ Usage: bash recipes/librispeech/run.sh [options]
   --channel N, --unknown-speakers skip|recording, --audio-dir DIR, --path-column NAME, --text-column NAME,
   --speaker-column NAME: as there
 Stages: 0 set-up, 1 corpus, 2 features, 3 language, 4 senones, 5 graph, 6 networks on hard targets (the teachers
-        among them), 7 soft targets, 8 students, 9 frame accuracy and decoding, 10 scores and report
+        among them), 7 soft targets, 8 students, 9 frame accuracy and decoding, 10 bundles, scores and report
 EOT
 }
 need() { [ "$1" -ge 2 ] || { echo "run.sh: error: $2 needs a value (see --help)" >&2; exit 2; }; }
@@ -103,5 +103,11 @@ call 7 soft_targets soft_targets --models "${ensemble[@]}" --features "$exp/feat
 call 8 train student "${student[@]}" --out "$exp/student" \
   --and --config "$conf:quarter_student" "${student[@]}" --out "$exp/quarter_student"
 call 9 study.measure - "${systems[@]}" --conf "$conf"
+for name in student quarter_student; do
+  call 10 bundle bundle --model "$exp/$name/seed-0" --graph "$exp/graph" --features "$exp/features" \
+    --tuned "$exp/tuned/tuned.json" --out "$exp/bundle/$name"
+done
 call 10 score score "${systems[@]}" --out "$exp/score"
 call 10 report report "${systems[@]}" --command "$command" --out "$exp/report"
+[ ! -f "$exp/bundle/quarter_student/decode.json" ] || # the line with which a recording becomes words
+  printf '\nto recognise a recording: %s -m asr_kd.runtime %s FILE\n' "$python" "$exp/bundle/quarter_student"
