@@ -122,6 +122,6 @@ def _timed(path: Sequence[tuple[int, int]], graph: Graph, first: int) -> tuple[W
                 spans[-1][1] = frame
     shift = graph.bundle.seconds
     return tuple(
-        Word(text, round((first + begin) * shift, 3), round((first + max(end, begin)) * shift, 3))
-        for text, begin, end in graph.words.timed(ids, spans)
+        Word(text, round((first + spans[own][0][0]) * shift, 3), round((first + spans[own][-1][1]) * shift, 3))
+        for text, own in graph.words.parts(ids)
     )
