@@ -1,0 +1,138 @@
+"""Work of the bundle stage: graph, network in both forms, measurements, golden vectors, card."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lhotse.cut import MonoCut
+
+from asr_kd.bundle.card import write_card
+from asr_kd.bundle.config import Config
+from asr_kd.bundle.export import export_float, export_int8
+from asr_kd.bundle.measure import Form, measure
+from asr_kd.bundle.network import Samples2Scores
+from asr_kd.common.errors import UserError
+from asr_kd.common.storage import copy_file, read_json, save_array, write_json
+from asr_kd.corpora.cuts import load_cuts
+from asr_kd.decode.openfst import add_to_words
+from asr_kd.decode.output import read_tuned
+from asr_kd.features.front_end import FrontEnd
+from asr_kd.features.normalise import Normaliser
+from asr_kd.hmm.pipeline import is_perturbed
+from asr_kd.models.checkpoints import load_log_prior, load_model
+from asr_kd.models.front_end import check_same_front_end
+from asr_kd.models.senones import check_same_senones
+from asr_kd.runtime import Recogniser
+from asr_kd.runtime.bundle import DESCRIPTION, FLOAT, GRAPH, INT8, WORDS, Bundle
+from asr_kd.runtime.recogniser import LONG
+
+GOLDEN = "golden"
+#: So many more words may be wrong in int8 whatever --tolerance says: fewer are chance on a small split.
+FEW_WORDS = 3
+#: The scores of every tenth frame are kept.
+GOLDEN_STEP = 10
+
+
+def build(config: Config) -> dict[str, Any]:
+    """Fill ``config.out``; returns the figures for the completion mark.
+
+    Raises:
+        UserError: the network cannot become a bundle, its audio is gone, or the bundle would be worse than the network.
+    """
+    check_same_senones(config.model, config.graph)
+    check_same_front_end([config.model], config.features)
+    out, front_end, model = config.out, FrontEnd.load(config.features), load_model(config.model)
+    scale, penalty = config.acoustic_scale, config.insertion_penalty
+    if config.tuned is not None:
+        scale, penalty = read_tuned(config.tuned)
+    silence = tuple(read_json(config.graph / "graph.json").get("silence_pdfs", ()))
+    network = Samples2Scores(
+        front_end, model, load_log_prior(config.model), silence, scale, _usual_speech(config.features)
+    )
+    frames = network.front_end
+    bundle = Bundle(
+        front_end.sampling_rate, frames.length, frames.shift, front_end.num_features, network.left, network.right,
+        silence, config.beam, config.max_active, config.min_active,
+    )  # fmt: skip
+    write_json(out / DESCRIPTION, bundle.to_json())
+    add_to_words(config.graph / "HCLG.fst", out / GRAPH, penalty)
+    for name in ("words.txt", "graph.json"):
+        copy_file(config.graph / name, (out / WORDS).with_name(name))
+    export_float(network, front_end.num_features, out / FLOAT)
+    export_int8(out / FLOAT, bundle, _calibration(config, front_end), out / INT8)
+    forms = measure(config, scale, lambda cut: _samples(cut, front_end))
+    _check(config, forms)
+    _write_golden(config, front_end)
+    figures = {form.name: form.figures() for form in forms}
+    write_card(config, bundle, forms)
+    return figures
+
+
+def _usual_speech(features: Path) -> np.ndarray:
+    """(2, F) means over the speakers of train: features of speech above its level, and their squares."""
+    normaliser = Normaliser.load(features)
+    speakers = [*normaliser.speakers.values()]
+    if not speakers:
+        return np.stack([np.zeros(normaliser.front_end.num_features), np.ones(normaliser.front_end.num_features)])
+    usual: np.ndarray = np.mean([sums[1:] / sums[0] for sums in speakers], 0)
+    return usual
+
+
+def _samples(cut: MonoCut, front_end: FrontEnd) -> np.ndarray:
+    """The samples of a cut at the rate of the features."""
+    if cut.recording is None:
+        raise UserError(f"{cut.id} has features but no audio, and a bundle is measured on audio: keep both")
+    return cut.resample(front_end.sampling_rate).load_audio()[0]
+
+
+def _calibration(config: Config, front_end: FrontEnd) -> Iterator[np.ndarray]:
+    """Samples of utterances from all over the training split, but not of perturbed ones."""
+    cuts = (cut for cut in load_cuts(config.features, "train") if not is_perturbed(cut))
+    count = sum(1 for _ in load_cuts(config.features, "train"))
+    for cut in itertools.islice(cuts, 0, None, max(1, count // config.calibration)):
+        yield _samples(cut, front_end)[: LONG * front_end.sampling_rate // 100]
+
+
+def _check(config: Config, forms: list[Form]) -> None:
+    """Compare the bundle with the network.
+
+    Raises:
+        UserError: another word in float32, or a higher WER in int8 than --tolerance allows.
+    """
+    trained, as_float, as_int8 = forms
+    split = config.splits[0]
+    figures = ", ".join(f"{form.name} {form.wer(split):.2f} %" for form in forms)
+    logging.info("WER on %s: %s", split, figures)
+    changed = [key for key, words in trained.words.items() if key[0] == split and as_float.words[key] != words]
+    if changed:
+        raise UserError(
+            f"the network in ONNX recognises other words than the trained one in {len(changed)} utterances of {split} "
+            f"({figures}; the first: {changed[0][1]}): report this"
+        )
+    allowed = max(config.tolerance / 100 * trained.reference_words[split], FEW_WORDS)
+    if as_int8.errors[split] - trained.errors[split] > allowed:
+        raise UserError(
+            f"int8 costs more than --tolerance {config.tolerance:g} points of WER on {split} ({figures}): raise "
+            "--calibration, or --tolerance"
+        )
+
+
+def _write_golden(config: Config, front_end: FrontEnd) -> None:
+    """Samples, features, scores in float32 and words in int8 of some utterances."""
+    recogniser = Recogniser.from_bundle(config.out, quantised=False)
+    words: dict[int, dict[str, str]] = {}
+    for cut in itertools.islice(load_cuts(config.features, config.splits[0]), config.golden):
+        samples = _samples(cut, front_end)[: LONG * recogniser.bundle.shift]
+        arrays = {
+            "samples": samples, "features": recogniser.network.whole(samples, "features"),
+            "scores": recogniser.scores(samples)[::GOLDEN_STEP],
+        }  # fmt: skip
+        for name, array in arrays.items():
+            save_array(config.out / GOLDEN / f"{len(words)}-{name}.npy", array)
+        words[len(words)] = {"id": cut.id, "words": recogniser(samples).text}
+    write_json(config.out / GOLDEN / "words.json", words)

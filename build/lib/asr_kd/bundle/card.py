@@ -1,0 +1,44 @@
+"""README.md of a bundle."""
+
+from __future__ import annotations
+
+from asr_kd.bundle.config import Config
+from asr_kd.bundle.measure import Form
+from asr_kd.common.storage import atomic_open
+from asr_kd.models.network import read_network
+from asr_kd.runtime.bundle import FLOAT, INT8, Bundle
+from asr_kd.score.tables import Table
+
+
+def write_card(config: Config, bundle: Bundle, forms: list[Form]) -> None:
+    """Write the card of a bundle: what it knows, what it costs, how it is used."""
+    network = read_network(config.model)
+    title = config.title or config.out.resolve().name
+    latency = round(1000 * bundle.right * bundle.seconds)
+    splits, words = config.splits, forms[0].reference_words
+    header = ["form", "MB", *(f"WER on {split}, %" for split in splits), "scoring on one core, seconds per second"]
+    rows = [
+        [form.name, f"{form.bytes / 1e6:.2f}", *(f"{form.wer(split):.2f}" for split in splits), f"{form.rtf:.5f}"]
+        for form in forms
+    ]
+    table = Table(header, rows).markdown()
+    size = ", ".join(f"{split}: {words[split]:,} words" for split in splits)
+    licence = f"Licence of the training data: {config.licence}\n\n" if config.licence else ""
+    text = f"""# {title}
+
+A speech recogniser made by asr_kd: {network.num_parameters():,} parameters, {network.num_senones:,} senones, audio at
+{bundle.sampling_rate:,} Hz. It hears {bundle.left} frames of 10 ms before and {bundle.right} after the one that it
+scores, so that it waits {latency} ms.
+
+{licence}{table}
+
+{size}.
+
+    pip install 'asr_kd[runtime]'
+    python -m asr_kd.runtime FOLDER FILE...
+
+`{FLOAT}` and `{INT8}`: samples to scores. `graph/`: what the search knows of words. `decode.json`: settings of the
+search. `golden/`: samples, features, scores (of every tenth frame) and words of a few utterances.
+"""
+    with atomic_open(config.out / "README.md") as file:
+        file.write(text)

@@ -1,0 +1,77 @@
+"""The network of a bundle as ONNX, in float32 and quantised to int8."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from asr_kd.bundle.network import INPUTS, OUTPUTS, Samples2Scores
+from asr_kd.common.storage import atomic_path
+from asr_kd.runtime.bundle import Bundle
+from asr_kd.runtime.network import network_inputs, no_speech, num_frames, pad
+
+OPSET = 17
+
+
+def export_float(network: Samples2Scores, num_features: int, path: Path) -> None:
+    """Write a network as ONNX."""
+    inputs = (
+        torch.zeros(network.front_end.sampling_rate), torch.zeros(3 + 2 * num_features, dtype=torch.float64),
+        torch.tensor(90), torch.tensor(0.0, dtype=torch.float64), torch.tensor(3), torch.tensor(50),
+    )  # fmt: skip
+    dynamic = {"samples": {0: "samples"}, "scores": {0: "frames"}, "features": {0: "all"}, "loudness": {0: "all"}}
+    with atomic_path(path) as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter is old, and knows the shapes of streams
+        torch.onnx.export(
+            network.eval(), inputs, str(temporary), input_names=list(INPUTS), output_names=list(OUTPUTS),
+            dynamic_axes=dynamic, dynamo=False, opset_version=OPSET,
+        )  # fmt: skip
+
+
+def export_int8(path: Path, bundle: Bundle, utterances: Iterable[np.ndarray], out: Path) -> None:
+    """Write the network in ``path`` with 8-bit products; what comes before and after it stays as it is.
+
+    Args:
+        utterances: samples (N,) from which the ranges of the values are taken.
+    """
+    with tempfile.TemporaryDirectory() as scratch, atomic_path(out) as temporary:
+        prepared = Path(scratch) / "prepared.onnx"
+        # Batch norm becomes part of the products before it.
+        quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
+        nodes = onnx.load(str(prepared)).graph.node
+        kept = [node.name for node in nodes if node.name.startswith("/front_end/")]
+        logging.getLogger().setLevel(logging.WARNING)  # onnxruntime logs through the root
+        try:
+            quantize_static(
+                str(prepared), str(temporary), _Reader(bundle, utterances), quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=["MatMul", "Gemm"], per_channel=True, activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8, nodes_to_exclude=kept,
+            )  # fmt: skip
+        finally:
+            logging.getLogger().setLevel(logging.INFO)
+
+
+class _Reader(CalibrationDataReader):
+    """Feeds of whole utterances."""
+
+    def __init__(self, bundle: Bundle, utterances: Iterable[np.ndarray]) -> None:
+        self._feeds = self._make(bundle, utterances)
+
+    @staticmethod
+    def _make(bundle: Bundle, utterances: Iterable[np.ndarray]) -> Iterator[dict[str, Any]]:
+        for samples in utterances:
+            frames = num_frames(bundle, len(samples))
+            yield network_inputs(pad(bundle, samples), no_speech(bundle), frames, 0.0, 0, frames)
+
+    def get_next(self) -> dict[str, Any] | None:
+        return next(self._feeds, None)

@@ -1,0 +1,173 @@
+"""The network of a bundle: from samples to what the search takes, as one module that ONNX can express.
+
+It is meant for streams as well as for whole recordings: it takes the samples around some frames, and what is known of
+the speech before them.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from lhotse.features.base import get_extractor_type
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from asr_kd.common.errors import UserError
+from asr_kd.features.extractors import SCALE
+from asr_kd.features.front_end import FBANK, FrontEnd
+from asr_kd.features.normalise import FLOOR, MARGIN, MIN_STD, QUIET, SPEECH_RANGE
+from asr_kd.models.network import AcousticModel, frame_logits, is_window_classifier, segment_of
+from asr_kd.models.scorer import NOT_SILENCE
+
+#: Names of the inputs and outputs, in the order of ``Samples2Scores.forward``.
+INPUTS = ("samples", "speech", "new", "prior", "start", "stop")
+OUTPUTS = ("scores", "speech_after", "features", "loudness")
+
+
+class LogMels(nn.Module):
+    """Lhotse's log-mels of samples that need no padding, (N,) → (T, F): two products, with a square between them.
+
+    All that happens to a frame of samples before its power spectrum is linear.
+
+    Raises:
+        UserError: the features are no log-mels of Lhotse's that can be computed so.
+    """
+
+    window: Tensor
+    mels: Tensor
+
+    def __init__(self, front_end: FrontEnd) -> None:
+        super().__init__()
+        settings = front_end.settings
+        if settings is None or not front_end.finds_speech or front_end.extractor != FBANK:
+            raise UserError(f"a bundle computes log-mels from samples, but the features are {front_end}: use log-mels")
+        lhotse = get_extractor_type(FBANK).from_dict({"feature_type": FBANK, **settings}).extractor.double()
+        self.sampling_rate, self.length = front_end.sampling_rate, lhotse.wav2win._length
+        self.shift = lhotse.wav2win._shift
+        # All that happens to a frame before its spectrum is linear, and that of each sample alone but for these two.
+        window = lhotse.wav2win._window * float(SCALE)
+        self.register_buffer("window", window.float())
+        self.preemphasis, self.offset = lhotse.wav2win.preemph_coeff, lhotse.wav2win.remove_dc_offset
+        self.fft_length = lhotse.fft_length
+        self.register_buffer("mels", lhotse._fb.float())
+        self.floor = float(torch.finfo(torch.float32).eps)
+
+    def forward(self, samples: Tensor) -> Tensor:
+        count = (torch.tensor(0) + samples.shape[0] - self.length) // self.shift + 1
+        frames = samples[torch.arange(count)[:, None] * self.shift + torch.arange(self.length)]
+        if self.offset:
+            frames = frames - frames.mean(1, keepdim=True)
+        frames = (frames - self.preemphasis * torch.cat([frames[:, :1], frames[:, :-1]], 1)) * self.window
+        padded = F.pad(frames, (0, self.fft_length - self.length))
+        spectra = torch.stft(padded, self.fft_length, self.fft_length, center=False, return_complex=False)
+        return (spectra[:, :, 0].square().sum(2) @ self.mels).clamp_min(self.floor).log()
+
+
+class Samples2Scores(nn.Module):
+    """Scores for the search, times the acoustic scale, of some frames; as ``asr_kd.models.scorer.NetworkScorer``'s.
+
+    Args:
+        front_end: of the features that the network was trained on.
+        model: in evaluation mode.
+        log_prior: (C,) of the senones.
+        silence_pdfs: senones of silence.
+        scale: acoustic scale.
+        usual: (2, F) what speech is like: mean features and squares, above its level.
+    """
+
+    usual: Tensor
+    log_prior: Tensor
+    silence: Tensor
+
+    def __init__(
+        self, front_end: FrontEnd, model: AcousticModel, log_prior: np.ndarray, silence_pdfs: tuple[int, ...],
+        scale: float, usual: np.ndarray,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        if segment_of(model) > 1 or model.left is None or model.right is None:
+            raise UserError(f"{model.network.name} needs more of a recording than a bundle keeps: give another network")
+        self.front_end = LogMels(front_end)
+        self.vowels, self.model, self.scale = front_end.vowel_filters, model, scale
+        self.left, self.right, self.normalised = model.left, model.right, front_end.normalise != "none"
+        self.register_buffer("usual", torch.from_numpy(usual))
+        self.register_buffer("log_prior", torch.from_numpy(log_prior))
+        silence = torch.zeros(len(log_prior), dtype=torch.bool)
+        silence[list(silence_pdfs)] = True
+        self.register_buffer("silence", silence)
+        self.silence_prior = float(np.log(np.exp(log_prior[list(silence_pdfs)]).sum())) if silence_pdfs else 0.0
+
+    def forward(
+        self, samples: Tensor, speech: Tensor, new: Tensor, prior: Tensor, start: Tensor, stop: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Score the frames ``start`` to ``stop`` (exclusive) of those in ``samples``.
+
+        Args:
+            samples: (N,) in [−1, 1], padded at the ends of a recording as Lhotse does; T = (N − window) // shift + 1.
+            speech: (3 + 2 F,) float64, sums over the frames of the recording so far: energy; energy · loudness;
+                frames of speech, their features, and the squares of these; all zero at its start.
+            new: how many of the last frames these sums lack.
+            prior: frames of usual speech to which this counts as a continuation, float64; 0 for whole recordings.
+
+        Returns:
+            scores (stop − start, C); the sums with the new frames; the normalised features (T, F); loudness (T,).
+        """
+        raw = self.front_end(samples)
+        loudness = raw[:, self.vowels].logsumexp(1)
+        speech, heard = self._listen(raw, loudness, speech, new)
+        features = self._normalise(raw, speech, prior, heard) if self.normalised else raw
+        padded = F.pad(features, (0, 0, self.left, self.right), value=QUIET)
+        count = stop - start
+        part = padded.index_select(0, _range(start, stop + self.left + self.right))
+        logits = self._logits(part, count)
+        return self._scores(logits, features.index_select(0, _range(start, stop))), speech, features, loudness
+
+    def _listen(self, raw: Tensor, loudness: Tensor, speech: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
+        """The sums with the new frames, and where there is speech, (T,) 0 or 1."""
+        added = (torch.arange(raw.shape[0]) >= raw.shape[0] - new).double()
+        energy = loudness.double().exp() * added
+        level = speech[:2] + torch.stack([energy.sum(), (energy * loudness.double()).sum()])
+        heard = (loudness >= (level[1] / level[0]).float() - SPEECH_RANGE).float()
+        weights, values = (added * heard.double())[:, None], raw.double()
+        sums = [weights.sum()[None], (weights * values).sum(0), (weights * values.square()).sum(0)]
+        return torch.cat([level, speech[2:] + torch.cat(sums)]), heard
+
+    def _normalise(self, raw: Tensor, speech: Tensor, prior: Tensor, heard: Tensor) -> Tensor:
+        level, total = speech[1] / speech[0], speech[2].clamp_min(1.0) + prior
+        own_sum, own_squares = speech[3:].chunk(2)
+        # The sums are those of features; the usual ones, of what is above the level.
+        above = own_sum - speech[2] * level
+        squares = own_squares - level * (own_sum + above)
+        mean = (above + prior * self.usual[0]) / total
+        scale = ((squares + prior * self.usual[1]) / total - mean.square()).clamp_min(MIN_STD**2).rsqrt()
+        features = ((raw - (mean + level).float()) * scale.float()).clamp_min(FLOOR)
+        near = F.max_pool1d(heard[None, None], 2 * MARGIN + 1, 1, MARGIN)[0, 0]
+        return torch.where(near[:, None] > 0, features, QUIET)
+
+    def _logits(self, part: Tensor, count: Tensor) -> Tensor:
+        """Logits (count, C) of (left + count + right, F): of all frames but the margins."""
+        if is_window_classifier(self.model):
+            window = self.left + 1 + self.right
+            index = (_range(torch.tensor(0), count)[:, None] + torch.arange(window)).flatten()
+            return self.model.forward_windows(part.index_select(0, index).view(-1, window * part.shape[1]))
+        lengths = (count + self.left + self.right)[None]  # a tensor: tracing would make a constant of a shape
+        logits = frame_logits(self.model, part[None], lengths)[0]
+        return logits[self.left : logits.shape[0] - self.right]
+
+    def _scores(self, logits: Tensor, features: Tensor) -> Tensor:
+        posteriors = logits.log_softmax(1).clamp_min(math.log(np.finfo(np.float32).tiny))
+        scores = posteriors - self.log_prior
+        if bool(self.silence.any()):
+            shared = posteriors[:, self.silence.nonzero()[:, 0]].logsumexp(1, keepdim=True) - self.silence_prior
+            scores = torch.where(self.silence, shared, scores)
+            certain = torch.where(self.silence, 0.0, NOT_SILENCE)
+            quiet = (features == QUIET).all(1, keepdim=True)
+            scores = torch.where(quiet, certain, scores)
+        return scores * self.scale
+
+
+def _range(start: Tensor, stop: Tensor) -> Tensor:
+    """``torch.arange`` of tensors, which tracing must not make constants of."""
+    numbers: Tensor = torch.arange(start, stop)  # type: ignore[call-overload]
+    return numbers

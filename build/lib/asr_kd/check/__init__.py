@@ -1,0 +1,1 @@
+"""Verifies the files of an experiment."""

@@ -1,0 +1,1 @@
+"""Shared by all rooms: command lines, files, processes, progress bars and errors."""

@@ -1,0 +1,1 @@
+"""Lhotse cuts of corpora: trees, Kaldi folders, manifests, tables, downloads, and an embedded synthetic corpus."""

@@ -1,0 +1,183 @@
+"""Decoding of audio files named on the command line."""
+
+import dataclasses
+import functools
+import io
+import itertools
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from asr_kd.common.errors import UserError
+from asr_kd.common.parallel import prefetch
+from asr_kd.common.storage import atomic_open
+from asr_kd.decode.calibration import Calibration, read_calibration
+from asr_kd.decode.client import Outcome
+from asr_kd.decode.config import Config
+from asr_kd.decode.formats import ctm, escape, json_line, srt, vtt
+from asr_kd.decode.pipeline import Decoder
+from asr_kd.decode.recogniser import search_options
+from asr_kd.decode.recordings import in_memory, message, unexpected
+from asr_kd.features.audio import read_audio
+from asr_kd.features.extractors import extract
+from asr_kd.features.front_end import FRAME_SHIFT, FrontEnd
+from asr_kd.lang.words import Words
+
+#: A long recording is cut where this many frames are quietest.
+PAUSE_FRAMES = 30
+
+
+@dataclasses.dataclass
+class Recording:
+    """An audio file, and what is known of it so far.
+
+    Attributes:
+        seconds: None if it could not be read.
+        features: what the scorer takes, (T, D).
+        words: word ids of the pieces that have been searched.
+        times: the frames of each, if asked for.
+        confidences: of each.
+        error: why it cannot be decoded, or "".
+    """
+
+    path: Path
+    seconds: float | None = None
+    features: np.ndarray | None = None
+    words: list[int] = dataclasses.field(default_factory=list)
+    times: list[tuple[int, int]] = dataclasses.field(default_factory=list)
+    confidences: list[float] = dataclasses.field(default_factory=list)
+    error: str = ""
+
+
+class Piece(NamedTuple):
+    """Frames of a recording that are searched at once."""
+
+    recording: Recording
+    start: int
+    stop: int
+    last: bool
+
+
+def decode_files(config: Config, decoder: Decoder) -> int:
+    """Print the words of each file of ``config``, in order, as --format says; errors go to stderr.
+
+    Memory does not depend on the number of files: they are read, scored and searched one after the other, in batches
+    as large as those of splits, and a recording longer than a batch is cut into pieces at its pauses.
+
+    Returns:
+        The number of files that could not be decoded.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # print names of files as they are, whatever bytes they have
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+    words, failed, front_end = Words(config.graph), 0, FrontEnd.load(config.features)
+    calibration = read_calibration(config.tuned)
+    for recording in _decode(config, front_end, decoder):
+        if recording.error:
+            failed += 1
+            print(message(recording.path, recording.error), file=sys.stderr, flush=True)
+        text = _text(config, recording, words, calibration)
+        if text and config.out:
+            with atomic_open(config.out / f"{recording.path.stem}.{config.format}") as file:
+                file.write(text)
+        else:
+            print(end=text, flush=True)
+    if failed:
+        print(f"{failed} of {len(config.files)} files could not be decoded", file=sys.stderr, flush=True)
+    return failed
+
+
+def _text(config: Config, recording: Recording, words: Words, calibration: Calibration) -> str:
+    """What --format makes of a recording; nothing of one that failed, but for JSON."""
+    text, spoken = words.text(recording.words), None
+    if config.with_times:
+        spoken = words.spoken(recording.words, recording.times, calibration(recording.confidences))
+    if config.format == "jsonl":
+        return json_line(recording.path, text, recording.seconds, recording.error, spoken)
+    if recording.error:
+        return ""
+    if config.format == "text":
+        return f"{escape(recording.path)}\t{text}\n"
+    assert spoken is not None
+    if config.format == "ctm":
+        return ctm(escape(recording.path), spoken)
+    return srt(spoken) if config.format == "srt" else vtt(spoken)
+
+
+def _decode(config: Config, front_end: FrontEnd, decoder: Decoder) -> Iterator[Recording]:
+    """Every file, once all its pieces have been searched; a thread reads and scores the next ones meanwhile."""
+    options, search = search_options(config), functools.partial(decoder.search, decoder.searches[0])
+    for batch, scores in prefetch(_scored(config.files, front_end, decoder)):
+        outcomes = iter(search([matrix for matrix in scores if isinstance(matrix, np.ndarray)], options))
+        for piece, matrix in zip(batch, scores, strict=True):
+            recording = piece.recording
+            _add(piece, Outcome(None, matrix) if isinstance(matrix, str) else next(outcomes))
+            if piece.last:
+                yield recording
+
+
+def _add(piece: Piece, outcome: Outcome) -> None:
+    """Add the words of a piece to those of its recording, or the reason why there are none."""
+    recording = piece.recording
+    if outcome.hypothesis is not None:
+        recording.words += outcome.hypothesis.words or []
+        recording.times += [(piece.start + begin, piece.start + end) for begin, end in outcome.hypothesis.times]
+        recording.confidences += outcome.hypothesis.confidences
+    elif not recording.error:
+        part = "" if piece.start == 0 and piece.last else f"{piece.start // 100} to {-(-piece.stop // 100)} s: "
+        recording.error = part + outcome.reason
+
+
+def _scored(
+    paths: Sequence[Path], front_end: FrontEnd, decoder: Decoder
+) -> Iterator[tuple[list[Piece], list[np.ndarray | str]]]:
+    """Batches of pieces, and the scores (T, C) of each, or why there are none."""
+    for batch in decoder.batches(_pieces(paths, front_end, decoder), lambda piece: piece.stop - piece.start):
+        yield batch, [_scores(piece, decoder) for piece in batch]
+
+
+def _scores(piece: Piece, decoder: Decoder) -> np.ndarray | str:
+    recording = piece.recording
+    if recording.features is None:
+        return recording.error
+    try:
+        return decoder.scorer.scores(recording.features, piece.start, piece.stop)
+    except Exception as error:  # as below
+        return unexpected(recording.path, error)
+
+
+def _pieces(paths: Sequence[Path], front_end: FrontEnd, decoder: Decoder) -> Iterator[Piece]:
+    """The pieces of all files, in order; a file that cannot be read has one of no frames."""
+    for path in paths:
+        recording = Recording(path)
+        bounds = [0, 0]
+        try:
+            raw = extract(front_end, read_audio(path, front_end.sampling_rate))
+            recording.seconds = len(raw) * FRAME_SHIFT
+            bounds = _cut_at_pauses(front_end.heat_map(raw), decoder.max_frames)
+            recording.features = decoder.scorer.features(in_memory(raw, front_end))
+        except UserError as error:
+            recording.error = str(error)
+        except Exception as error:  # whatever a library may raise: one strange file must not end the others
+            recording.error = unexpected(path, error)
+        if len(bounds) > 2:
+            logging.warning(
+                "%s: %.0f s are decoded in %d pieces, cut where it is quietest",
+                path, recording.seconds, len(bounds) - 1,
+            )  # fmt: skip
+        for start, stop in itertools.pairwise(bounds):
+            yield Piece(recording, start, stop, stop == bounds[-1])
+
+
+def _cut_at_pauses(features: np.ndarray, limit: int) -> list[int]:
+    """The bounds of pieces of at most ``limit`` frames, given log-mels (T, filters): 0, …, T."""
+    bounds, frames = [0], len(features)
+    loudness = np.convolve(features.mean(1), np.ones(PAUSE_FRAMES), "same")
+    while frames - bounds[-1] > limit:
+        first = bounds[-1] + limit // 2
+        last = min(bounds[-1] + limit, frames - limit // 4)  # leave no short rest
+        bounds.append(first + int(loudness[first : last + 1].argmin()))
+    return [*bounds, frames]

@@ -1,0 +1,87 @@
+"""What is printed for a recording: text, JSON lines, CTM, and the subtitles SRT and WebVTT."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from asr_kd.lang.words import Spoken
+
+#: A subtitle ends before a pause of this many seconds, and has at most this many seconds and lines of characters.
+PAUSE, MAX_SECONDS = 0.8, 6.0
+LINES, LINE = 2, 42
+
+
+def escape(path: Path) -> str:
+    r"""A path whose tabs, line ends and backslashes are \t, \n, \r and \\, so that a line has one meaning."""
+    return str(path).replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
+
+
+def ctm(name: str, words: Sequence[Spoken]) -> str:
+    r"""Lines NAME 1 BEGIN DURATION WORD CONFIDENCE, with a space in the name as \s, since spaces part the fields."""
+    name = name.replace(" ", "\\s")
+    return "".join(f"{name} 1 {w.begin:.2f} {w.end - w.begin:.2f} {w.word} {w.confidence:.3f}\n" for w in words)
+
+
+def json_line(path: Path, text: str, seconds: float | None, error: str, words: Sequence[Spoken] | None = None) -> str:
+    """ASCII; bytes of a name that are no UTF-8 are the surrogates U+DC80 to U+DCFF, as in Python's os.fsdecode."""
+    values: dict[str, object] = {
+        "file": str(path), "words": None if error else text, "seconds": None if seconds is None else round(seconds, 3),
+        "error": error or None,
+    }  # fmt: skip
+    if words is not None:
+        rounded = [(w.word, round(w.begin, 2), round(w.end, 2), round(w.confidence, 3)) for w in words]
+        values["times"] = None if error else [dict(zip(Spoken._fields, word, strict=True)) for word in rounded]
+    return json.dumps(values) + "\n"
+
+
+def srt(words: Sequence[Spoken]) -> str:
+    """Subtitles in the form of SubRip."""
+    return "".join(
+        f"{number}\n{_clock(cue[0].begin, ',')} --> {_clock(cue[-1].end, ',')}\n{_wrapped(cue)}\n\n"
+        for number, cue in enumerate(cues(words), 1)
+    )
+
+
+def vtt(words: Sequence[Spoken]) -> str:
+    """Subtitles in the form of WebVTT."""
+    return "WEBVTT\n\n" + "".join(
+        f"{_clock(cue[0].begin, '.')} --> {_clock(cue[-1].end, '.')}\n{html.escape(_wrapped(cue), quote=False)}\n\n"
+        for cue in cues(words)
+    )
+
+
+def cues(words: Sequence[Spoken]) -> Iterator[list[Spoken]]:
+    """The words of each subtitle."""
+    cue: list[Spoken] = []
+    for word in words:
+        if cue and (
+            word.begin - cue[-1].end >= PAUSE
+            or word.end - cue[0].begin > MAX_SECONDS
+            or _wrapped([*cue, word]).count("\n") >= LINES
+        ):
+            yield cue
+            cue = []
+        cue.append(word)
+    if cue:
+        yield cue
+
+
+def _wrapped(words: Sequence[Spoken]) -> str:
+    """The words in lines of at most ``LINE`` characters, unless a word is longer."""
+    lines = [words[0].word]
+    for word, *_ in words[1:]:
+        if len(lines[-1]) + 1 + len(word) > LINE:
+            lines.append(word)
+        else:
+            lines[-1] += f" {word}"
+    return "\n".join(lines)
+
+
+def _clock(seconds: float, point: str) -> str:
+    """HH:MM:SS and milliseconds."""
+    milliseconds = round(1000 * seconds)
+    minutes, rest = divmod(milliseconds, 60_000)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest // 1000:02d}{point}{rest % 1000:03d}"

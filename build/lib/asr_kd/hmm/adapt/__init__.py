@@ -1,0 +1,1 @@
+"""GMMs adapted to the speakers of recognised speech."""

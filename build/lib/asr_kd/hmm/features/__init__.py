@@ -1,0 +1,1 @@
+"""The features of GMMs, adapted to speakers, for networks."""

@@ -1,0 +1,1 @@
+"""Imports alignments made elsewhere: Kaldi's, and phones with times."""

@@ -1,0 +1,1 @@
+"""Realigns the corpus with the scores of networks or with stored scores."""

@@ -1,0 +1,1 @@
+"""Copies the senones of an alignment to the cuts of other features."""

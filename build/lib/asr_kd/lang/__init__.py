@@ -1,0 +1,1 @@
+"""Lexicon, n-gram language model, and the transducers L and G."""

@@ -1,0 +1,1 @@
+"""Provides MNIST's files and reads them."""

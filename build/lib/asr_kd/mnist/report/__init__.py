@@ -1,0 +1,1 @@
+"""Reports the MNIST study."""

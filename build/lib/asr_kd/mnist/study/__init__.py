@@ -1,0 +1,1 @@
+"""Trains all networks of the MNIST study."""

@@ -1,0 +1,1 @@
+"""The paper's DNN, its checkpoints, and posteriors of networks and ensembles."""

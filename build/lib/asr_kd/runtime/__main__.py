@@ -1,0 +1,46 @@
+"""``python -m asr_kd.runtime``: recognises audio files with a bundle; without torch, and without the rest of asr_kd."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from asr_kd.common.errors import UserError
+from asr_kd.runtime.recogniser import Recogniser
+from asr_kd.runtime.search import Word
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the number of files that could not be recognised, at most 100."""
+    parser = argparse.ArgumentParser("asr_kd.runtime", description="Recognise audio files with a bundle.")
+    parser.add_argument("bundle", type=Path, help="folder made by asr_kd.bundle")
+    parser.add_argument("files", type=Path, nargs="+", help="audio files of any rate, mono or stereo")
+    parser.add_argument("--format", choices=("text", "jsonl"), default="text", help="what is printed for each file: "
+                        "path<TAB>words, or a JSON object with file, words (each with begin and end in seconds) and "
+                        "error (default: text)")  # fmt: skip
+    parser.add_argument("--float32", action="store_true", help="use the network in float32 (default: int8)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of the network (default: 1)")
+    flags = parser.parse_args(arguments)
+    try:
+        recogniser = Recogniser.from_bundle(flags.bundle, not flags.float32, flags.threads)
+    except UserError as error:
+        sys.exit(f"asr_kd.runtime: error: {error}")
+    failed = 0
+    for path in flags.files:
+        words: tuple[Word, ...] = ()
+        fault = ""
+        try:
+            words = recogniser(path).words
+        except UserError as error:
+            fault, failed = str(error), failed + 1
+            print(fault, file=sys.stderr, flush=True)
+        if flags.format == "jsonl":
+            found = None if fault else [word._asdict() for word in words]
+            print(json.dumps({"file": str(path), "words": found, "error": fault or None}), flush=True)
+        elif not fault:
+            print(f"{path}\t{' '.join(word.text for word in words)}", flush=True)
+    return min(failed, 100)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

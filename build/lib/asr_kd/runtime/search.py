@@ -1,0 +1,127 @@
+"""Kaldi's beam search over the graph of a bundle, whole or as scores arrive."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import kaldi_decoder
+import kaldifst
+import numpy as np
+
+from asr_kd.common.checksums import verify
+from asr_kd.common.errors import UserError
+from asr_kd.lang.words import Words
+from asr_kd.runtime.bundle import GRAPH, Bundle
+
+
+class Word(NamedTuple):
+    """A word and where it lies, in seconds from the start."""
+
+    text: str
+    begin: float
+    end: float
+
+
+class Result(NamedTuple):
+    """The words of a recording, or of a part of it."""
+
+    words: tuple[Word, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The words, separated by spaces."""
+        return " ".join(word.text for word in self.words)
+
+
+class Graph:
+    """The graph of a bundle, which all searches share.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+
+    def __init__(self, folder: Path, bundle: Bundle) -> None:
+        path = folder / GRAPH
+        if not path.is_file():
+            raise UserError(f"{path} is missing: make the bundle again, or get it again")
+        self.fst = kaldifst.StdVectorFst.read(str(verify(path)))
+        if self.fst is None:
+            raise UserError(f"{path} is damaged: make the bundle again, or get it again")
+        self.words, self.bundle = Words(path.parent), bundle
+        self.silence = frozenset(pdf + 1 for pdf in bundle.silence_pdfs)
+        self.options = kaldi_decoder.FasterDecoderOptions()
+        self.options.beam = bundle.beam
+        self.options.max_active, self.options.min_active = bundle.max_active, bundle.min_active
+
+
+class Search:
+    """One search, from a frame of silence or the start of a recording on.
+
+    Args:
+        graph: shared by all searches.
+        first: the recording's frame at which it starts.
+    """
+
+    def __init__(self, graph: Graph, first: int = 0) -> None:
+        self.graph, self.first, self.frames = graph, first, 0
+        self._decoder = kaldi_decoder.FasterDecoder(graph.fst, graph.options)
+        self._decoder.init_decoding()
+
+    def accept(self, scores: np.ndarray) -> None:
+        """Go on with the scores (n, C) of the next frames, which include the acoustic scale."""
+        if not len(scores):
+            return
+        decodable = kaldi_decoder.DecodableCtc(np.ascontiguousarray(scores, np.float32), self.frames)
+        self._decoder.advance_decoding(decodable)
+        self.frames += len(scores)
+
+    def result(self, final: bool = True) -> Result:
+        """The words of the best path; with ``final`` one that ends where a sentence may, if there is any."""
+        return Result(_timed(self._path(final), self.graph, self.first))
+
+    def silence(self) -> tuple[int, bool]:
+        """Frames of silence at the end of the best path, and whether there is a word before them."""
+        found, path = self._decoder.get_best_path(False)
+        if not self.frames or not found:
+            return 0, False
+        _, labels, words, _ = kaldifst.get_linear_symbol_sequence(path)
+        count = next((i for i, label in enumerate(reversed(labels)) if label not in self.graph.silence), len(labels))
+        return count, bool(words)
+
+    def _path(self, final: bool) -> Sequence[tuple[int, int]]:
+        """The labels of the best path: (pdf + 1, word) of each of its arcs, 0 where it has none."""
+        if not self.frames:
+            return []
+        found, path = self._decoder.get_best_path(final and self._decoder.reached_final())
+        if not found:
+            return []
+        lines = (line.split() for line in path.to_str(show_weight_one=True).splitlines())
+        arcs = {int(row[0]): (int(row[1]), int(row[2]), int(row[3])) for row in lines if len(row) > 3}
+        state, labels = path.start, []
+        while state in arcs:
+            state, pdf, word = arcs[state]
+            labels.append((pdf, word))
+        return labels
+
+
+def _timed(path: Sequence[tuple[int, int]], graph: Graph, first: int) -> tuple[Word, ...]:
+    """The words of a path.  A word begins where the graph decides for it and ends with the last frame of speech before
+    the next."""
+    ids: list[int] = []
+    spans: list[list[int]] = []
+    frame = 0
+    for pdf, word in path:
+        if word:
+            ids.append(word)
+            spans.append([frame, frame])
+        if pdf:
+            frame += 1
+            if spans and pdf not in graph.silence:
+                spans[-1][1] = frame
+    shift = graph.bundle.seconds
+    return tuple(
+        Word(text, round((first + spans[own][0][0]) * shift, 3), round((first + spans[own][-1][1]) * shift, 3))
+        for text, own in graph.words.parts(ids)
+    )

@@ -1,0 +1,120 @@
+"""Recognition while the samples arrive."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from asr_kd.common.errors import UserError
+from asr_kd.features.audio import MAX_LEVEL, MIN_SECONDS
+from asr_kd.runtime.network import Network, before, no_speech, num_frames, pad
+from asr_kd.runtime.search import Graph, Result, Search, Word
+
+#: Frames (0.3 s) around a frame of speech that are not quiet: as many are looked at before the first one scored.
+MARGIN = 30
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How a stream is cut and how often it is looked at.
+
+    Attributes:
+        endpoint: seconds of silence after words that end an utterance; 0: only ``finish`` does.
+        chunk: frames that are scored at once.
+        look_ahead: frames after a frame that must be there before it is scored; at least as many as the network hears.
+        begin: frames that must be there before the first is scored.
+        prior: frames of usual speech that the normalisation begins with, until it knows the speaker.
+    """
+
+    endpoint: float = 0.8
+    chunk: int = 10
+    look_ahead: int = 15
+    begin: int = 60
+    prior: float = 100.0
+
+
+class Stream:
+    """Words of samples that arrive little by little.
+
+    Args:
+        network, graph: of a bundle, shared with other streams.
+        settings: see ``Settings``.
+    """
+
+    def __init__(self, network: Network, graph: Graph, settings: Settings) -> None:
+        self.network, self.graph, self.bundle, self.settings = network, graph, network.bundle, settings
+        self.look_ahead = max(settings.look_ahead, self.bundle.right)
+        self._samples = np.empty(0, np.float32)  # the end of the stream: what is still needed
+        self._dropped = 0  # frames whose first samples have been dropped
+        self._received = 0
+        self._speech, self._heard = no_speech(self.bundle), 0  # sums over the frames so far, and how many these are
+        self._scored = 0
+        self._search = Search(graph)
+        self._words: tuple[Word, ...] = ()  # of the utterances that have ended
+        self._shown: list[tuple[Word, ...]] = []
+        self._finished = self._sounds = False
+
+    def accept(self, samples: np.ndarray) -> None:
+        """Go on with mono samples (N,) in [−1, 1] at the bundle's rate, any number of them.
+
+        Raises:
+            UserError: they are not one channel of finite numbers, or the stream has been finished.
+        """
+        samples = np.asarray(samples, np.float32)
+        if samples.ndim != 1 or not np.isfinite(samples).all() or (np.abs(samples) > MAX_LEVEL).any():
+            raise UserError("samples of a stream must be one channel of finite numbers, 1.0 at full scale: give others")
+        if self._finished:
+            raise UserError("the stream has been finished: begin another")
+        self._samples = np.concatenate([self._samples, samples])
+        self._received += len(samples)
+        self._sounds = self._sounds or bool(samples.any())
+        available = max(0, 1 + (self._received + before(self.bundle) - self.bundle.window) // self.bundle.shift)
+        # What is scored at once does not depend on how the samples arrive, and so neither do the words.
+        while self._sounds:
+            whole = max(self.settings.begin, self._scored + self.settings.chunk + self.look_ahead)
+            if whole > available:
+                break
+            self._score(whole, whole - self.look_ahead, end=False)
+            self._end_utterance()
+
+    def partial(self) -> Result:
+        """The words so far; the last of them may still change."""
+        return Result(self._words + self._search.result(final=False).words)
+
+    def finish(self) -> Result:
+        """The words of the whole stream; ``accept`` takes no more."""
+        if not self._finished:
+            self._finished = True
+            frames = num_frames(self.bundle, self._received)
+            if self._sounds and frames > self._scored and self._received >= MIN_SECONDS * self.bundle.sampling_rate:
+                self._score(frames, frames, end=True)
+            self._words += self._search.result().words
+            self._search = Search(self.graph, frames)
+        return Result(self._words)
+
+    def _score(self, whole: int, ready: int, end: bool) -> None:
+        """Score the frames up to ``ready``; all up to ``whole`` can be computed."""
+        samples = pad(self.bundle, self._samples, begin=not self._dropped, end=end)
+        first = self._dropped
+        new = whole - self._heard
+        available = (whole - first - 1) * self.bundle.shift + self.bundle.window
+        result = self.network(
+            samples[:available], self._speech, new, self.settings.prior, self._scored - first, ready - first
+        )
+        self._speech, self._heard, self._scored = result.speech, whole, ready
+        self._search.accept(result.scores)
+        keep = max(0, self._scored - self.bundle.left - MARGIN)
+        if keep > first:
+            start = first * self.bundle.shift - (before(self.bundle) if first else 0)
+            self._samples = self._samples[keep * self.bundle.shift - before(self.bundle) - start :]
+            self._dropped = keep
+
+    def _end_utterance(self) -> None:
+        """Begin another search where the last utterance has ended."""
+        if not self.settings.endpoint:
+            return
+        silence, words = self._search.silence()
+        if words and silence * self.bundle.seconds >= self.settings.endpoint:
+            self._words += self._search.result().words
+            self._search = Search(self.graph, self._scored)

@@ -1,0 +1,1 @@
+"""Word error rates with confidence intervals, and frame accuracy."""

@@ -1,0 +1,1 @@
+"""Measures the frame accuracy of networks and ensembles."""

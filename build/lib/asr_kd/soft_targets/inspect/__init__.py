@@ -1,0 +1,1 @@
+"""The stage that shows what a store of soft targets contains."""

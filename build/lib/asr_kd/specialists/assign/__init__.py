@@ -1,0 +1,1 @@
+"""Assigns classes to specialists (section 5.3)."""

@@ -1,0 +1,1 @@
+"""Trains a generalist or a student on images."""

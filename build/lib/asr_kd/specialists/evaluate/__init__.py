@@ -1,0 +1,1 @@
+"""Measures the accuracy of a generalist with its specialists."""

@@ -1,0 +1,1 @@
+"""Prepares images of many classes."""

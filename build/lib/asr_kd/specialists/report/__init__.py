@@ -1,0 +1,1 @@
+"""Reports a study of specialists."""

@@ -1,0 +1,1 @@
+"""Computes soft targets of a generalist with its specialists."""

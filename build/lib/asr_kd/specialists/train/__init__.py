@@ -1,0 +1,1 @@
+"""Trains the specialists (section 5.2)."""

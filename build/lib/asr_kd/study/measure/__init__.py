@@ -1,0 +1,1 @@
+"""Decodes the systems of a list and measures their frame accuracy."""
