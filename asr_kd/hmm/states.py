@@ -78,12 +78,12 @@ def best_path(states: States, blocks: Iterable[np.ndarray], beam: float) -> tupl
             choice = options.argmax(1)
             new = options[np.arange(high - low), choice]
         new += frame[states.columns[low:high]]
-        kept = np.flatnonzero(new >= new.max() - beam)
-        if new[kept[:1]].max(initial=-np.inf) == -np.inf:
-            return None
         new[new < new.max() - beam] = -np.inf
+        alive = np.flatnonzero(new > -np.inf)
+        if not len(alive):
+            return None
         score[low:high] = new
-        first, last = int(kept[0]), int(kept[-1]) + 1
+        first, last = int(alive[0]), int(alive[-1]) + 1
         chosen.append(choice[first:last].astype(kind))
         lowest.append(low + first)
         low, high = low + first, low + last

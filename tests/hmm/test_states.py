@@ -44,6 +44,9 @@ def test_a_narrow_beam_loses_the_path_and_many_steps_are_kept() -> None:
     assert best_path(chain, [np.zeros((3, 1))], 5.0) is None  # three frames do not reach the end
     assert best_path(chain, [np.zeros((4, 1))], 5.0)[0].tolist() == [0, 1, 2, 3]
     assert best_path(chain, [], 5.0) is None
+    assert best_path(chain, [np.zeros((4, 1))], np.inf)[0].tolist() == [0, 1, 2, 3]
+    leaving = States.of([0, 0], [[(0, -np.inf)], [(1, 0.0), (0, 0.0)]], {0: 0.0}, {1: 0.0})  # nobody stays in the first
+    assert best_path(leaving, [np.zeros((3, 1))], np.inf)[0].tolist() == [0, 1, 1]
     wide = States.of([0] * 301, [[(0, 0.0)]] * 1 + [[(s, -np.inf)] for s in range(1, 300)]
                      + [[(300, -np.inf), *((s, -abs(s - 280.0)) for s in range(300))]],
                      {s: 0.0 for s in range(300)}, {300: 0.0})  # fmt: skip
