@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from tyro.conf import Positional
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.parallel import Workers
-from asr_kd.common.settings import Share, within
+from asr_kd.common.settings import Share
 
 Format = Literal["ctm", "textgrid", "json"]
 
@@ -43,7 +43,7 @@ class Config(Workers):
     """File with the transcript of the one recording."""
     mean: Literal["arithmetic", "geometric"] = "arithmetic"
     """How the posteriors of an ensemble are averaged."""
-    formats: Annotated[tuple[Format, ...], within(filled=True, different=True)] = ("ctm", "textgrid", "json")
+    formats: tuple[Format, ...] = ("ctm", "textgrid", "json")
     """What is written."""
     doubtful: Share = 0.05
     """Words with a score below this are doubtful: perhaps they are not what was said.  The score of a word is the
