@@ -24,6 +24,7 @@ from asr_kd.decode.output import read_tuned
 from asr_kd.features.front_end import FrontEnd
 from asr_kd.features.normalise import Normaliser
 from asr_kd.hmm.pipeline import is_perturbed
+from asr_kd.hmm.word_times import PRONUNCIATIONS
 from asr_kd.models.checkpoints import load_log_prior, load_model
 from asr_kd.models.front_end import check_same_front_end
 from asr_kd.models.senones import check_same_senones
@@ -63,6 +64,8 @@ def build(config: Config) -> dict[str, Any]:
     add_to_words(config.graph / "HCLG.fst", out / GRAPH, penalty)
     for name in ("words.txt", "graph.json"):
         copy_file(config.graph / name, (out / WORDS).with_name(name))
+    if (config.graph / PRONUNCIATIONS).is_file():  # words have exact times
+        copy_file(config.graph / PRONUNCIATIONS, (out / WORDS).with_name(PRONUNCIATIONS))
     export_float(network, front_end.num_features, out / FLOAT)
     export_int8(out / FLOAT, bundle, _calibration(config, front_end), out / INT8)
     forms = measure(config, scale, lambda cut: _samples(cut, front_end))

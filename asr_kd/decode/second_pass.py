@@ -14,8 +14,9 @@ from asr_kd.decode.client import Outcome, Search
 from asr_kd.decode.lattices import Frames
 from asr_kd.decode.mbr import Risk, minimum_risk, word_lattice
 from asr_kd.decode.rescoring import Rescorer
-from asr_kd.decode.times import WordFinder
+from asr_kd.decode.times import word_times
 from asr_kd.decode.worker import Hypothesis, Lattice, SearchOptions
+from asr_kd.hmm.word_times import WordFinder
 from asr_kd.lang.histories import read_histories
 from asr_kd.lang.words import Words
 
@@ -76,7 +77,7 @@ class SecondPass:
         else:
             hypothesis.confidences = Risk(arcs, words).confidences()
         if self.finder:
-            hypothesis.times = self.finder(frames, scores, words)
+            hypothesis.times = word_times(self.finder, frames, scores, words)
         hypothesis.words = words
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,7 @@ import numpy as np
 
 from asr_kd.common.checksums import verify
 from asr_kd.common.errors import UserError
+from asr_kd.hmm.word_times import PRONUNCIATIONS, WordFinder
 from asr_kd.lang.words import Words
 from asr_kd.runtime.bundle import GRAPH, Bundle
 
@@ -50,6 +52,8 @@ class Graph:
         if self.fst is None:
             raise UserError(f"{path} is damaged: make the bundle again, or get it again")
         self.words, self.bundle = Words(path.parent), bundle
+        known = (path.parent / PRONUNCIATIONS).is_file()  # graphs of other toolkits have none
+        self.finder = WordFinder(path.parent) if known else None
         self.silence = frozenset(pdf + 1 for pdf in bundle.silence_pdfs)
         self.options = kaldi_decoder.FasterDecoderOptions()
         self.options.beam = bundle.beam
@@ -78,8 +82,22 @@ class Search:
         self.frames += len(scores)
 
     def result(self, final: bool = True) -> Result:
-        """The words of the best path; with ``final`` one that ends where a sentence may, if there is any."""
-        return Result(_timed(self._path(final), self.graph, self.first))
+        """The words of the best path; with ``final`` one that ends where a sentence may, if there is any.
+
+        Words of such a path have exact times, if the graph tells their pronunciations; otherwise they begin where the
+        graph decides for them and end with the last frame of speech before the next.
+        """
+        path = self._path(final)
+        ids = [word for _, word in path if word]
+        spans = _label_spans(path, self.graph)
+        if final and self.graph.finder:
+            with contextlib.suppress(ValueError):  # the last word of a path may be unfinished
+                spans = self.graph.finder.in_path([pdf - 1 for pdf, _ in path if pdf], ids)
+        words = self.graph.words.parts(ids)
+        return Result(tuple(Word(text, *self._seconds(spans[own][0][0], spans[own][-1][1])) for text, own in words))
+
+    def _seconds(self, *frames: int) -> list[float]:
+        return [round((self.first + frame) * self.graph.bundle.seconds, 3) for frame in frames]
 
     def silence(self) -> tuple[int, bool]:
         """Frames of silence at the end of the best path, and whether there is a word before them."""
@@ -106,22 +124,15 @@ class Search:
         return labels
 
 
-def _timed(path: Sequence[tuple[int, int]], graph: Graph, first: int) -> tuple[Word, ...]:
-    """The words of a path.  A word begins where the graph decides for it and ends with the last frame of speech before
-    the next."""
-    ids: list[int] = []
-    spans: list[list[int]] = []
+def _label_spans(path: Sequence[tuple[int, int]], graph: Graph) -> list[tuple[int, int]]:
+    """The frames of the words of a path, by its word labels."""
+    spans: list[tuple[int, int]] = []
     frame = 0
     for pdf, word in path:
         if word:
-            ids.append(word)
-            spans.append([frame, frame])
+            spans.append((frame, frame))
         if pdf:
             frame += 1
             if spans and pdf not in graph.silence:
-                spans[-1][1] = frame
-    shift = graph.bundle.seconds
-    return tuple(
-        Word(text, round((first + spans[own][0][0]) * shift, 3), round((first + spans[own][-1][1]) * shift, 3))
-        for text, own in graph.words.parts(ids)
-    )
+                spans[-1] = spans[-1][0], frame
+    return spans

@@ -52,6 +52,10 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = ["<eps>", *(f"W{i}" for i in range(1, SENONES + 1))]
     (folder / "words.txt").write_text("".join(f"{word} {i}\n" for i, word in enumerate(words)))
     write_json(folder / "graph.json", {"num_pdfs": SENONES, "silence_pdfs": [0], "text": "upper"})
+    phones, lexicon = ({f"{kind}{i}": value(i) for i in range(2, SENONES + 1)} for kind, value in (
+        ("P", lambda i: [[i - 1]]), ("W", lambda i: [[f"P{i}"]]),
+    ))  # fmt: skip
+    write_json(folder / "pronunciations.json", {"silence": [0], "phones": phones, "lexicon": lexicon})
     return folder
 
 
@@ -118,6 +122,19 @@ def test_words_have_times(prepared, folders) -> None:
     words = recogniser(samples).words
     times = [time for word in words for time in (word.begin, word.end)]
     assert len(words) > 3 and times == sorted(times) and times[0] >= 0 and times[-1] <= len(samples) / RATE
+    changes = np.arange(0, times[-1] + 0.2, 0.2)  # every word of the corpus has 0.2 s
+    assert np.mean([np.abs(changes - time).min() < 0.04 for time in times]) > 0.9
+
+
+def test_a_graph_without_pronunciations_gives_the_times_of_its_labels(prepared, folders, tmp_path: Path) -> None:
+    exact = Recogniser.from_bundle(folders["dnn"][1])
+    shutil.copytree(folders["dnn"][1], tmp_path / "bundle")
+    for name in ("graph/pronunciations.json", "stage.json"):
+        (tmp_path / "bundle" / name).unlink()
+    labels = Recogniser.from_bundle(tmp_path / "bundle")
+    samples = samples_of(prepared)[0]
+    assert labels.graph.finder is None and labels(samples).text == exact(samples).text
+    assert all(word.begin < word.end for word in labels(samples).words)
 
 
 @pytest.mark.parametrize("kind", ["dnn", "tdnnf"])

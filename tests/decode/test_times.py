@@ -31,8 +31,9 @@ from asr_kd.decode.config import Config
 from asr_kd.decode.formats import ctm, cues, json_line, srt, vtt
 from asr_kd.decode.lattices import Frames
 from asr_kd.decode.second_pass import make_second_pass
-from asr_kd.decode.times import WordFinder
+from asr_kd.decode.times import word_times
 from asr_kd.decode.worker import SearchOptions
+from asr_kd.hmm.word_times import WordFinder
 from asr_kd.lang.words import Spoken, Words
 
 OPTIONS = SearchOptions(beam=40, lattice_beam=8, max_active=20000, acoustic_scale=0.3, lattice=True)
@@ -70,14 +71,24 @@ def test_words_that_no_path_has_are_found_too(toy: SimpleNamespace, search: Sear
     assert outcome.hypothesis and outcome.hypothesis.lattice
     frames, finder = Frames(outcome.hypothesis.lattice), WordFinder(toy.graph)
     other = [*words[:2], words[2] % WORDS + 1, *words[3:]]
-    found = finder(frames, frames.scores(1.0, 0.0), other)
+    found = word_times(finder, frames, frames.scores(1.0, 0.0), other)
     assert found[:1] == spans[:1] and found[4:] == spans[4:] and len(found) == len(words) > 4
     assert all(begin < end for begin, end in found)
     assert all(left[1] <= right[0] for left, right in itertools.pairwise(found))
     with pytest.raises(ValueError, match="its words are longer than it"):
-        finder(frames, frames.scores(1.0, 0.0), words * 20)
+        word_times(finder, frames, frames.scores(1.0, 0.0), words * 20)
     with pytest.raises(ValueError, match="<eps> has no pronunciation"):
-        finder(frames, frames.scores(1.0, 0.0), [0])
+        word_times(finder, frames, frames.scores(1.0, 0.0), [0])
+
+
+def test_words_are_found_in_one_path_without_a_lattice(toy: SimpleNamespace) -> None:
+    rng, finder = np.random.default_rng(4), WordFinder(toy.graph)
+    for count in (1, 4, 7):
+        words = rng.integers(1, WORDS + 1, size=count).tolist()
+        pdfs, spans = spoken(rng, words)
+        assert finder.in_path(pdfs.tolist(), words) == spans
+    with pytest.raises(ValueError, match="its words are longer than it"):
+        finder.in_path(pdfs.tolist()[:5], words)
 
 
 def test_a_graph_without_pronunciations_is_named(toy: SimpleNamespace, tmp_path: Path) -> None:
