@@ -30,7 +30,7 @@ from asr_kd.models.front_end import check_same_front_end
 from asr_kd.models.senones import check_same_senones
 from asr_kd.runtime import Recogniser
 from asr_kd.runtime.bundle import DESCRIPTION, FLOAT, GRAPH, INT8, WORDS, Bundle
-from asr_kd.runtime.recogniser import LONG
+from asr_kd.runtime.parts import LONG
 
 GOLDEN = "golden"
 #: So many more words may be wrong in int8 whatever --tolerance says: fewer are chance on a small split.

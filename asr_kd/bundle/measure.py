@@ -23,6 +23,7 @@ from asr_kd.features.normalise import Normaliser
 from asr_kd.models.network import read_network
 from asr_kd.runtime import Recogniser
 from asr_kd.runtime.bundle import FLOAT, INT8
+from asr_kd.runtime.parts import parts
 
 #: Returns the scores (T, C), times the acoustic scale, of samples.
 Scorer = Callable[[np.ndarray], np.ndarray]
@@ -93,12 +94,12 @@ def measure(config: Config, scale: float, samples_of: Callable[[MonoCut], np.nda
 def _recognise(recogniser: Recogniser, score: Scorer, samples: np.ndarray) -> tuple[list[str], float]:
     """Words of samples by another scorer, and the seconds that it took."""
     words: list[str] = []
-    seconds, shift = 0.0, recogniser.bundle.shift
-    for start, stop in recogniser.parts(samples):
+    seconds = 0.0
+    for first, part in parts(recogniser.bundle, [samples]):
         started = time.perf_counter()
-        scores = score(samples[start * shift : stop * shift])
+        scores = score(part)
         seconds += time.perf_counter() - started
-        words += recogniser.search(scores).text.split()
+        words += recogniser.search(scores, first).text.split()
     return words, seconds
 
 

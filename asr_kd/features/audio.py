@@ -28,13 +28,29 @@ MAX_LEVEL = 1e9
 
 
 def read_audio(path: Path | str, rate: int) -> np.ndarray:
-    """Mono float32 samples, ``rate`` a second, of any audio file that libsndfile reads (channels are averaged).
-
-    A file that ends before its header says so is read up to there, with a warning.
+    """Mono float32 samples, ``rate`` a second, of any audio file: ``audio_blocks`` together.
 
     Raises:
-        UserError: the file is missing, no regular file, damaged, empty or longer than ``MAX_HOURS``, has NaN or
-            infinite samples, or a rate outside 4 to 768 kHz.
+        UserError: as of ``audio_blocks``; or the file is longer than ``MAX_HOURS``.
+    """
+    blocks, read = [], 0
+    for block in audio_blocks(path, rate):
+        blocks.append(block)
+        read += len(block)
+        if read > MAX_HOURS * 3600 * rate:
+            raise UserError(f"{path} is longer than {MAX_HOURS} hours: cut it into shorter files")
+    return np.concatenate(blocks)
+
+
+def audio_blocks(path: Path | str, rate: int) -> Iterator[np.ndarray]:
+    """Blocks of mono float32 samples, ``rate`` a second, of any audio file that libsndfile reads, of any length.
+
+    Channels are averaged; where they cancel each other, the loudest one is used.  A file that ends before its header
+    says so is read up to there, with a warning.
+
+    Raises:
+        UserError: the file is missing, no regular file, damaged or empty, has NaN or infinite samples, or a rate
+            outside 4 to 768 kHz.
     """
     import soundfile
 
@@ -43,7 +59,10 @@ def read_audio(path: Path | str, rate: int) -> np.ndarray:
             own = file.samplerate
             if not MIN_RATE <= own <= MAX_RATE:
                 raise UserError(f"{path} has a rate of {own} Hz, outside {MIN_RATE} to {MAX_RATE}: export it again")
-            return _read_mono(file, path, rate)
+            channel = _loudest(file, path) if file.channels > 1 else None
+            yield from _resample(_checked_blocks(file, path, channel), own, rate)
+            if "should be" in file.extra_info:  # so libsndfile's log marks a size in the header
+                logging.warning("%s: its header announces other sizes than the file has: it may be cut off", path)
     except soundfile.LibsndfileError as error:
         raise UserError(_unreadable(path, error.error_string)) from None
     except (OSError, RuntimeError, ValueError) as error:
@@ -63,36 +82,30 @@ def _open_regular(path: Path | str) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def _read_mono(file: "SoundFile", path: Path | str, rate: int) -> np.ndarray:
-    """The mean of the channels at ``rate`` Hz; where they cancel each other, the loudest channel."""
+def _loudest(file: "SoundFile", path: Path | str) -> int | None:
+    """The loudest channel if the channels cancel each other; reads the file, and goes back to its start."""
     power = np.zeros(file.channels + 1)
-    mono = np.concatenate([*_resample(_checked_means(file, path, power), file.samplerate, rate)])
-    if "should be" in file.extra_info:  # so libsndfile's log marks a size in the header
-        logging.warning("%s: its header announces other sizes than the file has: it may be cut off", path)
-    if power[-1] >= CANCELLED * power.max():
-        return mono
-    logging.warning("%s: the channels cancel each other, so the loudest one is used alone", path)
+    for block in _blocks(file):
+        power += np.square(np.column_stack([block, block.mean(axis=1)]), dtype=np.float64).sum(axis=0)
     file.seek(0)
-    loudest = (block[:, power.argmax()] for block in _blocks(file))
-    return np.concatenate([*_resample(loudest, file.samplerate, rate)])
+    if not power[-1] < CANCELLED * power.max():  # also if samples are NaN, which is found later
+        return None
+    logging.warning("%s: the channels cancel each other, so the loudest one is used alone", path)
+    return int(power.argmax())
 
 
-def _checked_means(file: "SoundFile", path: Path | str, power: np.ndarray) -> Iterator[np.ndarray]:
-    """Blocks of the mean of the channels; their sums of squares, and last that of the mean, are added to ``power``.
+def _checked_blocks(file: "SoundFile", path: Path | str, channel: int | None) -> Iterator[np.ndarray]:
+    """Blocks of a channel, or of the mean of all.
 
     Raises:
-        UserError: the file has no samples, too many, or some that are NaN or infinite.
+        UserError: the file has no samples, or some that are NaN or infinite.
     """
     read = 0
     for block in _blocks(file):
         read += len(block)
-        if read > MAX_HOURS * 3600 * file.samplerate:
-            raise UserError(f"{path} is longer than {MAX_HOURS} hours: cut it into shorter files")
         if not np.isfinite(block).all():
             raise UserError(f"{path} has NaN or infinite samples: export it again")
-        mean = block.mean(axis=1)
-        power += np.square(np.column_stack([block, mean]), dtype=np.float64).sum(axis=0)
-        yield mean
+        yield block.mean(axis=1) if channel is None else block[:, channel]
     if not read:
         raise UserError(f"{path} has no samples: record it again")
     if read < file.frames:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from asr_kd.common.errors import UserError
-from asr_kd.features.audio import read_audio, sample_fault
+from asr_kd.features.audio import audio_blocks, sample_fault
 from asr_kd.runtime.bundle import FLOAT, INT8, Bundle
 from asr_kd.runtime.network import Network
+from asr_kd.runtime.parts import parts
 from asr_kd.runtime.search import Graph, Result, Search
 from asr_kd.runtime.stream import Settings, Stream
-
-#: A longer recording (15 s) is cut where it is quietest, since level and speaker change; and so much around a cut is
-#: looked at (0.3 s).
-LONG, PAUSE = 1500, 30
-#: A part is quiet if its loudest frame is so much below the recording's, in natural log units (26 dB).
-QUIET_RANGE = 6.0
 
 
 class Recogniser:
@@ -49,21 +44,36 @@ class Recogniser:
         return cls(bundle, network, Graph(folder, bundle))
 
     def __call__(self, audio: Path | str | np.ndarray) -> Result:
-        """The words of an audio file of any rate, or of mono samples (N,) in [−1, 1] at the bundle's rate.
+        """The words of an audio file of any rate and length, or of mono samples (N,) in [−1, 1] at the bundle's rate.
 
         Raises:
             UserError: the file cannot be read, or its samples cannot be used.
         """
-        rate = self.bundle.sampling_rate
-        samples = np.asarray(audio, np.float32) if isinstance(audio, np.ndarray) else read_audio(audio, rate)
-        name = "the samples" if isinstance(audio, np.ndarray) else str(audio)
-        if samples.ndim != 1:
-            raise UserError(f"{name} have the shape {samples.shape}: give one channel, (N,)")
-        if fault := sample_fault(samples, rate):
+        return Result(tuple(word for result in self.results(audio) for word in result.words))
+
+    def results(self, audio: Path | str | np.ndarray) -> Iterator[Result]:
+        """Yield the words of each part of a recording as soon as they are found; see ``__call__``."""
+        rate, name = self.bundle.sampling_rate, "the samples"
+        blocks: Iterable[np.ndarray]
+        if isinstance(audio, np.ndarray):
+            if audio.ndim != 1:
+                raise UserError(f"the samples have the shape {audio.shape}: give one channel, (N,)")
+            if not np.isfinite(audio).all():
+                raise UserError("the samples have NaN or infinite values: give another recording")
+            blocks = [np.asarray(audio, np.float32)]
+        else:
+            blocks, name = audio_blocks(audio, rate), str(audio)
+        fault: str | None = "no samples"
+        for first, samples in parts(self.bundle, blocks):
+            if not samples.any() and fault != "no samples":
+                continue  # digital silence between parts
+            fault = sample_fault(samples, rate)
+            if fault is None:
+                yield self.search(self.scores(samples), first)
+            elif samples.any():
+                break
+        if fault is not None:
             raise UserError(f"{name} cannot be recognised ({fault}): give another recording")
-        shift = self.bundle.shift
-        results = (self.search(self.scores(samples[a * shift : b * shift]), a) for a, b in self.parts(samples))
-        return Result(tuple(word for result in results for word in result.words))
 
     def stream(self, settings: Settings = Settings()) -> Stream:  # noqa: B008
         """A stream of samples, from its first to its last."""
@@ -78,20 +88,3 @@ class Recogniser:
         search = Search(self.graph, first)
         search.accept(scores)
         return search.result()
-
-    def parts(self, samples: np.ndarray) -> list[tuple[int, int]]:
-        """The parts of a recording that are recognised one by one, but those in which nobody speaks."""
-        frames = -(-len(samples) // self.bundle.shift)
-        if frames <= LONG:
-            return [(0, frames)]
-        power = np.pad(np.square(samples, dtype=np.float64), (0, frames * self.bundle.shift - len(samples)))
-        loudness = np.log(power.reshape(frames, -1).mean(1) + 1e-12)
-        smooth = np.convolve(loudness, np.ones(PAUSE) / PAUSE, "same")
-        bounds = [0]
-        while frames - bounds[-1] > LONG:
-            first = bounds[-1] + LONG // 2
-            last = min(bounds[-1] + LONG, frames - LONG // 4)  # leave no short rest
-            bounds.append(first + int(smooth[first : last + 1].argmin()))
-        parts = list(itertools.pairwise([*bounds, frames]))
-        loudest = [float(smooth[a:b].max()) for a, b in parts]
-        return [part for part, level in zip(parts, loudest, strict=True) if level > max(loudest) - QUIET_RANGE]

@@ -31,6 +31,7 @@ from asr_kd.features.front_end import FrontEnd
 from asr_kd.features.normalise import Normaliser
 from asr_kd.runtime import Recogniser
 from asr_kd.runtime.bundle import FLOAT, GRAPH
+from asr_kd.runtime.parts import parts
 from asr_kd.runtime.stream import Settings
 from asr_kd.train import __main__ as train
 from asr_kd.train.config import Config as TrainConfig
@@ -201,8 +202,8 @@ def test_strange_samples_are_refused(folders) -> None:
     with pytest.raises(UserError, match="has been finished"):
         stream.accept(np.zeros(10))
     for samples, message in (
-        (np.zeros(100), "shorter than 0.1 s"), (np.zeros(RATE), "digital silence"), (np.zeros((10, 2)), "one channel"),
-        (np.full(RATE, np.nan), "NaN"),
+        (np.zeros(0), "no samples"), (np.zeros(100), "shorter than 0.1 s"), (np.zeros(RATE), "digital silence"),
+        (np.zeros((10, 2)), "one channel"), (np.full(RATE, np.nan), "NaN"),
     ):  # fmt: skip
         with pytest.raises(UserError, match=message):
             recogniser(samples)
@@ -212,13 +213,19 @@ def test_long_recordings_are_cut_at_pauses(prepared, folders) -> None:
     recogniser = Recogniser.from_bundle(folders["dnn"][1])
     speech = np.concatenate([np.concatenate([s, np.zeros(4000, np.float32)]) for s in samples_of(prepared) * 3])
     silence = np.random.default_rng(0).normal(scale=1e-5, size=40 * RATE).astype(np.float32)
-    parts = recogniser.parts(np.concatenate([speech, silence]))
-    assert parts[0][0] == 0 and all(0 < stop - start <= 1500 for start, stop in parts)
-    assert all(a[1] == b[0] for a, b in itertools.pairwise(parts))
-    assert len(speech) / 160 <= parts[-1][1] < len(speech) / 160 + 1600
-    words = recogniser(np.concatenate([speech, silence])).words
-    begins = [word.begin for word in words]
-    assert begins == sorted(begins) and begins[-1] < len(speech) / RATE
+    samples = np.concatenate([speech, silence, np.zeros(40 * RATE, np.float32), speech])
+    found = list(parts(recogniser.bundle, [samples]))
+    assert all(0 < len(part) <= 1500 * 160 for _, part in found) and len(found) < len(samples) / RATE / 8
+    for first, part in found:
+        np.testing.assert_array_equal(part, samples[first * 160 : first * 160 + len(part)])
+    heard = sum(np.abs(part).max() > 0.01 for _, part in found)
+    assert len(found) <= heard + 1 and max(len(part) for _, part in found) > 750 * 160
+    assert sum(np.count_nonzero(np.abs(part) > 0.01) for _, part in found) == np.count_nonzero(np.abs(samples) > 0.01)
+    blocks = np.array_split(samples, 50)
+    for a, b in itertools.zip_longest(found, parts(recogniser.bundle, blocks)):
+        assert a.first == b.first and np.array_equal(a.samples, b.samples)
+    begins = [word.begin for word in recogniser(samples).words]
+    assert begins == sorted(begins) and begins[-1] > len(samples) / RATE - 5
 
 
 def test_a_penalty_is_part_of_the_graph(graph: Path, folders, tmp_path: Path) -> None:
