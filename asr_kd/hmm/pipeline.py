@@ -21,7 +21,7 @@ from asr_kd.hmm.config import Config
 from asr_kd.hmm.corpus import ChunkJob, prepare_chunk
 from asr_kd.hmm.pronunciations import Pronunciations
 from asr_kd.hmm.schedule import Sizes
-from asr_kd.hmm.scores import INDEPENDENT, GmmScorer, write_transforms
+from asr_kd.hmm.scores import INDEPENDENT, GmmScorer, split_transforms, write_transforms
 from asr_kd.hmm.speakers import transforms_of
 from asr_kd.hmm.store import AlignmentStatistics, align_splits, write_summary
 from asr_kd.hmm.topology import topology_text
@@ -114,7 +114,7 @@ def _align(executor: Executor, config: Config, out: Path, model: dict[str, Any])
         )
     statistics: dict[str, AlignmentStatistics] = {}
     for split in splits_of(config.features):
-        archive = out / f"fmllr_{split}.ark"
+        archive = split_transforms(out, split)
         write_transforms(
             archive,
             transforms_of(

@@ -23,6 +23,11 @@ from asr_kd.models.scorer import FrameScorer, NetworkScorer, ensemble_posteriors
 INDEPENDENT, TRANSFORMS = "si.mdl", "fmllr.ark"
 
 
+def split_transforms(gmm: Path, split: str) -> Path:
+    """The file of the transforms with which a split was aligned."""
+    return gmm / f"fmllr_{split}.ark"
+
+
 def write_transforms(path: Path, transforms: Mapping[str, np.ndarray]) -> None:
     """Write the transforms of speakers as an archive of Kaldi's; spaces in names are %20, as in addresses."""
     write_matrices(path, {quote(speaker): transform for speaker, transform in transforms.items()})

@@ -17,7 +17,7 @@ from asr_kd.features.extraction import Made, Make, write_features
 from asr_kd.features.front_end import FrontEnd
 from asr_kd.hmm.corpus import speaker_of
 from asr_kd.hmm.features.config import Config
-from asr_kd.hmm.scores import TRANSFORMS, GmmScorer
+from asr_kd.hmm.scores import TRANSFORMS, GmmScorer, split_transforms
 
 #: The type of the features, as Kaldi's and Lhotse's are named.
 FMLLR = "kaldi-fmllr"
@@ -29,7 +29,7 @@ def extract(config: Config) -> dict[str, dict[str, int]]:
     Raises:
         UserError: the GMMs have no transforms, or the speakers of a split have none.
     """
-    source, trained = FrontEnd.load(config.features), config.gmm / "fmllr_train.ark"
+    source, trained = FrontEnd.load(config.features), split_transforms(config.gmm, "train")
     if not trained.is_file():
         raise UserError(f"{config.gmm} has no transforms of speakers: train the GMMs without --no-sat")
     dimension = len(GmmScorer(config.gmm, trained).transform)
