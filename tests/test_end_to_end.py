@@ -102,16 +102,20 @@ def test_a_network_of_ones_own_teaches_and_is_decoded(experiment, tmp_path):
     assert all(len(path.read_text().split()) > 60 for path in hypotheses)
 
 
-def test_audio_files_are_decoded(experiment):
+def test_audio_files_are_decoded(experiment, tmp_path):
     audio = sorted((experiment / "data").rglob("*.flac"))[:2]
     python = os.environ.get("ASR_KD_PYTHON", str(ROOT / ".venv/bin/python"))
-    done = subprocess.run(
-        [python, "-m", "asr_kd.decode", "--model", experiment / "student/seed-0", "--graph", experiment / "graph",
-         "--features", experiment / "features", "--tuned", experiment / "tuned/tuned.json", *audio],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    lines = done.stdout.splitlines()
+    flags = ["--model", experiment / "student/seed-0", "--graph", experiment / "graph", "--features"]
+    flags += [experiment / "features", "--tuned", experiment / "tuned/tuned.json"]
+    outputs = []
+    for place in (flags, [experiment], [experiment / "bundle/student"], [tmp_path]):
+        command = [python, "-m", "asr_kd.decode", *place, *audio]
+        outputs.append(subprocess.run(command, capture_output=True, text=True, check=False))
+    lines = outputs[0].stdout.splitlines()
     assert [line.split("\t")[0] for line in lines] == [str(path) for path in audio]
+    assert outputs[1].stdout == outputs[0].stdout and "student/seed-0" in outputs[1].stderr
+    assert [line.split("\t")[0] for line in outputs[2].stdout.splitlines()] == [str(path) for path in audio]
+    assert outputs[3].returncode == 1 and "is no bundle, and no experiment" in outputs[3].stderr
 
 
 def test_damaged_inputs_are_refused_listed_or_harmless(experiment, tmp_path):

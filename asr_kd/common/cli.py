@@ -42,8 +42,9 @@ EXTRAS = {
 
 
 def run(
-    config_class: type[Config], function: Callable[..., Any], argv: Sequence[str] | None = None, separator: str = ""
-) -> None:
+    config_class: type[Config], function: Callable[..., Any], argv: Sequence[str] | None = None, separator: str = "",
+    expand: Callable[[Sequence[str]], list[str]] = list,
+) -> None:  # fmt: skip
     """Parse the flags and call ``function``; exit with status 1 after a UserError, 2 after a usage error.
 
     Args:
@@ -52,12 +53,13 @@ def run(
         function: called with one configuration; with several if ``separator`` occurs among the flags.
         argv: flags, by default those of this process.
         separator: argument that starts the flags of another configuration.
+        expand: what the flags stand for, where they have a short form.
     """
     name = _program_name(function)
     log_to(sys.stdout, "%(asctime)s %(message)s")
     try:
         try:
-            arguments = list(sys.argv[1:] if argv is None else argv)
+            arguments = expand(sys.argv[1:] if argv is None else argv)
             function(*(parse(config_class, flags, prog=name) for flags in _split(arguments, separator)))
         finally:
             print(end="", flush=True)

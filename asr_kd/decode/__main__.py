@@ -13,6 +13,7 @@ from asr_kd.common.parallel import cpu_count
 from asr_kd.common.storage import Stage
 from asr_kd.decode.client import SearchPool
 from asr_kd.decode.config import Config
+from asr_kd.decode.experiment import expand
 from asr_kd.decode.recogniser import find_specialists, make_recogniser
 from asr_kd.features.front_end import FrontEnd
 
@@ -101,4 +102,4 @@ def _check_names(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    run(Config, main, separator="--and")
+    run(Config, main, separator="--and", expand=expand)

@@ -20,6 +20,7 @@ class Config(Workers):
 
     Prepared splits:  --model DIR [DIR ...] --graph DIR --features DIR --splits dev test --out DIR
     Audio files:      --model DIR [DIR ...] --graph DIR --features DIR [--tuned FILE] FILE [FILE ...]
+    The same, short:  EXP FILE [FILE ...]   with the folder of an experiment, or a bundle, as the first argument
 
     The flags of further decodings may follow, each after --and.  They run one after the other, with the same search
     processes, and with --jobs and --scheduler of the first.
