@@ -35,9 +35,10 @@ def seconds(function: Callable[[], object], device: str, repeats: int = 5, min_s
     return sorted(measure(calls) for _ in range(repeats))[repeats // 2]
 
 
-def extra_bytes(function: Callable[[], object], device: str) -> int:
-    """The peak memory of one call beyond what was allocated before it, including what the call returns."""
-    function()
+def extra_bytes(function: Callable[[], object], device: str, warm_up: bool = True) -> int:
+    """The peak memory of one call, after a warm-up call, beyond what was allocated before it, including its result."""
+    if warm_up:
+        function()
     gc.collect()
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
