@@ -59,8 +59,10 @@ from asr_kd.hmm.viterbi import (
     graph_transition_ids,
     viterbi_align,
 )
+from asr_kd.hmm.word_times import WordFinder
 from asr_kd.lang.__main__ import main as make_lang
 from asr_kd.lang.config import Config as LangConfig
+from asr_kd.lang.folder import Lang
 from asr_kd.models.scorer import Scorer
 
 PHONES = ["AA", "B", "IY", "K", "S", "T"]
@@ -494,6 +496,17 @@ def test_phones_with_times_and_a_lexicon_align_and_give_a_graph(corpus: Path, tm
     assert graph["num_pdfs"] == labels["num_pdfs"] == count
     assert graph["silence_pdfs"] == labels["silence_pdfs"] == list(range(count // 4))
     assert graph["senones"] == labels["senones"]
+
+
+def test_words_are_where_the_alignment_has_them_given_its_senones(corpus: Path, gmm: Path, tmp_path: Path) -> None:
+    """A graph tells enough to find words in senones, without its word labels."""
+    make_graph(GraphConfig(corpus / "lang", gmm, tmp_path / "graph"))
+    finder, numbers = WordFinder(tmp_path / "graph"), Lang.load(corpus / "lang").word_ids_by_name
+    for cut in cuts_of(gmm, "test").values():
+        words = [(item.symbol, round(100 * item.start), round(100 * item.end))
+                 for item in cut.supervisions[0].alignment["word"]]  # fmt: skip
+        found = finder.in_path(cut.load_custom("senones").tolist(), [numbers[word] for word, *_ in words])
+        assert found == [(begin, end) for _, begin, end in words]
 
 
 def test_an_up_to_date_stage_returns_at_once(corpus: Path, gmm: Path, capsys: pytest.CaptureFixture[str]) -> None:
