@@ -36,7 +36,8 @@ def table_one(results: Results) -> Table:
 
 def bundles(folders: Sequence[Path]) -> Table:
     """Size, WER and speed of each bundle, in the three forms of its network."""
-    forms = [(folder.name, *item) for folder in folders for item in stage_figures(folder).items()]
+    figures = [(folder.name, *item) for folder in folders for item in stage_figures(folder).items()]
+    forms = [row for row in figures if row[1] != "seconds"]  # of the stage
     splits = list(dict.fromkeys(split for *_, found in forms for split in found["wer"]))
     rows = []
     for name, form, found in forms:

@@ -22,7 +22,7 @@ from training import remark
 
 from asr_kd.common.cli import run
 from asr_kd.common.errors import UserError
-from asr_kd.common.storage import LAYOUT, atomic_open, read_json, save_array, write_json
+from asr_kd.common.storage import LAYOUT, Stage, atomic_open, read_json, save_array, write_json
 from asr_kd.hmm.gmm import Gmms
 from asr_kd.hmm.kaldi_io import write_model
 from asr_kd.hmm.topology import topology_text
@@ -30,6 +30,7 @@ from asr_kd.report import figures
 from asr_kd.report.__main__ import main
 from asr_kd.report.config import Config
 from asr_kd.report.svg import LIGHT, render, standalone
+from asr_kd.report.tables import bundles
 from asr_kd.report.utterance import Panel, read_utterance, sum_columns
 from asr_kd.score.__main__ import main as score_stage
 from asr_kd.score.config import Config as ScoreConfig
@@ -269,6 +270,18 @@ def test_posteriorgram_of_a_real_network(prepared, tmp_path):
     assert (posteriors.argmax(1) == aligned).mean() > 0.7
     with pytest.raises(UserError, match="no aligned utterance nobody"):
         read_utterance(prepared.features, gmm, [panel], names, "nobody")
+
+
+def test_bundles_have_a_row_for_each_form(tmp_path):
+    form = {"bytes": 1_500_000, "wer": {"dev": 10.0, "test": 12.345}, "rtf": 0.001}
+    for name in ("small", "tiny"):
+        stage = Stage("bundle", tmp_path / name, {}, [])
+        assert stage.begin()
+        stage.finish(trained=form, int8={**form, "wer": {"test": 13.0}})
+    table = bundles([tmp_path / "small", tmp_path / "tiny"])
+    assert table.header == ["bundle", "form", "MB", "WER dev %", "WER test %", "RTF (scoring)"]
+    assert [row[:2] for row in table.rows] == [[b, f] for b in ("small", "tiny") for f in ("trained", "int8")]
+    assert table.rows[1][2:] == ["1.50", "–", "13.00", "0.00100"]
 
 
 def test_command_line(tmp_path, capsys):
