@@ -22,8 +22,8 @@ def main(config: Config) -> None:
     from asr_kd.align.outputs import write_all
     from asr_kd.align.recordings import find_pairs
     from asr_kd.common.parallel import run_in_order
-    from asr_kd.decode.formats import escape
     from asr_kd.decode.recordings import message
+    from asr_kd.lang.formats import escape
 
     pairs = find_pairs(config.recordings, config.text)
     gmm = _models(config)

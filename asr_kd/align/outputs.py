@@ -13,7 +13,7 @@ from praatio import textgrid
 from asr_kd.align.aligner import Aligned, Segment
 from asr_kd.align.config import Format
 from asr_kd.common.storage import atomic_open, atomic_path, write_json
-from asr_kd.decode.formats import ctm, escape
+from asr_kd.lang.formats import ctm, escape
 from asr_kd.lang.lexicon import Lexicon
 from asr_kd.lang.words import Spoken
 

@@ -12,5 +12,5 @@
 - ``tuning``: acoustic scale and word insertion penalty with the fewest errors on dev.
 - ``splits`` and ``files``: what the stage does with prepared splits, and with audio files; ``calibration`` and
   ``confidences``: confidences as probabilities.
-- ``output``: words, tables of hypotheses, lattices as text, tuned values; ``formats``: JSON lines, CTM, subtitles.
+- ``output``: words, tables of hypotheses, lattices as text, tuned values.
 """

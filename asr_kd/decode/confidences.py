@@ -12,9 +12,9 @@ from lhotse.cut import MonoCut
 
 from asr_kd.common.storage import atomic_open, read_json, write_json
 from asr_kd.decode.calibration import Calibration, calibration_error, fit, right_words
-from asr_kd.decode.formats import ctm
 from asr_kd.decode.output import write_table
 from asr_kd.decode.pipeline import read_records
+from asr_kd.lang.formats import ctm
 from asr_kd.lang.words import Words
 
 

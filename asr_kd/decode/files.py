@@ -18,13 +18,13 @@ from asr_kd.common.storage import atomic_open
 from asr_kd.decode.calibration import Calibration, read_calibration
 from asr_kd.decode.client import Outcome
 from asr_kd.decode.config import Config
-from asr_kd.decode.formats import ctm, escape, json_line, srt, vtt
 from asr_kd.decode.pipeline import Decoder
 from asr_kd.decode.recogniser import search_options
 from asr_kd.decode.recordings import in_memory, message, unexpected
 from asr_kd.features.audio import read_audio
 from asr_kd.features.extractors import extract
 from asr_kd.features.front_end import FRAME_SHIFT, FrontEnd
+from asr_kd.lang.formats import ctm, escape, json_line, srt, vtt
 from asr_kd.lang.words import Words
 
 #: A long recording is cut where this many frames are quietest.

@@ -15,12 +15,12 @@ UNKNOWN = "<UNK>"  # a whole word, also among pieces
 
 
 class Spoken(NamedTuple):
-    """A recognised word: where it begins and ends, in seconds, and its confidence."""
+    """A recognised word: where it begins and ends, in seconds, and its confidence, if it is known."""
 
     word: str
     begin: float
     end: float
-    confidence: float
+    confidence: float | None = None
 
 
 class Words:

@@ -30,6 +30,7 @@ from asr_kd.features.extractors import compute_features
 from asr_kd.features.front_end import FrontEnd
 from asr_kd.features.normalise import Normaliser
 from asr_kd.runtime import Recogniser
+from asr_kd.runtime.__main__ import main as run_bundle
 from asr_kd.runtime.bundle import FLOAT, GRAPH
 from asr_kd.runtime.parts import parts
 from asr_kd.runtime.stream import Settings
@@ -289,6 +290,20 @@ def test_the_runtime_recognises_files_without_torch(prepared, folders, tmp_path:
     assert " ".join(word["text"] for word in rows[0]["words"]) == recogniser(samples).text
     assert rows[1]["words"] and "cannot be read as audio" in rows[2]["error"] and "d.wav" in rows[3]["error"]
     assert "Traceback" not in done.stderr
+
+
+def test_words_are_printed_with_times(prepared, folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle, samples = str(folders["dnn"][1]), samples_of(prepared)[0]
+    soundfile.write(tmp_path / "a b.wav", samples, RATE, subtype="FLOAT")
+    words, printed = Recogniser.from_bundle(bundle)(samples).words, {}
+    for form in ("ctm", "srt", "vtt"):
+        assert run_bundle([bundle, str(tmp_path / "a b.wav"), "--format", form]) == 0
+        printed[form] = capsys.readouterr().out
+    rows = [line.split()[1:] for line in printed["ctm"].splitlines()]
+    assert rows == [["1", f"{w.begin:.2f}", f"{w.end - w.begin:.2f}", w.text] for w in words]
+    assert printed["srt"].startswith("1\n00:00:0") and printed["vtt"].startswith("WEBVTT\n\n00:00:0")
+    with pytest.raises(SystemExit, match="2 files cannot share subtitles: give one file at a time"):
+        run_bundle([bundle, "a.wav", "b.wav", "--format", "srt"])
 
 
 def test_worse_bundles_are_refused(graph: Path, prepared, tmp_path: Path) -> None:

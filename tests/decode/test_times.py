@@ -28,12 +28,12 @@ from asr_kd.decode.calibration import Calibration, calibration_error, fit, read_
 from asr_kd.decode.client import Search, SearchPool
 from asr_kd.decode.confidences import Judged, judge, write_confidences, write_ctm
 from asr_kd.decode.config import Config
-from asr_kd.decode.formats import ctm, cues, json_line, srt, vtt
 from asr_kd.decode.lattices import Frames
 from asr_kd.decode.second_pass import make_second_pass
 from asr_kd.decode.times import word_times
 from asr_kd.decode.worker import SearchOptions
 from asr_kd.hmm.word_times import WordFinder
+from asr_kd.lang.formats import ctm, cues, json_line, srt, vtt
 from asr_kd.lang.words import Spoken, Words
 
 OPTIONS = SearchOptions(beam=40, lattice_beam=8, max_active=20000, acoustic_scale=0.3, lattice=True)

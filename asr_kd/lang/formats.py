@@ -1,4 +1,4 @@
-"""What is printed for a recording: text, JSON lines, CTM, and the subtitles SRT and WebVTT."""
+"""What is printed of the words of a recording: JSON lines, CTM, and the subtitles SRT and WebVTT."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ def escape(path: Path) -> str:
 def ctm(name: str, words: Sequence[Spoken]) -> str:
     r"""Lines NAME 1 BEGIN DURATION WORD CONFIDENCE, with a space in the name as \s, since spaces part the fields."""
     name = name.replace(" ", "\\s")
-    return "".join(f"{name} 1 {w.begin:.2f} {w.end - w.begin:.2f} {w.word} {w.confidence:.3f}\n" for w in words)
+    sure = ["" if word.confidence is None else f" {word.confidence:.3f}" for word in words]
+    return "".join(
+        f"{name} 1 {word.begin:.2f} {word.end - word.begin:.2f} {word.word}{confidence}\n"
+        for word, confidence in zip(words, sure, strict=True)
+    )
 
 
 def json_line(path: Path, text: str, seconds: float | None, error: str, words: Sequence[Spoken] | None = None) -> str:
@@ -32,9 +36,13 @@ def json_line(path: Path, text: str, seconds: float | None, error: str, words: S
         "error": error or None,
     }  # fmt: skip
     if words is not None:
-        rounded = [(w.word, round(w.begin, 2), round(w.end, 2), round(w.confidence, 3)) for w in words]
-        values["times"] = None if error else [dict(zip(Spoken._fields, word, strict=True)) for word in rounded]
+        values["times"] = None if error else [_rounded(word) for word in words]
     return json.dumps(values) + "\n"
+
+
+def _rounded(word: Spoken) -> dict[str, object]:
+    sure = None if word.confidence is None else round(word.confidence, 3)
+    return word._replace(begin=round(word.begin, 2), end=round(word.end, 2), confidence=sure)._asdict()
 
 
 def srt(words: Sequence[Spoken]) -> str:
