@@ -33,24 +33,18 @@ def read_audio(path: Path | str, rate: int) -> np.ndarray:
     Raises:
         UserError: as of ``audio_blocks``; or the file is longer than ``MAX_HOURS``.
     """
-    blocks, read = [], 0
-    for block in audio_blocks(path, rate):
-        blocks.append(block)
-        read += len(block)
-        if read > MAX_HOURS * 3600 * rate:
-            raise UserError(f"{path} is longer than {MAX_HOURS} hours: cut it into shorter files")
-    return np.concatenate(blocks)
+    return np.concatenate([*audio_blocks(path, rate, MAX_HOURS * 3600)])
 
 
-def audio_blocks(path: Path | str, rate: int) -> Iterator[np.ndarray]:
-    """Blocks of mono float32 samples, ``rate`` a second, of any audio file that libsndfile reads, of any length.
+def audio_blocks(path: Path | str, rate: int, max_seconds: float = math.inf) -> Iterator[np.ndarray]:
+    """Blocks of mono float32 samples, ``rate`` a second, of any audio file that libsndfile reads.
 
     Channels are averaged; where they cancel each other, the loudest one is used.  A file that ends before its header
     says so is read up to there, with a warning.
 
     Raises:
-        UserError: the file is missing, no regular file, damaged or empty, has NaN or infinite samples, or a rate
-            outside 4 to 768 kHz.
+        UserError: the file is missing, no regular file, damaged, empty or longer than ``max_seconds``, has NaN or
+            infinite samples, or a rate outside 4 to 768 kHz.
     """
     import soundfile
 
@@ -59,8 +53,8 @@ def audio_blocks(path: Path | str, rate: int) -> Iterator[np.ndarray]:
             own = file.samplerate
             if not MIN_RATE <= own <= MAX_RATE:
                 raise UserError(f"{path} has a rate of {own} Hz, outside {MIN_RATE} to {MAX_RATE}: export it again")
-            channel = _loudest(file, path) if file.channels > 1 else None
-            yield from _resample(_checked_blocks(file, path, channel), own, rate)
+            channel = _loudest(file, path, max_seconds) if file.channels > 1 else None
+            yield from _resample(_checked_blocks(file, path, channel, max_seconds), own, rate)
             if "should be" in file.extra_info:  # so libsndfile's log marks a size in the header
                 logging.warning("%s: its header announces other sizes than the file has: it may be cut off", path)
     except soundfile.LibsndfileError as error:
@@ -82,10 +76,10 @@ def _open_regular(path: Path | str) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def _loudest(file: "SoundFile", path: Path | str) -> int | None:
+def _loudest(file: "SoundFile", path: Path | str, max_seconds: float) -> int | None:
     """The loudest channel if the channels cancel each other; reads the file, and goes back to its start."""
     power = np.zeros(file.channels + 1)
-    for block in _blocks(file):
+    for block in _blocks(file, path, max_seconds):
         power += np.square(np.column_stack([block, block.mean(axis=1)]), dtype=np.float64).sum(axis=0)
     file.seek(0)
     if not power[-1] < CANCELLED * power.max():  # also if samples are NaN, which is found later
@@ -94,14 +88,16 @@ def _loudest(file: "SoundFile", path: Path | str) -> int | None:
     return int(power.argmax())
 
 
-def _checked_blocks(file: "SoundFile", path: Path | str, channel: int | None) -> Iterator[np.ndarray]:
+def _checked_blocks(
+    file: "SoundFile", path: Path | str, channel: int | None, max_seconds: float
+) -> Iterator[np.ndarray]:
     """Blocks of a channel, or of the mean of all.
 
     Raises:
-        UserError: the file has no samples, or some that are NaN or infinite.
+        UserError: the file has no samples, too many, or some that are NaN or infinite.
     """
     read = 0
-    for block in _blocks(file):
+    for block in _blocks(file, path, max_seconds):
         read += len(block)
         if not np.isfinite(block).all():
             raise UserError(f"{path} has NaN or infinite samples: export it again")
@@ -112,28 +108,56 @@ def _checked_blocks(file: "SoundFile", path: Path | str, channel: int | None) ->
         logging.warning("%s: %d of the %d samples of its header can be read", path, read, file.frames)
 
 
-def _blocks(file: "SoundFile") -> Iterator[np.ndarray]:
+def _blocks(file: "SoundFile", path: Path | str, max_seconds: float) -> Iterator[np.ndarray]:
     """The rest of a file, in arrays (T, channels) float32."""
+    left = max_seconds * file.samplerate
     while len(block := file.read(max(1, BLOCK_SAMPLES // file.channels), dtype="float32", always_2d=True)):
+        left -= len(block)
+        if left < 0:
+            length = f"{max_seconds / 3600:g} hours" if max_seconds >= 3600 else f"{max_seconds:g} s"
+            raise UserError(f"{path} is longer than {length}: cut it into shorter files")
         yield block
 
 
 def _resample(blocks: Iterator[np.ndarray], old: int, new: int) -> Iterator[np.ndarray]:
-    """Blocks of samples at ``new`` Hz, the same (but for rounding) as if all samples were resampled at once."""
-    divisor = math.gcd(old, new)
-    up, down = new // divisor, old // divisor
-    if up == down:
-        yield from blocks
-        return
-    margin = down * math.ceil(10 * max(up, down) / (up * down))  # half of the filter, in whole periods
-    pending, done = np.empty(0, np.float32), 0  # of the pending samples, the first are only context
-    for block in blocks:
-        pending = np.concatenate([pending, block])
-        ready = (len(pending) - margin) // down * down
-        if ready > max(done, margin):
-            yield _polyphase(pending, up, down)[done // down * up : ready // down * up]
-            pending, done = pending[ready - margin :], margin
-    yield _polyphase(pending, up, down)[done // down * up :]
+    """Blocks of samples at ``new`` Hz."""
+    resampler = Resampler(old, new)
+    yield from map(resampler.accept, blocks)
+    yield resampler.finish()
+
+
+class Resampler:
+    """Samples at another rate, block by block: the same (but for rounding) as if all were resampled at once.
+
+    Args:
+        old, new: rates in Hz; their ratio is what counts.
+    """
+
+    def __init__(self, old: int, new: int) -> None:
+        divisor = math.gcd(old, new)
+        self.up, self.down = new // divisor, old // divisor
+        # Half of the filter, in whole periods.
+        self.margin = self.down * math.ceil(10 * max(self.up, self.down) / (self.up * self.down))
+        self._pending, self._done = np.empty(0, np.float32), 0  # of the pending samples, the first are only context
+
+    def accept(self, block: np.ndarray) -> np.ndarray:
+        """The samples (M,) that are known now, given the next ones (N,); there may be none."""
+        if self.up == self.down:
+            return block
+        self._pending = np.concatenate([self._pending, block])
+        ready = (len(self._pending) - self.margin) // self.down * self.down
+        if ready <= max(self._done, self.margin):
+            return np.empty(0, np.float32)
+        resampled = self._resampled()[: (ready - self._done) // self.down * self.up]
+        self._pending, self._done = self._pending[ready - self.margin :], self.margin
+        return resampled
+
+    def finish(self) -> np.ndarray:
+        """The last samples."""
+        return self._resampled()
+
+    def _resampled(self) -> np.ndarray:
+        return _polyphase(self._pending, self.up, self.down)[self._done // self.down * self.up :]
 
 
 def _polyphase(samples: np.ndarray, up: int, down: int) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -51,8 +52,12 @@ class Recogniser:
         """
         return Result(tuple(word for result in self.results(audio) for word in result.words))
 
-    def results(self, audio: Path | str | np.ndarray) -> Iterator[Result]:
-        """Yield the words of each part of a recording as soon as they are found; see ``__call__``."""
+    def results(self, audio: Path | str | np.ndarray, max_seconds: float = math.inf) -> Iterator[Result]:
+        """Yield the words of each part of a recording as soon as they are found; see ``__call__``.
+
+        Args:
+            max_seconds: a longer file is refused when so much has been read.
+        """
         rate, name = self.bundle.sampling_rate, "the samples"
         blocks: Iterable[np.ndarray]
         if isinstance(audio, np.ndarray):
@@ -62,7 +67,7 @@ class Recogniser:
                 raise UserError("the samples have NaN or infinite values: give another recording")
             blocks = [np.asarray(audio, np.float32)]
         else:
-            blocks, name = audio_blocks(audio, rate), str(audio)
+            blocks, name = audio_blocks(audio, rate, max_seconds), str(audio)
         fault: str | None = "no samples"
         for first, samples in parts(self.bundle, blocks):
             if not samples.any() and fault != "no samples":
@@ -75,9 +80,9 @@ class Recogniser:
         if fault is not None:
             raise UserError(f"{name} cannot be recognised ({fault}): give another recording")
 
-    def stream(self, settings: Settings = Settings()) -> Stream:  # noqa: B008
-        """A stream of samples, from its first to its last."""
-        return Stream(self.network, self.graph, settings)
+    def stream(self, settings: Settings | None = None, on_scores: Callable[[np.ndarray], None] | None = None) -> Stream:
+        """A stream of samples, from its first to its last; see ``Stream``."""
+        return Stream(self.network, self.graph, settings or Settings(), on_scores)
 
     def scores(self, samples: np.ndarray) -> np.ndarray:
         """The scores (T, C) of a whole recording of at most ``LONG`` frames, times the acoustic scale."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
@@ -40,9 +41,13 @@ class Stream:
     Args:
         network, graph: of a bundle, shared with other streams.
         settings: see ``Settings``.
+        on_scores: called with the scores (n, C) of the next frames, as soon as they are known.
     """
 
-    def __init__(self, network: Network, graph: Graph, settings: Settings) -> None:
+    def __init__(
+        self, network: Network, graph: Graph, settings: Settings, on_scores: Callable[[np.ndarray], None] | None = None
+    ) -> None:
+        self.on_scores = on_scores
         self.network, self.graph, self.bundle, self.settings = network, graph, network.bundle, settings
         self.look_ahead = max(settings.look_ahead, self.bundle.right)
         self._samples = np.empty(0, np.float32)  # the end of the stream: what is still needed
@@ -82,6 +87,11 @@ class Stream:
         """The words so far; the last of them may still change."""
         return Result(self._words + self._search.result(final=False).words)
 
+    @property
+    def fixed(self) -> int:
+        """How many of the words of ``partial`` do not change any more."""
+        return len(self._words)
+
     def finish(self) -> Result:
         """The words of the whole stream; ``accept`` takes no more."""
         if not self._finished:
@@ -104,6 +114,8 @@ class Stream:
         )
         self._speech, self._heard, self._scored = result.speech, whole, ready
         self._search.accept(result.scores)
+        if self.on_scores:
+            self.on_scores(result.scores)
         keep = max(0, self._scored - self.bundle.left - MARGIN)
         if keep > first:
             start = first * self.bundle.shift - (before(self.bundle) if first else 0)
