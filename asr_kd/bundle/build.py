@@ -60,7 +60,7 @@ def build(config: Config) -> dict[str, Any]:
         front_end.sampling_rate, frames.length, frames.shift, front_end.num_features, network.left, network.right,
         silence, config.beam, config.max_active, config.min_active,
     )  # fmt: skip
-    write_json(out / DESCRIPTION, bundle.to_json())
+    write_json(out / DESCRIPTION, {**bundle.to_json(), "acoustic_scale": scale})
     add_to_words(config.graph / "HCLG.fst", out / GRAPH, penalty)
     for name in ("words.txt", "graph.json"):
         copy_file(config.graph / name, (out / WORDS).with_name(name))

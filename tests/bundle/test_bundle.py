@@ -15,6 +15,7 @@ import kaldifst
 import numpy as np
 import pytest
 import soundfile
+from bundles import SENONES, WITHOUT_TORCH, write_graph
 from lhotse import CutSet
 from training import inline_jobs
 
@@ -38,27 +39,13 @@ from asr_kd.train import __main__ as train
 from asr_kd.train.config import Config as TrainConfig
 
 ROOT = Path(__file__).parents[2]
-SENONES, RATE = 6, 16000
+RATE = 16000
 
 
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A graph of six words that last as long as their senone; the first senone is silence."""
-    folder = tmp_path_factory.mktemp("graph")
-    lines = []
-    for senone in range(SENONES):
-        state, word = senone + 1, senone + 1 if senone else 0
-        lines += [f"0 {state} {senone + 1} {word} 0.5", f"{state} {state} {senone + 1} 0", f"{state} 0 0 0 1.5"]
-    fst = kaldifst.compile("\n".join([*lines, "0", *map(str, range(1, SENONES + 1))]))
-    fst.write(str(folder / "HCLG.fst"))
-    words = ["<eps>", *(f"W{i}" for i in range(1, SENONES + 1))]
-    (folder / "words.txt").write_text("".join(f"{word} {i}\n" for i, word in enumerate(words)))
-    write_json(folder / "graph.json", {"num_pdfs": SENONES, "silence_pdfs": [0], "text": "upper"})
-    phones, lexicon = ({f"{kind}{i}": value(i) for i in range(2, SENONES + 1)} for kind, value in (
-        ("P", lambda i: [[i - 1]]), ("W", lambda i: [[f"P{i}"]]),
-    ))  # fmt: skip
-    write_json(folder / "pronunciations.json", {"silence": [0], "phones": phones, "lexicon": lexicon})
-    return folder
+    return write_graph(tmp_path_factory.mktemp("graph"))
 
 
 @pytest.fixture(scope="module")
@@ -262,18 +249,6 @@ def test_damaged_bundles_are_refused_by_name(folders, tmp_path: Path) -> None:
         Recogniser.from_bundle(tmp_path)
 
 
-WITHOUT_TORCH = """
-import sys
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "torchaudio", "lhotse", "k2", "scipy", "tyro", "yaml", "onnx", "tqdm"):
-            raise ModuleNotFoundError(f"{name} is not for the runtime")
-sys.meta_path.insert(0, Refuse())
-from asr_kd.runtime.__main__ import main
-sys.exit(main(sys.argv[1:]))
-"""
-
-
 def test_the_runtime_recognises_files_without_torch(prepared, folders, tmp_path: Path) -> None:
     recogniser, samples = Recogniser.from_bundle(folders["dnn"][1]), samples_of(prepared)[0]
     soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
@@ -281,7 +256,7 @@ def test_the_runtime_recognises_files_without_torch(prepared, folders, tmp_path:
     (tmp_path / "c.wav").write_text("words")
     files = [tmp_path / name for name in ("a.wav", "b.flac", "c.wav", "d.wav")]
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, folders["dnn"][1], *files, "--format", "jsonl"],
+        [sys.executable, "-c", WITHOUT_TORCH, "asr_kd.runtime", folders["dnn"][1], *files, "--format", "jsonl"],
         capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode == 2, done.stderr

@@ -1,0 +1,123 @@
+"""The recogniser, the threads that all clients share, and what a client may take of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import hmac
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from starlette.requests import HTTPConnection
+
+from asr_kd.common.errors import UserError
+from asr_kd.runtime import Recogniser
+from asr_kd.runtime.stream import Settings
+from asr_kd.serve.posteriors import PhonePosteriors
+
+Result = TypeVar("Result")
+
+
+class Refusal(UserError):
+    """Why a client is sent away, with the status codes of HTTP and WebSocket that say so."""
+
+    def __init__(self, sentence: str, status: int, code: int = 1008) -> None:
+        super().__init__(sentence)
+        self.status, self.code = status, code
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What clients may take.
+
+    Attributes:
+        token: which they must give; empty: none.
+        max_clients: streams and files at once.
+        max_seconds: of audio in a stream or a file.
+        max_bytes: of a file.
+        patience: seconds without a message, or without reading the answer, after which a client is given up.
+    """
+
+    token: str = ""
+    max_clients: int = 64
+    max_seconds: float = 600.0
+    max_bytes: int = 64 << 20
+    patience: float = 30.0
+
+
+class Service:
+    """What all clients share.
+
+    Args:
+        recogniser, posteriors: of one bundle.
+        settings: of streams.
+        limits: of clients.
+        threads: that take the steps of streams in turn: a client has one step among those that wait, so that each gets
+            its share, however fast it sends.  Files have a thread of their own.
+    """
+
+    def __init__(
+        self, recogniser: Recogniser, posteriors: PhonePosteriors, settings: Settings, limits: Limits, threads: int
+    ) -> None:
+        self.recogniser, self.posteriors, self.settings, self.limits = recogniser, posteriors, settings, limits
+        self.clients = 0
+        self._steps, self._files = ThreadPoolExecutor(threads, "steps"), ThreadPoolExecutor(1, "files")
+
+    @classmethod
+    def of(cls, folder: Path, settings: Settings, limits: Limits, threads: int, quantised: bool = True) -> Service:
+        """The service of a bundle.
+
+        Raises:
+            UserError: the bundle cannot be used.
+        """
+        recogniser = Recogniser.from_bundle(folder, quantised)
+        return cls(recogniser, PhonePosteriors(folder, recogniser.bundle), settings, limits, threads)
+
+    async def step(self, function: Callable[..., Result], *arguments: object) -> Result:
+        """Take a step of a stream in its turn."""
+        return await asyncio.get_running_loop().run_in_executor(self._steps, function, *arguments)
+
+    async def file_step(self, function: Callable[..., Result], *arguments: object) -> Result:
+        """Take a step of a file in its turn."""
+        return await asyncio.get_running_loop().run_in_executor(self._files, function, *arguments)
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[None]:
+        """One of the places for clients.
+
+        Raises:
+            Refusal: none is free.
+        """
+        if self.clients >= self.limits.max_clients:
+            raise Refusal(f"all {self.clients} places are taken: try again in a while", 503, 1013)
+        self.clients += 1
+        try:
+            yield
+        finally:
+            self.clients -= 1
+
+    def check_token(self, token: object) -> None:
+        """Compare the token that a client gave.
+
+        Raises:
+            Refusal: it is another.
+        """
+        expected = self.limits.token.encode()
+        given = token.encode("utf-8", "replace") if isinstance(token, str) else b""
+        if expected and not hmac.compare_digest(given, expected):
+            raise Refusal("the token is missing or wrong: give the one that the server was started with", 401)
+
+
+def check_origin(connection: HTTPConnection) -> None:
+    """Refuse what the page of another site asks a browser to send.
+
+    Raises:
+        Refusal: it is not from our page, nor from a program.
+    """
+    origin = connection.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != connection.headers.get("host"):
+        raise Refusal("this page belongs to another site: open the page of this server", 403)

@@ -1,0 +1,40 @@
+"""What the tests of bundles and of their users share."""
+
+from pathlib import Path
+
+import kaldifst
+
+from asr_kd.common.storage import write_json
+
+SENONES = 6
+
+
+def write_graph(folder: Path) -> Path:
+    """A graph of five words that last as long as their senone; the first senone is silence."""
+    lines = []
+    for senone in range(SENONES):
+        state, word = senone + 1, senone + 1 if senone else 0
+        lines += [f"0 {state} {senone + 1} {word} 0.5", f"{state} {state} {senone + 1} 0", f"{state} 0 0 0 1.5"]
+    fst = kaldifst.compile("\n".join([*lines, "0", *map(str, range(1, SENONES + 1))]))
+    fst.write(str(folder / "HCLG.fst"))
+    words = ["<eps>", *(f"W{i}" for i in range(1, SENONES + 1))]
+    (folder / "words.txt").write_text("".join(f"{word} {i}\n" for i, word in enumerate(words)))
+    write_json(folder / "graph.json", {"num_pdfs": SENONES, "silence_pdfs": [0], "text": "upper"})
+    phones, lexicon = ({f"{kind}{i}": value(i) for i in range(2, SENONES + 1)} for kind, value in (
+        ("P", lambda i: [[i - 1]]), ("W", lambda i: [[f"P{i}"]]),
+    ))  # fmt: skip
+    write_json(folder / "pronunciations.json", {"silence": [0], "phones": phones, "lexicon": lexicon})
+    return folder
+
+
+#: Runs a module as a program where the packages that recognition does not need are missing.
+WITHOUT_TORCH = """
+import runpy, sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "torchaudio", "lhotse", "k2", "scipy", "tyro", "yaml", "onnx", "tqdm"):
+            raise ModuleNotFoundError(f"{name} is not for the runtime")
+sys.meta_path.insert(0, Refuse())
+module = sys.argv.pop(1)
+runpy.run_module(module, run_name="__main__", alter_sys=True)
+"""
