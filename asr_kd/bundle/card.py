@@ -15,10 +15,10 @@ def write_card(config: Config, bundle: Bundle, forms: list[Form]) -> None:
     network = read_network(config.model)
     title = config.title or config.out.resolve().name
     latency = round(1000 * bundle.right * bundle.seconds)
-    splits, words = config.splits, forms[0].reference_words
+    splits, words = config.splits, forms[-1].reference_words
     header = ["form", "MB", *(f"WER on {split}, %" for split in splits), "scoring on one core, seconds per second"]
     rows = [
-        [form.name, f"{form.bytes / 1e6:.2f}", *(f"{form.wer(split):.2f}" for split in splits), f"{form.rtf:.5f}"]
+        [form.name, f"{form.bytes / 1e6:.2f}", *(_wer(form, split) for split in splits), f"{form.rtf:.5f}"]
         for form in forms
     ]
     table = Table(header, rows).markdown()
@@ -42,3 +42,7 @@ search. `golden/`: samples, features, scores (of every tenth frame) and words of
 """
     with atomic_open(config.out / "README.md") as file:
         file.write(text)
+
+
+def _wer(form: Form, split: str) -> str:
+    return f"{form.wer(split):.2f}" if split in form.reference_words else "–"

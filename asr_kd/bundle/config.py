@@ -14,7 +14,7 @@ from asr_kd.common.settings import Count, Natural, Positive, Settings, within
 class Config(Settings):
     """Make a folder with which asr_kd.runtime recognises speech: network (ONNX, float32 and int8), graph, card.
 
-    The network is measured in the three forms it then has; a bundle that is worse than the network is refused.
+    The network is measured as it was trained, in float32 and in int8; a bundle that is worse is refused.
     """
 
     model: Path
@@ -38,7 +38,8 @@ class Config(Settings):
     min_active: Natural = 30
     """Minimum number of active states per frame, whatever the beam."""
     splits: Annotated[tuple[str, ...], within(filled=True, different=True)] = ("dev", "test")
-    """Splits on which the three forms are measured; the first decides whether the bundle is as good as the network."""
+    """Splits on which int8 is measured; on the first also the other forms, and it decides whether the bundle is as good
+    as the network."""
     calibration: Count = 100
     """Utterances of train that the ranges of int8 are taken from, from all over it."""
     golden: Natural = 3
