@@ -16,6 +16,7 @@ from asr_kd.bundle.config import Config
 from asr_kd.bundle.export import export_float, export_int8
 from asr_kd.bundle.measure import Form, measure
 from asr_kd.bundle.network import Samples2Scores
+from asr_kd.bundle.sherpa import write_sherpa
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import copy_file, read_json, save_array, write_json
 from asr_kd.corpora.cuts import load_cuts
@@ -68,6 +69,8 @@ def build(config: Config) -> dict[str, Any]:
         copy_file(config.graph / PRONUNCIATIONS, (out / WORDS).with_name(PRONUNCIATIONS))
     export_float(network, front_end.num_features, out / FLOAT)
     export_int8(out / FLOAT, bundle, _calibration(config, front_end), out / INT8)
+    if config.sherpa_onnx:
+        write_sherpa(network, front_end.num_features, model.network.num_senones, next(iter(silence), 0), out)
     forms = measure(config, scale, lambda cut: _samples(cut, front_end))
     _check(config, forms)
     _write_golden(config, front_end)

@@ -46,6 +46,8 @@ class Config(Settings):
     """Utterances of the first split that are kept with features, scores and words, for tests of other runtimes."""
     tolerance: Annotated[float, within(0)] = 0.3
     """Largest rise of the WER by int8 on the first split, in points (three words on a small split)."""
+    sherpa_onnx: bool = False
+    """Also write sherpa-onnx/, for sherpa-onnx, which recognises streams on phones and in browsers."""
     title: str = ""
     """Name of the bundle in its card; default: that of its folder."""
     licence: str = ""

@@ -113,15 +113,20 @@ class Samples2Scores(nn.Module):
         Returns:
             scores (stop − start, C); the sums with the new frames; the normalised features (T, F); loudness (T,).
         """
-        raw = self.front_end(samples)
+        return self.score(self.front_end(samples), speech, new, prior, start, stop)
+
+    def score(
+        self, raw: Tensor, speech: Tensor, new: Tensor, prior: Tensor, start: Tensor, stop: Tensor
+    ) -> tuple[Tensor, ...]:
+        """The same, given the log-mels (T, F) of the samples."""
         loudness = raw[:, self.vowels].logsumexp(1)
         speech, heard = self._listen(raw, loudness, speech, new)
         features = self._normalise(raw, speech, prior, heard) if self.normalised else raw
         padded = F.pad(features, (0, 0, self.left, self.right), value=QUIET)
         count = stop - start
-        part = padded.index_select(0, _range(start, stop + self.left + self.right))
+        part = padded.index_select(0, frame_range(start, stop + self.left + self.right))
         logits = self._logits(part, count)
-        return self._scores(logits, features.index_select(0, _range(start, stop))), speech, features, loudness
+        return self._scores(logits, features.index_select(0, frame_range(start, stop))), speech, features, loudness
 
     def _listen(self, raw: Tensor, loudness: Tensor, speech: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
         """The sums with the new frames, and where there is speech, (T,) 0 or 1."""
@@ -149,7 +154,7 @@ class Samples2Scores(nn.Module):
         """Logits (count, C) of (left + count + right, F): of all frames but the margins."""
         if is_window_classifier(self.model):
             window = self.left + 1 + self.right
-            index = (_range(torch.tensor(0), count)[:, None] + torch.arange(window)).flatten()
+            index = (frame_range(torch.tensor(0), count)[:, None] + torch.arange(window)).flatten()
             return self.model.forward_windows(part.index_select(0, index).view(-1, window * part.shape[1]))
         lengths = (count + self.left + self.right)[None]  # a tensor: tracing would make a constant of a shape
         logits = frame_logits(self.model, part[None], lengths)[0]
@@ -167,7 +172,7 @@ class Samples2Scores(nn.Module):
         return scores * self.scale
 
 
-def _range(start: Tensor, stop: Tensor) -> Tensor:
+def frame_range(start: Tensor, stop: Tensor) -> Tensor:
     """``torch.arange`` of tensors, which tracing must not make constants of."""
     numbers: Tensor = torch.arange(start, stop)  # type: ignore[call-overload]
     return numbers

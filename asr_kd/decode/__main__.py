@@ -13,7 +13,7 @@ from asr_kd.common.parallel import cpu_count
 from asr_kd.common.storage import Stage
 from asr_kd.decode.client import SearchPool
 from asr_kd.decode.config import Config
-from asr_kd.decode.experiment import expand
+from asr_kd.decode.experiment import expand, names_bundle
 from asr_kd.decode.recogniser import find_specialists, make_recogniser
 from asr_kd.features.front_end import FrontEnd
 
@@ -102,4 +102,8 @@ def _check_names(config: Config) -> None:
 
 
 if __name__ == "__main__":
+    if names_bundle(sys.argv[1:]):
+        from asr_kd.runtime.__main__ import main as recognise
+
+        sys.exit(recognise(sys.argv[1:]))
     run(Config, main, separator="--and", expand=expand)

@@ -13,6 +13,11 @@ BUNDLE = "model.int8.onnx"
 NETWORKS = ("student", "teachers", "quarter_student", "quarter_hard")
 
 
+def names_bundle(arguments: Sequence[str]) -> bool:
+    """Whether the first argument is the folder of a bundle, with which asr_kd.runtime decodes."""
+    return bool(arguments) and (Path(arguments[0]) / BUNDLE).is_file()
+
+
 def expand(arguments: Sequence[str]) -> list[str]:
     """Flags for the experiment that the first argument names, if it names one: ``EXP FILE…``.
 
@@ -23,10 +28,6 @@ def expand(arguments: Sequence[str]) -> list[str]:
     if not given or given[0].startswith("-") or not Path(given[0]).is_dir():
         return given
     exp, rest = Path(given[0]), given[1:]
-    if (exp / BUNDLE).is_file():
-        from asr_kd.runtime.__main__ import main
-
-        sys.exit(main(given))
     folders = {name: sorted(filter(is_finished, (exp / name).glob("seed-*"))) for name in NETWORKS}
     networks = next(((name, found) for name, found in folders.items() if found), None)
     if networks is None or not is_finished(exp / "graph"):

@@ -17,12 +17,14 @@ import pytest
 import soundfile
 from bundles import SENONES, WITHOUT_TORCH, write_graph
 from lhotse import CutSet
+from pages import fenced
 from training import inline_jobs
 
 from asr_kd.bundle.__main__ import main
 from asr_kd.bundle.build import _check
 from asr_kd.bundle.config import Config
 from asr_kd.bundle.measure import Form
+from asr_kd.bundle.sherpa import CHUNK, RIGHT
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import read_json, write_json
 from asr_kd.decode.acoustics import load_scorer
@@ -64,7 +66,13 @@ def folders(prepared, teachers, graph, tmp_path_factory) -> dict[str, tuple[Path
     for name, network in networks.items():
         main(
             Config(
-                network, graph, prepared.features, root / f"{name}-bundle", acoustic_scale=0.3, insertion_penalty=0.5
+                network,
+                graph,
+                prepared.features,
+                root / f"{name}-bundle",
+                acoustic_scale=0.3,
+                insertion_penalty=0.5,
+                sherpa_onnx=True,
             )
         )
     return {name: (network, root / f"{name}-bundle") for name, network in networks.items()}
@@ -279,6 +287,25 @@ def test_words_are_printed_with_times(prepared, folders, tmp_path: Path, capsys:
     assert printed["srt"].startswith("1\n00:00:0") and printed["vtt"].startswith("WEBVTT\n\n00:00:0")
     with pytest.raises(SystemExit, match="2 files cannot share subtitles: give one file at a time"):
         run_bundle([bundle, "a.wav", "b.wav", "--format", "srt"])
+
+
+@pytest.mark.parametrize("kind", ["dnn", "tdnnf"])
+def test_sherpa_onnx_recognises_the_words_of_our_stream(prepared, folders, kind: str, tmp_path: Path) -> None:
+    """The program of the page, in a process of its own, since sherpa-onnx has an onnxruntime of its own."""
+    (program,) = (code for code in fenced("bundle.md", "python") if "sherpa_onnx" in code)
+    recogniser = Recogniser.from_bundle(folders[kind][1], quantised=False)
+    expected = []
+    for number, samples in enumerate(samples_of(prepared)):
+        soundfile.write(tmp_path / f"{number}.wav", samples, RATE, subtype="FLOAT")
+        stream = recogniser.stream(Settings(chunk=CHUNK, look_ahead=RIGHT, endpoint=0))
+        stream.accept(np.concatenate([samples, np.zeros(RATE, np.float32)]))
+        expected.append(stream.finish().text)
+    files = sorted(map(str, tmp_path.glob("*.wav")))
+    done = subprocess.run(
+        [sys.executable, "-c", program, folders[kind][1], *files], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.splitlines() == expected and len(expected) > 3 and all(expected)
 
 
 def test_worse_bundles_are_refused(graph: Path, prepared, tmp_path: Path) -> None:
