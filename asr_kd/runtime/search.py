@@ -115,13 +115,9 @@ class Search:
         found, path = self._decoder.get_best_path(final and self._decoder.reached_final())
         if not found:
             return []
-        lines = (line.split() for line in path.to_str(show_weight_one=True).splitlines())
-        arcs = {int(row[0]): (int(row[1]), int(row[2]), int(row[3])) for row in lines if len(row) > 3}
-        state, labels = path.start, []
-        while state in arcs:
-            state, pdf, word = arcs[state]
-            labels.append((pdf, word))
-        return labels
+        # An arc after another, with state, next state, label, word and weight; and two values for the last state.
+        columns = path.to_str(show_weight_one=True).split()
+        return [*zip(map(int, columns[2:-2:5]), map(int, columns[3:-2:5]), strict=True)]
 
 
 def _label_spans(path: Sequence[tuple[int, int]], graph: Graph) -> list[tuple[int, int]]:
