@@ -1,6 +1,7 @@
 """``python -m asr_kd.serve``: a page, a WebSocket and REST that recognise with a bundle."""
 
 import argparse
+import functools
 import os
 import socket
 import sys
@@ -9,9 +10,9 @@ from pathlib import Path
 import uvicorn
 
 from asr_kd.common.errors import UserError
-from asr_kd.runtime.stream import Settings
 from asr_kd.serve.app import make_app
-from asr_kd.serve.service import Limits, Service
+from asr_kd.serve.processes import listen, supervise
+from asr_kd.serve.service import Limits, Service, stream_settings
 
 #: Bytes of a message: two seconds of the highest rate.
 MAX_MESSAGE = 1 << 20
@@ -20,7 +21,7 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The flags."""
-    limits, settings = Limits(), Settings()
+    limits, settings = Limits(), stream_settings()
     parser = argparse.ArgumentParser("asr_kd.serve", description="Recognise in the browser with a bundle.")
     parser.add_argument("bundle", type=Path, help="folder made by asr_kd.bundle")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1, this machine)")
@@ -37,13 +38,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
                         f"a client is given up (default: {limits.patience:g})")  # fmt: skip
     parser.add_argument("--endpoint", type=float, default=settings.endpoint, help="seconds of silence that fix the "
                         f"words before them; 0: only the end does (default: {settings.endpoint:g})")  # fmt: skip
-    parser.add_argument("--chunk", type=int, default=20, help="frames that are scored at once: fewer are shown "
-                        "earlier, more let more clients speak (default: 20)")  # fmt: skip
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads for streams (default: one "
-                        "for each core)")  # fmt: skip
+    parser.add_argument("--chunk", type=int, default=settings.chunk, help="frames that are scored at once: fewer are "
+                        f"shown earlier, more let more clients speak (default: {settings.chunk})")  # fmt: skip
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="that share the clients (default: "
+                        "one for each core)")  # fmt: skip
     parser.add_argument("--float32", action="store_true", help="use the network in float32 (default: int8)")
     flags = parser.parse_args(arguments)
-    for name in ("max_clients", "max_seconds", "max_bytes", "patience", "chunk", "threads"):
+    for name in ("max_clients", "max_seconds", "max_bytes", "patience", "chunk", "processes"):
         if not getattr(flags, name) > 0:
             parser.error(f"--{name.replace('_', '-')} must be above 0")
     if not 0 <= flags.port < 65536:
@@ -55,28 +56,31 @@ def main(arguments: list[str] | None = None) -> None:
     """Serve until the process is ended."""
     flags = parse(arguments)
     limits = Limits(flags.token, flags.max_clients, flags.max_seconds, flags.max_bytes, flags.patience)
-    settings = Settings(endpoint=flags.endpoint, chunk=flags.chunk)
+    settings = stream_settings(flags.endpoint, flags.chunk)
     try:
-        service = Service.of(flags.bundle, settings, limits, flags.threads, not flags.float32)
+        service = Service.of(flags.bundle, settings, limits, flags.processes, not flags.float32)
+        sockets = listen(flags.host, flags.port, flags.processes)
+        if flags.host not in LOCAL and not flags.token:
+            print("asr_kd.serve: whoever reaches this machine can use the server: --token keeps others out")
+        host = f"[{flags.host}]" if ":" in flags.host else flags.host
+        print(f"asr_kd.serve: http://{host}:{sockets[0].getsockname()[1]}/", flush=True)
+        supervise(flags.processes, functools.partial(serve, service, sockets))
     except UserError as error:
         sys.exit(f"asr_kd.serve: error: {error}")
-    if flags.host not in LOCAL and not flags.token:
-        print("asr_kd.serve: whoever reaches this machine can use the server: --token keeps others out", flush=True)
-    family = socket.AF_INET6 if ":" in flags.host else socket.AF_INET
-    try:
-        listener = socket.create_server((flags.host, flags.port), family=family, backlog=256)
-    except OSError as error:
-        place = f"{flags.host}, port {flags.port}"
-        sys.exit(f"asr_kd.serve: error: {place}: {error.strerror or error}: give another --port or --host")
+    except KeyboardInterrupt:
+        pass
+
+
+def serve(service: Service, sockets: list[socket.socket], process: int) -> None:
+    """Serve in one of the processes."""
+    service.process, service.clients[process] = process, 0
     # No client is pinged: --patience is enough, and a ping would wait behind audio.
     config = uvicorn.Config(
         make_app(service), log_level="warning", ws_max_size=MAX_MESSAGE, ws_ping_interval=None,
-        ws_per_message_deflate=False, limit_concurrency=4 * flags.max_clients + 16, timeout_graceful_shutdown=2,
-        server_header=False,
+        ws_per_message_deflate=False, limit_concurrency=4 * service.limits.max_clients + 16,
+        timeout_graceful_shutdown=2, server_header=False,
     )  # fmt: skip
-    host = f"[{flags.host}]" if ":" in flags.host else flags.host
-    print(f"asr_kd.serve: http://{host}:{listener.getsockname()[1]}/", flush=True)
-    uvicorn.Server(config).run(sockets=[listener])
+    uvicorn.Server(config).run(sockets=[sockets[process]])
 
 
 if __name__ == "__main__":

@@ -19,8 +19,6 @@ FORMATS: dict[str, tuple[np.dtype[Any], float]] = {
     "float32": (np.dtype("<f4"), 1.0),
     "int16": (np.dtype("<i2"), 32768.0),
 }
-#: Seconds of audio in a step, so that many clients can take turns.
-STEP = 0.1
 #: A filter has at most so many phases: the rates of common devices are exact, others within a thousandth.
 MAX_PHASES = 640
 
@@ -61,9 +59,11 @@ class Listener:
         ratio = Fraction(rate, recogniser.bundle.sampling_rate).limit_denominator(MAX_PHASES)
         self.resampler = Resampler(ratio.numerator, ratio.denominator)
         self._dtype, self._full_scale = FORMATS[format]
-        self._step, self._left = round(STEP * rate) * self._dtype.itemsize, b""
+        seconds = settings.chunk * recogniser.bundle.seconds  # of a step: one more chunk can be scored after it
+        self._step, self._left = round(seconds * rate) * self._dtype.itemsize, b""
         self.max_seconds, self._bytes_left = max_seconds, round(max_seconds * rate) * self._dtype.itemsize
         self._scores: list[np.ndarray] = []
+        self._words: tuple[Word, ...] = ()
         self.stream = recogniser.stream(settings, self._scores.append)
 
     def steps(self, data: bytes) -> Iterator[bytes]:
@@ -88,7 +88,9 @@ class Listener:
         """
         samples = np.frombuffer(data, self._dtype).astype(np.float32) / np.float32(self._full_scale)
         self.stream.accept(self.resampler.accept(samples))
-        return self._heard(self.stream.partial().words, self.stream.fixed)
+        if self._scores:  # otherwise the words are as before
+            self._words = self.stream.partial().words
+        return self._heard(self._words, self.stream.fixed)
 
     def finish(self) -> Heard:
         """The words of the whole stream.

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import dataclasses
 import hmac
-from collections.abc import Callable, Iterator
+import multiprocessing
+from collections.abc import Callable, Iterator, MutableSequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -20,6 +21,14 @@ from asr_kd.runtime.stream import Settings
 from asr_kd.serve.posteriors import PhonePosteriors
 
 Result = TypeVar("Result")
+
+
+def stream_settings(endpoint: float = Settings().endpoint, chunk: int = 20) -> Settings:
+    """Settings of streams whose audio comes in steps of ``chunk`` frames: a chunk can be scored right after a step.
+
+    The last frames of a step are not whole yet: windows are longer than the shift from one to the next.
+    """
+    return Settings(endpoint=endpoint, chunk=chunk, begin=-(-Settings().begin // chunk) * chunk - 2)
 
 
 class Refusal(UserError):
@@ -52,34 +61,34 @@ class Limits:
 class Service:
     """What all clients share.
 
+    Steps of streams are taken in the event loop, one of each client in turn, so that each gets its share, however fast
+    it sends.  Files have a thread of their own.
+
     Args:
         recogniser, posteriors: of one bundle.
         settings: of streams.
         limits: of clients.
-        threads: that take the steps of streams in turn: a client has one step among those that wait, so that each gets
-            its share, however fast it sends.  Files have a thread of their own.
+        clients: how many there are now, for each process that serves; they share it.
     """
 
     def __init__(
-        self, recogniser: Recogniser, posteriors: PhonePosteriors, settings: Settings, limits: Limits, threads: int
-    ) -> None:
+        self, recogniser: Recogniser, posteriors: PhonePosteriors, settings: Settings, limits: Limits,
+        clients: MutableSequence[int],
+    ) -> None:  # fmt: skip
         self.recogniser, self.posteriors, self.settings, self.limits = recogniser, posteriors, settings, limits
-        self.clients = 0
-        self._steps, self._files = ThreadPoolExecutor(threads, "steps"), ThreadPoolExecutor(1, "files")
+        self.clients, self.process = clients, 0
+        self._files = ThreadPoolExecutor(1, "files")
 
     @classmethod
-    def of(cls, folder: Path, settings: Settings, limits: Limits, threads: int, quantised: bool = True) -> Service:
+    def of(cls, folder: Path, settings: Settings, limits: Limits, processes: int, quantised: bool = True) -> Service:
         """The service of a bundle.
 
         Raises:
             UserError: the bundle cannot be used.
         """
         recogniser = Recogniser.from_bundle(folder, quantised)
-        return cls(recogniser, PhonePosteriors(folder, recogniser.bundle), settings, limits, threads)
-
-    async def step(self, function: Callable[..., Result], *arguments: object) -> Result:
-        """Take a step of a stream in its turn."""
-        return await asyncio.get_running_loop().run_in_executor(self._steps, function, *arguments)
+        clients = multiprocessing.get_context("fork").RawArray("i", processes)
+        return cls(recogniser, PhonePosteriors(folder, recogniser.bundle), settings, limits, clients)
 
     async def file_step(self, function: Callable[..., Result], *arguments: object) -> Result:
         """Take a step of a file in its turn."""
@@ -92,13 +101,13 @@ class Service:
         Raises:
             Refusal: none is free.
         """
-        if self.clients >= self.limits.max_clients:
-            raise Refusal(f"all {self.clients} places are taken: try again in a while", 503, 1013)
-        self.clients += 1
+        if sum(self.clients) >= self.limits.max_clients:
+            raise Refusal(f"all {self.limits.max_clients} places are taken: try again in a while", 503, 1013)
+        self.clients[self.process] += 1
         try:
             yield
         finally:
-            self.clients -= 1
+            self.clients[self.process] -= 1
 
     def check_token(self, token: object) -> None:
         """Compare the token that a client gave.

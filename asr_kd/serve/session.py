@@ -34,7 +34,7 @@ class Session:
         self._words: tuple[Word, ...] = ()
         self._fixed = self._sent = 0  # words that do not change any more; those of them that have been sent
         self._frames = np.empty((0, len(service.posteriors.names)), np.uint8)  # not yet sent
-        self._scored, self._draws = 0, False
+        self._scored, self._draws, self._over = 0, False, False
 
     async def run(self) -> None:
         """Answer until the stream ends.
@@ -48,13 +48,15 @@ class Session:
         try:
             while (data := await self._receive(listener)) is not None:
                 for step in listener.steps(data):
-                    self._hear(await self.service.step(listener.accept, step))
-            self._hear(await self.service.step(listener.finish))
+                    self._hear(listener.accept(step))
+                    await asyncio.sleep(0)  # it is the turn of others
+            self._hear(listener.finish())
+            await self._send_last(messages)
         finally:
             messages.cancel()
             with contextlib.suppress(asyncio.CancelledError, WebSocketDisconnect):
                 await messages
-        await self._send({**self._message("result"), "text": " ".join(word.text for word in self._words)})
+        await self._send(self._message("result") | {"text": " ".join(word.text for word in self._words)})
 
     async def _begin(self) -> Listener:
         start = _parse(await self._next())
@@ -105,8 +107,20 @@ class Session:
     async def _send_partials(self) -> None:
         while True:
             await self._news.wait()
+            if self._over:
+                return
             self._news.clear()
             await self.socket.send_json(self._message("partial"))
+
+    async def _send_last(self, messages: asyncio.Task[None]) -> None:
+        """Wait until a message that is on its way has left: the result takes up where it ends."""
+        self._over = True
+        self._news.set()
+        try:
+            async with asyncio.timeout(self.service.limits.patience):
+                await messages
+        except TimeoutError:
+            raise WebSocketDisconnect(1001) from None
 
     def _message(self, kind: str) -> dict[str, Any]:
         """All that has changed since the last message."""
@@ -154,5 +168,5 @@ async def serve_stream(socket: WebSocket, service: Service) -> None:
             async with asyncio.timeout(service.limits.patience):
                 await socket.send_json({"type": "error", "error": str(error)})
                 await socket.close(code)
-    except (WebSocketDisconnect, TimeoutError):
-        pass  # it is gone
+    except (WebSocketDisconnect, TimeoutError, asyncio.CancelledError):
+        pass  # the client is gone, or the server ends

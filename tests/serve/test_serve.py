@@ -18,6 +18,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import numpy as np
+import psutil
 import pytest
 import soundfile
 from browser import CHROMIUM, browse
@@ -30,8 +31,8 @@ from asr_kd.bundle.__main__ import main as make_bundle
 from asr_kd.bundle.config import Config
 from asr_kd.features.audio import Resampler
 from asr_kd.runtime import Recogniser, Word
-from asr_kd.runtime.stream import Settings
 from asr_kd.serve.posteriors import PhonePosteriors
+from asr_kd.serve.service import stream_settings
 
 ROOT = Path(__file__).parents[2]
 RATE, TOKEN, CLIENTS, PATIENCE = 16000, "open sesame", 4, 4.0
@@ -70,17 +71,22 @@ def start_server(bundle: Path, *flags: str) -> tuple[subprocess.Popen[str], str]
 
 
 @pytest.fixture(scope="module")
-def server(bundle: Path) -> Iterator[str]:
-    """The address of a server with low limits; at the end it is alive and has printed no traceback."""
+def running(bundle: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server with low limits; at the end it is alive and has printed no traceback."""
     process, address = start_server(
         bundle, "--token", TOKEN, "--max-clients", str(CLIENTS), "--max-seconds", "30", "--max-bytes", "1000000",
-        "--patience", str(PATIENCE), "--threads", "2",
+        "--patience", str(PATIENCE), "--processes", "2",
     )  # fmt: skip
-    yield address
+    yield process, address
     alive = process.poll() is None
     process.terminate()
     printed = process.communicate(timeout=30)[0]
     assert alive and "Traceback" not in printed, printed
+
+
+@pytest.fixture
+def server(running: tuple[subprocess.Popen[str], str]) -> str:
+    return running[1]
 
 
 def client(server: str) -> ClientConnection:
@@ -121,7 +127,7 @@ def in_packets(samples: np.ndarray, size: int) -> list[bytes]:
 
 
 def expected(recogniser: Recogniser, samples: np.ndarray) -> tuple[Word, ...]:
-    stream = recogniser.stream(Settings(chunk=20))
+    stream = recogniser.stream(stream_settings())
     stream.accept(samples)
     return stream.finish().words
 
@@ -156,7 +162,7 @@ def test_posteriors_are_those_of_the_frames(server: str, bundle: Path, recognise
             rows += [*np.frombuffer(base64.b64decode(found["data"]), np.uint8).reshape(-1, SENONES)]
     assert len(rows) == len(utterances[0]) // 160
     scores: list[np.ndarray] = []
-    stream = recogniser.stream(Settings(chunk=20), scores.append)
+    stream = recogniser.stream(stream_settings(), scores.append)
     stream.accept(utterances[0])
     stream.finish()
     np.testing.assert_array_equal(rows, PhonePosteriors(bundle, recogniser.bundle)(np.concatenate(scores)))
@@ -238,6 +244,18 @@ def test_a_client_that_goes_leaves_its_place(server: str, recogniser, utterances
     time.sleep(0.2)
     messages = answers(server, [START, utterances[0].tobytes(), END])
     assert words_of(messages) == expected(recogniser, utterances[0])
+
+
+def test_a_process_that_dies_is_started_again(running, recogniser, utterances) -> None:
+    process, server = running
+    children = psutil.Process(process.pid).children()
+    assert len(children) == 2
+    with raw_client(server):  # one of them has a client, whose place is free again
+        for child in children:
+            child.kill()
+    for _ in range(CLIENTS):
+        assert words_of(answers(server, [START, utterances[0].tobytes(), END])) == expected(recogniser, utterances[0])
+    assert process.poll() is None and not set(children) & set(psutil.Process(process.pid).children())
 
 
 def test_more_clients_than_places_are_sent_away(server: str, recogniser, utterances) -> None:
