@@ -7,12 +7,15 @@ import socket
 import sys
 from pathlib import Path
 
-import uvicorn
+try:
+    import uvicorn
 
-from asr_kd.common.errors import UserError
-from asr_kd.serve.app import make_app
-from asr_kd.serve.processes import listen, supervise
-from asr_kd.serve.service import Limits, Service, stream_settings
+    from asr_kd.common.errors import UserError
+    from asr_kd.serve.app import make_app
+    from asr_kd.serve.processes import listen, supervise
+    from asr_kd.serve.service import Limits, Service, stream_settings
+except ModuleNotFoundError as missing:
+    sys.exit(f"asr_kd.serve: error: the package {missing.name} is missing: pip install 'asr_kd[serve]'")
 
 #: Bytes of a message: two seconds of the highest rate.
 MAX_MESSAGE = 1 << 20

@@ -351,6 +351,12 @@ def test_wrong_flags_end_with_a_sentence(server: str, bundle: Path, tmp_path: Pa
         assert done.returncode == 1 and sentence in done.stderr and "Traceback" not in done.stderr
 
 
+def test_a_missing_package_is_named() -> None:
+    script = "import runpy, sys; sys.modules['uvicorn'] = None; runpy.run_module('asr_kd.serve', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 1 and "uvicorn is missing: pip install 'asr_kd[serve]'" in done.stderr, done.stderr
+
+
 @pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed (Debian: apt-get install chromium)")
 def test_a_browser_hears_a_microphone_and_files(bundle: Path, recogniser, utterances, tmp_path: Path) -> None:
     speech = np.concatenate([np.zeros(RATE // 2, np.float32), utterances[0], np.zeros(2 * RATE, np.float32)])
