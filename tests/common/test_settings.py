@@ -8,10 +8,12 @@ import re
 import subprocess
 import sys
 import typing
+from pathlib import Path
 from typing import Annotated
 
 import pytest
 import yaml
+from tyro.conf import Positional
 
 import asr_kd
 from asr_kd.common import cli
@@ -19,7 +21,7 @@ from asr_kd.common.errors import UserError
 from asr_kd.common.settings import Count, Range, Settings, declared_range, ranges, within
 
 #: Numeric flags that may have any finite value: logarithms.
-FREE = {("asr_kd.decode", "insertion_penalty")}
+FREE = {("asr_kd.decode", "insertion_penalty"), ("asr_kd.bundle", "insertion_penalty")}
 
 
 def _configs() -> list[type]:
@@ -39,10 +41,11 @@ IDS = [f"{config.__module__.removesuffix('.config')} {name}" for config, name, _
 
 def _flags(config: type) -> list[str]:
     """Values for the flags that a stage needs."""
-    flags = []
+    flags, kinds = [], typing.get_type_hints(config, include_extras=True)
     for field in dataclasses.fields(config):
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            flags += [f"--{field.name.replace('_', '-')}", "1"]
+            positional = kinds[field.name] == Positional[tuple[Path, ...]]
+            flags += ["1"] if positional else [f"--{field.name.replace('_', '-')}", "1"]
     return flags
 
 
