@@ -1,1 +1,0 @@
-"""Verifies the files of an experiment."""

@@ -1,1 +1,0 @@
-"""Shared by all rooms: command lines, files, processes, progress bars and errors."""

@@ -1,1 +1,0 @@
-"""Copies of a folder of cuts with a part of the training split."""

@@ -1,1 +1,0 @@
-"""GMMs adapted to the speakers of recognised speech."""

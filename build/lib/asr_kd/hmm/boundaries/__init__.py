@@ -1,1 +1,0 @@
-"""Compares the phone and word boundaries of an alignment with the true ones."""

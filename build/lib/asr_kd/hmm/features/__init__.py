@@ -1,1 +1,0 @@
-"""The features of GMMs, adapted to speakers, for networks."""

@@ -1,1 +1,0 @@
-"""Compiles the decoding graph HCLG."""

@@ -1,1 +1,0 @@
-"""Imports alignments made elsewhere: Kaldi's, and phones with times."""

@@ -1,1 +1,0 @@
-"""Realigns the corpus with the scores of networks or with stored scores."""

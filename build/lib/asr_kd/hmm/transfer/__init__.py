@@ -1,1 +1,0 @@
-"""Copies the senones of an alignment to the cuts of other features."""

@@ -1,1 +1,0 @@
-"""Lexicon, n-gram language model, and the transducers L and G."""

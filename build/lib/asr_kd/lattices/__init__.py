@@ -1,1 +1,0 @@
-"""Sequence training: decoded lattices as a store, sums over their paths, and criteria of whole utterances."""

@@ -1,1 +1,0 @@
-"""Provides MNIST's files and reads them."""

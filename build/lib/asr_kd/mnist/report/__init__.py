@@ -1,1 +1,0 @@
-"""Reports the MNIST study."""

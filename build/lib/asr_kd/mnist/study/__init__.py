@@ -1,1 +1,0 @@
-"""Trains all networks of the MNIST study."""

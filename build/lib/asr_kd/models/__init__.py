@@ -1,1 +1,0 @@
-"""The paper's DNN, its checkpoints, and posteriors of networks and ensembles."""

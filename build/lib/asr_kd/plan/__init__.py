@@ -1,1 +1,0 @@
-"""Estimates of a run before it starts: disk, memory, operations and hours of every stage."""

@@ -1,1 +1,0 @@
-"""Word error rates with confidence intervals, and frame accuracy."""

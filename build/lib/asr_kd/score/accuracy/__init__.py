@@ -1,1 +1,0 @@
-"""Measures the frame accuracy of networks and ensembles."""

@@ -1,1 +1,0 @@
-"""The stage that shows what a store of soft targets contains."""

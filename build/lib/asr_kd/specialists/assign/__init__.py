@@ -1,1 +1,0 @@
-"""Assigns classes to specialists (section 5.3)."""

@@ -1,1 +1,0 @@
-"""Trains a generalist or a student on images."""

@@ -1,1 +1,0 @@
-"""Measures the accuracy of a generalist with its specialists."""

@@ -1,1 +1,0 @@
-"""Prepares images of many classes."""

@@ -1,1 +1,0 @@
-"""Reports a study of specialists."""

@@ -1,1 +1,0 @@
-"""Computes soft targets of a generalist with its specialists."""

@@ -1,1 +1,0 @@
-"""Trains the specialists (section 5.2)."""

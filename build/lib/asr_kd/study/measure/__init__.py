@@ -1,1 +1,0 @@
-"""Decodes the systems of a list and measures their frame accuracy."""
