@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import onnx
 import torch
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
+from torch import Tensor, nn
 
 from asr_kd.bundle.network import INPUTS, OUTPUTS, Samples2Scores
 from asr_kd.common.storage import atomic_path
@@ -30,10 +31,24 @@ def export_float(network: Samples2Scores, num_features: int, path: Path) -> None
         torch.tensor(90), torch.tensor(0.0, dtype=torch.float64), torch.tensor(3), torch.tensor(50),
     )  # fmt: skip
     dynamic = {"samples": {0: "samples"}, "scores": {0: "frames"}, "features": {0: "all"}, "loudness": {0: "all"}}
-    with atomic_path(path) as temporary, warnings.catch_warnings():
+    with atomic_path(path) as temporary:
+        write_onnx(network, inputs, INPUTS, OUTPUTS, temporary, dynamic)
+
+
+def write_onnx(
+    module: nn.Module, inputs: tuple[Tensor, ...], names: Sequence[str], outputs: Sequence[str], path: Path,
+    dynamic: Mapping[str, Mapping[int, str]] | None = None,
+) -> None:  # fmt: skip
+    """Trace a module with ``inputs`` and write it as ONNX.
+
+    Args:
+        names, outputs: of its inputs and outputs.
+        dynamic: dimensions that change, by name and number.
+    """
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter is old, and knows the shapes of streams
         torch.onnx.export(
-            network.eval(), inputs, str(temporary), input_names=list(INPUTS), output_names=list(OUTPUTS),
+            module.eval(), inputs, str(path), input_names=list(names), output_names=list(outputs),
             dynamic_axes=dynamic, dynamo=False, opset_version=OPSET,
         )  # fmt: skip
 

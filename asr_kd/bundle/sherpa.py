@@ -7,13 +7,13 @@ speech so far.
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import onnx
 import torch
 from torch import Tensor, nn
 
+from asr_kd.bundle.export import write_onnx
 from asr_kd.bundle.network import Samples2Scores, frame_range
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import atomic_open, atomic_path
@@ -78,7 +78,7 @@ def write_sherpa(network: Samples2Scores, num_features: int, num_senones: int, b
     Args:
         blank: senone of silence, whose frames sherpa-onnx counts to find the end of an utterance.
     """
-    module = Chunks2Scores(network, num_features).eval()
+    module = Chunks2Scores(network, num_features)
     half = num_features // 2
     inputs = (
         torch.zeros(1, CHUNK + RIGHT, num_features), torch.tensor([module.cache]), torch.tensor([module.cache]),
@@ -86,12 +86,8 @@ def write_sherpa(network: Samples2Scores, num_features: int, num_senones: int, b
         torch.ones(1, 1, module.cache + CHUNK, dtype=torch.bool),
     )  # fmt: skip
     names = ["chunk", "offset", "required_cache_size", "att_cache", "cnn_cache", "att_mask"]
-    with atomic_path(out / MODEL) as temporary, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            module, inputs, str(temporary), input_names=names, output_names=["scores", "next_att", "next_cnn"],
-            dynamo=False, opset_version=17,
-        )  # fmt: skip
+    with atomic_path(out / MODEL) as temporary:
+        write_onnx(module, inputs, names, ("scores", "next_att", "next_cnn"), temporary)
         model = onnx.load(str(temporary))
         settings = {
             "head": 1, "num_blocks": 1, "output_size": half, "cnn_module_kernel": module.kernel, "right_context": RIGHT,
