@@ -1,12 +1,15 @@
 """What the tests of bundles and of their users share."""
 
+import shutil
 from pathlib import Path
 
 import kaldifst
 
-from asr_kd.common.storage import write_json
+from asr_kd.common.storage import read_json, write_json
 
 SENONES = 6
+#: Weights of what is measured of a word, and an offset.
+CONFIDENCE = [2.0, 1.0, 0.5, -1.0]
 
 
 def write_graph(folder: Path) -> Path:
@@ -38,3 +41,11 @@ sys.meta_path.insert(0, Refuse())
 module = sys.argv.pop(1)
 runpy.run_module(module, run_name="__main__", alter_sys=True)
 """
+
+
+def with_confidences(bundle: Path, copy: Path) -> Path:
+    """A copy of a bundle whose words have confidences, though those of its corpus were too few to fit any."""
+    shutil.copytree(bundle, copy)
+    (copy / "stage.json").unlink()  # it has the checksums
+    write_json(copy / "decode.json", {**read_json(copy / "decode.json"), "confidence": CONFIDENCE})
+    return copy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import logging
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import numpy as np
 from lhotse.cut import MonoCut
 
 from asr_kd.bundle.card import write_card
+from asr_kd.bundle.confidences import fit_confidences, judge
 from asr_kd.bundle.config import Config
 from asr_kd.bundle.export import export_float, export_int8
 from asr_kd.bundle.measure import Form, measure
@@ -59,9 +61,9 @@ def build(config: Config) -> dict[str, Any]:
     frames = network.front_end
     bundle = Bundle(
         front_end.sampling_rate, frames.length, frames.shift, front_end.num_features, network.left, network.right,
-        silence, config.beam, config.max_active, config.min_active,
+        silence, config.beam, config.max_active, config.min_active, scale,
     )  # fmt: skip
-    write_json(out / DESCRIPTION, {**bundle.to_json(), "acoustic_scale": scale})
+    write_json(out / DESCRIPTION, bundle.to_json())
     add_to_words(config.graph / "HCLG.fst", out / GRAPH, penalty)
     for name in ("words.txt", "graph.json"):
         copy_file(config.graph / name, (out / WORDS).with_name(name))
@@ -73,9 +75,13 @@ def build(config: Config) -> dict[str, Any]:
         write_sherpa(network, front_end.num_features, model.network.num_senones, next(iter(silence), 0), out)
     forms = measure(config, scale, lambda cut: _samples(cut, front_end))
     _check(config, forms)
+    bundle = dataclasses.replace(bundle, confidence=fit_confidences(forms[-1], config.splits[0]))
+    write_json(out / DESCRIPTION, bundle.to_json())
+    confidences = judge(forms[-1], bundle.confidence)
     _write_golden(config, front_end)
+    write_card(config, bundle, forms, confidences)
     figures = {form.name: form.figures() for form in forms}
-    write_card(config, bundle, forms)
+    figures[forms[-1].name]["confidences"] = {split: judged._asdict() for split, judged in confidences.items()}
     return figures
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asr_kd.bundle.confidences import Judged
 from asr_kd.bundle.config import Config
 from asr_kd.bundle.measure import Form
 from asr_kd.common.storage import atomic_open
@@ -10,8 +11,13 @@ from asr_kd.runtime.bundle import FLOAT, INT8, Bundle
 from asr_kd.score.tables import Table
 
 
-def write_card(config: Config, bundle: Bundle, forms: list[Form]) -> None:
-    """Write the card of a bundle: what it knows, what it costs, how it is used."""
+def write_card(config: Config, bundle: Bundle, forms: list[Form], confidences: dict[str, Judged]) -> None:
+    """Write the card of a bundle: what it knows, what it costs, how it is used.
+
+    Args:
+        forms: of the network, as measured.
+        confidences: of the last form, by split; empty if there are none.
+    """
     network = read_network(config.model)
     title = config.title or config.out.resolve().name
     latency = round(1000 * bundle.right * bundle.seconds)
@@ -34,6 +40,8 @@ scores, so that it waits {latency} ms.
 
 {size}.
 
+{_confidences(confidences)}
+
     pip install 'asr_kd[runtime]'
     python -m asr_kd.runtime FOLDER FILE...
 
@@ -42,6 +50,19 @@ search. `golden/`: samples, features, scores (of every tenth frame) and words of
 """
     with atomic_open(config.out / "README.md") as file:
         file.write(text)
+
+
+def _confidences(judged: dict[str, Judged]) -> str:
+    if not judged:
+        return "Words have no confidence: there were too few right or wrong ones to fit it to."
+    header = ["confidence of words in int8", "words", "right before wrong (AUC)", "calibration error, %"]
+    first = next(iter(judged))
+    rows = [
+        [f"{split}, which it is fitted to" if split == first else split, f"{own.words:,}",
+         "–" if own.auc is None else f"{own.auc:.3f}", f"{own.error:.1f}"]
+        for split, own in judged.items()
+    ]  # fmt: skip
+    return Table(header, rows).markdown()
 
 
 def _wer(form: Form, split: str) -> str:

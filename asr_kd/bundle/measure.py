@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +17,7 @@ from asr_kd.common.progress import progress
 from asr_kd.common.storage import read_json
 from asr_kd.corpora.cuts import load_cuts
 from asr_kd.decode.acoustics import load_scorer
+from asr_kd.decode.calibration import right_words
 from asr_kd.features.extractors import compute_features
 from asr_kd.features.front_end import FrontEnd
 from asr_kd.features.normalise import Normaliser
@@ -24,6 +25,7 @@ from asr_kd.models.network import read_network
 from asr_kd.runtime import Recogniser
 from asr_kd.runtime.bundle import FLOAT, INT8
 from asr_kd.runtime.parts import parts
+from asr_kd.runtime.search import Found, Search
 
 #: Returns the scores (T, C), times the acoustic scale, of samples.
 Scorer = Callable[[np.ndarray], np.ndarray]
@@ -41,6 +43,7 @@ class Form:
         words: hypothesis by split and utterance.
         errors, reference_words: by split.
         seconds, audio_seconds: of scoring on one core, from samples to scores, and of the audio.
+        measures, right: what is measured of each word that was found, and whether it is right, by split.
     """
 
     name: str
@@ -50,6 +53,8 @@ class Form:
     reference_words: Counter[str] = dataclasses.field(default_factory=Counter)
     seconds: float = 0.0
     audio_seconds: float = 0.0
+    measures: defaultdict[str, list[np.ndarray]] = dataclasses.field(default_factory=lambda: defaultdict(list))
+    right: defaultdict[str, list[bool]] = dataclasses.field(default_factory=lambda: defaultdict(list))
 
     def wer(self, split: str) -> float:
         """In percent."""
@@ -83,25 +88,30 @@ def measure(config: Config, scale: float, samples_of: Callable[[MonoCut], np.nda
         for form, score in zip(forms, scorers, strict=True):
             if split != config.splits[0] and form is not forms[-1]:
                 continue  # a comparison on one split is enough
-            words, seconds = _recognise(recognisers[0], score, samples)
+            found, seconds = _recognise(recognisers[0], score, samples)
+            words = [word.text for word in found]
             if number >= WARM_UP:
                 form.seconds += seconds
                 form.audio_seconds += cut.duration
             form.words[split, cut.id] = " ".join(words)
             form.errors[split] += kaldialign.edit_distance(text, words)["total"]
             form.reference_words[split] += len(text)
+            form.measures[split] += [word.measures for word in found]
+            form.right[split] += right_words(text, words)
     return forms
 
 
-def _recognise(recogniser: Recogniser, score: Scorer, samples: np.ndarray) -> tuple[list[str], float]:
+def _recognise(recogniser: Recogniser, score: Scorer, samples: np.ndarray) -> tuple[list[Found], float]:
     """Words of samples by another scorer, and the seconds that it took."""
-    words: list[str] = []
+    words: list[Found] = []
     seconds = 0.0
     for first, part in parts(recogniser.bundle, [samples]):
         started = time.perf_counter()
         scores = score(part)
         seconds += time.perf_counter() - started
-        words += recogniser.search(scores, first).text.split()
+        search = Search(recogniser.graph, first)
+        search.accept(scores)
+        words += search.found()
     return words, seconds
 
 

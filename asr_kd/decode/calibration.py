@@ -24,7 +24,7 @@ MARGIN = 1e-3
 BINS = 10
 #: Fewer words than this, or fewer right or wrong ones than ``MIN_CLASS``, cannot be fitted.
 MIN_WORDS, MIN_CLASS = 50, 5
-#: Strength of the prior (a Gaussian around slope 1 and offset 0), which keeps separable words finite.
+#: Strength of the prior (a Gaussian, around slope 1 and offset 0 for posteriors), which keeps separable words finite.
 PRIOR = 0.1
 
 
@@ -48,22 +48,38 @@ def logits(posteriors: Sequence[float]) -> np.ndarray:
 
 
 def fit(posteriors: Sequence[float], right: Sequence[bool]) -> Calibration:
-    """The map with the highest likelihood (Newton's method); the identity if there are too few words to tell."""
-    if len(right) < MIN_WORDS or not MIN_CLASS <= sum(right) <= len(right) - MIN_CLASS:
+    """The map with the highest likelihood; the identity if there are too few words to tell."""
+    weights = fit_logistic(logits(posteriors)[:, None], right, (1.0, 0.0))
+    if weights is None:
         return Calibration()
-    inputs = np.stack([logits(posteriors), np.ones(len(right))], axis=1)
-    start = np.array([1.0, 0.0])
-    weights = start.copy()
+    slope, offset = (round(float(weight), 5) for weight in weights)
+    return Calibration(slope, offset) if slope > 0 else Calibration()
+
+
+def fit_logistic(values: np.ndarray, right: Sequence[bool], start: Sequence[float]) -> np.ndarray | None:
+    """The logistic map with the highest likelihood (Newton's method): a weight for each value, and an offset.
+
+    Args:
+        values: (N, D) of words.
+        right: which of them are right.
+        start: (D + 1,) mean of the prior.
+
+    Returns:
+        (D + 1,), or None if there are too few words to tell.
+    """
+    if len(right) < MIN_WORDS or not MIN_CLASS <= sum(right) <= len(right) - MIN_CLASS:
+        return None
+    inputs = np.column_stack([values, np.ones(len(right))])
+    weights = np.array(start, float)
     for _ in range(50):
         predicted = 1 / (1 + np.exp(-inputs @ weights))
         gradient = inputs.T @ (np.array(right) - predicted) - PRIOR * (weights - start)
-        curvature = (inputs.T * (predicted * (1 - predicted))) @ inputs + PRIOR * np.eye(2)
+        curvature = (inputs.T * (predicted * (1 - predicted))) @ inputs + PRIOR * np.eye(len(weights))
         step = np.linalg.solve(curvature, gradient)
         weights += step / max(1.0, float(np.abs(step).max()))
         if np.abs(step).max() < 1e-8:
             break
-    slope, offset = (round(float(weight), 5) for weight in weights)
-    return Calibration(slope, offset) if slope > 0 else Calibration()
+    return weights
 
 
 def calibration_error(confidences: Sequence[float], right: Sequence[bool]) -> float:
@@ -75,6 +91,14 @@ def calibration_error(confidences: Sequence[float], right: Sequence[bool]) -> fl
     bins = np.minimum((values * BINS).astype(int), BINS - 1)
     gaps = np.bincount(bins, hits - values, minlength=BINS)
     return float(np.abs(gaps).sum() / max(len(values), 1))
+
+
+def ranking(confidences: Sequence[float], right: Sequence[bool]) -> float:
+    """The chance that a right word has a higher confidence than a wrong one (AUC); NaN if there are none of either."""
+    values, hits = np.array(confidences, dtype=float), np.array(right, dtype=bool)
+    wrong = np.sort(values[~hits])
+    below = sum(np.searchsorted(wrong, values[hits], side) for side in ("left", "right")) / 2
+    return float(below.sum() / (hits.sum() * len(wrong))) if hits.any() and len(wrong) else math.nan
 
 
 def right_words(reference: Sequence[str], hypothesis: Sequence[str]) -> list[bool]:

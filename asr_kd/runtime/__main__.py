@@ -26,8 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("bundle", type=Path, help="folder made by asr_kd.bundle")
     parser.add_argument("files", type=Path, nargs="+", help="audio files of any rate, mono or stereo")
     parser.add_argument("--format", choices=("text", "jsonl", *TIMED), default="text", help="what is printed for each "
-                        "file: path<TAB>words; a JSON object with file, words (each with begin and end in seconds) and "
-                        "error; lines of a CTM; or the subtitles of one file (default: text)")  # fmt: skip
+                        "file: path<TAB>words; a JSON object with file, words (each with begin and end in seconds, and "
+                        "confidence) and error; lines of a CTM; or the subtitles of one file (default: "
+                        "text)")  # fmt: skip
     parser.add_argument("--float32", action="store_true", help="use the network in float32 (default: int8)")
     parser.add_argument("--threads", type=int, default=1, help="threads of the network (default: 1)")
     flags = parser.parse_args(arguments)

@@ -8,6 +8,7 @@ from typing import Any
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.files import read_json
+from asr_kd.runtime.confidence import NUM_MEASURES
 
 DESCRIPTION, FLOAT, INT8 = "decode.json", "model.onnx", "model.int8.onnx"
 GRAPH, WORDS = "graph/HCLG.fst", "graph/words.txt"
@@ -24,6 +25,8 @@ class Bundle:
         left, right: frames that the network hears before and after the one it scores.
         silence_pdfs: senones of silence.
         beam, max_active, min_active: of the search.
+        acoustic_scale: that the scores of the network include.
+        confidence: map from what is measured of a word to its confidence (asr_kd.runtime.confidence); empty: unknown.
     """
 
     sampling_rate: int
@@ -36,6 +39,8 @@ class Bundle:
     beam: float
     max_active: int
     min_active: int
+    acoustic_scale: float
+    confidence: tuple[float, ...] = ()
 
     @classmethod
     def load(cls, folder: Path) -> Bundle:
@@ -49,9 +54,14 @@ class Bundle:
             raise UserError(f"{folder} is no bundle (it has no {DESCRIPTION}): check the name, or run asr_kd.bundle")
         content = read_json(path)
         try:
-            values = {field.name: content[field.name] for field in dataclasses.fields(cls)}
-            return cls(**{**values, "silence_pdfs": tuple(values["silence_pdfs"])})
-        except (KeyError, TypeError) as error:
+            values = {field.name: content[field.name] for field in dataclasses.fields(cls) if field.name in content}
+            bundle = cls(**values)
+            if len(bundle.confidence) not in (0, NUM_MEASURES + 1):
+                raise ValueError("confidence")
+            return dataclasses.replace(
+                bundle, silence_pdfs=tuple(bundle.silence_pdfs), confidence=tuple(bundle.confidence)
+            )
+        except (TypeError, ValueError) as error:
             raise UserError(f"{path} is damaged or of another version ({error}): make the bundle again") from None
 
     def to_json(self) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,14 +15,16 @@ from asr_kd.common.errors import UserError
 from asr_kd.hmm.word_times import PRONUNCIATIONS, WordFinder
 from asr_kd.lang.words import Words
 from asr_kd.runtime.bundle import GRAPH, Bundle
+from asr_kd.runtime.confidence import confidence, log_totals, measures
 
 
 class Word(NamedTuple):
-    """A word and where it lies, in seconds from the start."""
+    """A word, where it lies, in seconds from the start, and the probability that it is right, if it is known."""
 
     text: str
     begin: float
     end: float
+    confidence: float | None = None
 
 
 class Result(NamedTuple):
@@ -35,6 +36,29 @@ class Result(NamedTuple):
     def text(self) -> str:
         """The words, separated by spaces."""
         return " ".join(word.text for word in self.words)
+
+
+class Found(NamedTuple):
+    """A word of a path: the frame that it begins with, the one after its last, and what is measured of it."""
+
+    text: str
+    begin: int
+    end: int
+    measures: np.ndarray
+
+
+class Arcs(NamedTuple):
+    """The arcs of a path.
+
+    Attributes:
+        labels: (A,) pdf + 1, or 0.
+        words: (A,) word ids, or 0.
+        scores: (A,) of the pdfs, including the acoustic scale.
+    """
+
+    labels: np.ndarray
+    words: np.ndarray
+    scores: np.ndarray
 
 
 class Graph:
@@ -72,6 +96,7 @@ class Search:
         self.graph, self.first, self.frames = graph, first, 0
         self._decoder = kaldi_decoder.FasterDecoder(graph.fst, graph.options)
         self._decoder.init_decoding()
+        self._totals: list[np.ndarray] = []  # all that is kept of the scores; the decoder has those of its paths
 
     def accept(self, scores: np.ndarray) -> None:
         """Go on with the scores (n, C) of the next frames, which include the acoustic scale."""
@@ -80,6 +105,7 @@ class Search:
         decodable = kaldi_decoder.DecodableCtc(np.ascontiguousarray(scores, np.float32), self.frames)
         self._decoder.advance_decoding(decodable)
         self.frames += len(scores)
+        self._totals.append(log_totals(scores, self.graph.bundle.acoustic_scale))
 
     def result(self, final: bool = True) -> Result:
         """The words of the best path; with ``final`` one that ends where a sentence may, if there is any.
@@ -87,17 +113,38 @@ class Search:
         Words of such a path have exact times, if the graph tells their pronunciations; otherwise they begin where the
         graph decides for them and end with the last frame of speech before the next.
         """
+        weights = self.graph.bundle.confidence
+        words = []
+        for text, begin, end, values in self.found(final):
+            sure = round(confidence(weights, values), 3) if weights else None
+            words.append(Word(text, self._seconds(begin), self._seconds(end), sure))
+        return Result(tuple(words))
+
+    def found(self, final: bool = True) -> list[Found]:
+        """The words of ``result``, before their confidences are known."""
         path = self._path(final)
-        ids = [word for _, word in path if word]
+        ids = path.words[path.words > 0].tolist()
+        if not ids:
+            return []
+        spoken = path.labels > 0
+        pdfs = path.labels[spoken] - 1
         spans = _label_spans(path, self.graph)
         if final and self.graph.finder:
             with contextlib.suppress(ValueError):  # the last word of a path may be unfinished
-                spans = self.graph.finder.in_path([pdf - 1 for pdf, _ in path if pdf], ids)
-        words = self.graph.words.parts(ids)
-        return Result(tuple(Word(text, *self._seconds(spans[own][0][0], spans[own][-1][1])) for text, own in words))
+                spans = self.graph.finder.in_path(pdfs.tolist(), ids)
+        logs = path.scores[spoken] / self.graph.bundle.acoustic_scale - np.concatenate(self._totals)
+        loud = ~np.isin(pdfs, self.graph.bundle.silence_pdfs)
+        found = []
+        for text, own in self.graph.words.parts(ids):
+            begin, end = spans[own][0][0], spans[own][-1][1]
+            frames = np.arange(begin, max(end, begin + 1)).clip(max=len(pdfs) - 1)
+            if loud[frames].any():  # not so of noises that are words
+                frames = frames[loud[frames]]
+            found.append(Found(text, begin, end, measures(logs[frames], pdfs[frames])))
+        return found
 
-    def _seconds(self, *frames: int) -> list[float]:
-        return [round((self.first + frame) * self.graph.bundle.seconds, 3) for frame in frames]
+    def _seconds(self, frame: int) -> float:
+        return round((self.first + frame) * self.graph.bundle.seconds, 3)
 
     def silence(self) -> tuple[int, bool]:
         """Frames of silence at the end of the best path, and whether there is a word before them."""
@@ -108,27 +155,26 @@ class Search:
         count = next((i for i, label in enumerate(reversed(labels)) if label not in self.graph.silence), len(labels))
         return count, bool(words)
 
-    def _path(self, final: bool) -> Sequence[tuple[int, int]]:
-        """The labels of the best path: (pdf + 1, word) of each of its arcs, 0 where it has none."""
-        if not self.frames:
-            return []
-        found, path = self._decoder.get_best_path(final and self._decoder.reached_final())
-        if not found:
-            return []
-        # An arc after another, with state, next state, label, word and weight; and two values for the last state.
-        columns = path.to_str(show_weight_one=True).split()
-        return [*zip(map(int, columns[2:-2:5]), map(int, columns[3:-2:5]), strict=True)]
+    def _path(self, final: bool) -> Arcs:
+        """The best path."""
+        columns: list[str] = []
+        if self.frames:
+            found, path = self._decoder.get_best_path(final and self._decoder.reached_final())
+            # An arc after another, with state, next state, label, word and weight; and two values for the last state.
+            columns = path.to_str(show_weight_one=True).split()[:-2] if found else []
+        costs = [cost.split(",")[1] for cost in columns[4::5]]  # of the graph, and of the pdf
+        return Arcs(np.array(columns[2::5], int), np.array(columns[3::5], int), -np.array(costs, float))
 
 
-def _label_spans(path: Sequence[tuple[int, int]], graph: Graph) -> list[tuple[int, int]]:
+def _label_spans(path: Arcs, graph: Graph) -> list[tuple[int, int]]:
     """The frames of the words of a path, by its word labels."""
     spans: list[tuple[int, int]] = []
     frame = 0
-    for pdf, word in path:
+    for label, word in zip(path.labels.tolist(), path.words.tolist(), strict=True):
         if word:
             spans.append((frame, frame))
-        if pdf:
+        if label:
             frame += 1
-            if spans and pdf not in graph.silence:
+            if spans and label not in graph.silence:
                 spans[-1] = spans[-1][0], frame
     return spans

@@ -9,7 +9,7 @@ import numpy as np
 
 from asr_kd.common.files import read_json
 from asr_kd.hmm.word_times import PRONUNCIATIONS
-from asr_kd.runtime.bundle import DESCRIPTION, GRAPH, Bundle
+from asr_kd.runtime.bundle import GRAPH, Bundle
 
 #: Where in a word a phone is, which a picture does not tell.
 POSITION = re.compile(r"_[BIES]$")
@@ -32,7 +32,7 @@ class PhonePosteriors:
             if own := {pdf for state in states for pdf in state} - silence:
                 pdfs.setdefault(POSITION.sub("", phone), set()).update(own)
         self.names = [*pdfs]
-        self._scale = float(read_json(folder / DESCRIPTION).get("acoustic_scale", 0.1))
+        self._scale = bundle.acoustic_scale
         self._pdfs = [np.array(sorted(own)) for own in pdfs.values()]
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:

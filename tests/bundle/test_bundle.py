@@ -15,13 +15,14 @@ import kaldifst
 import numpy as np
 import pytest
 import soundfile
-from bundles import SENONES, WITHOUT_TORCH, write_graph
+from bundles import CONFIDENCE, SENONES, WITHOUT_TORCH, with_confidences, write_graph
 from lhotse import CutSet
 from pages import fenced
 from training import inline_jobs
 
 from asr_kd.bundle.__main__ import main
 from asr_kd.bundle.build import _check
+from asr_kd.bundle.confidences import Judged, fit_confidences, judge
 from asr_kd.bundle.config import Config
 from asr_kd.bundle.measure import Form
 from asr_kd.bundle.sherpa import CHUNK, RIGHT
@@ -132,6 +133,61 @@ def test_a_graph_without_pronunciations_gives_the_times_of_its_labels(prepared, 
     samples = samples_of(prepared)[0]
     assert labels.graph.finder is None and labels(samples).text == exact(samples).text
     assert all(word.begin < word.end for word in labels(samples).words)
+
+
+def test_confidences_come_from_the_scores_of_a_words_frames(prepared, folders, tmp_path: Path) -> None:
+    assert read_json(folders["dnn"][1] / "decode.json")["confidence"] == []  # nothing of its corpus is recognised
+    assert "Words have no confidence" in (folders["dnn"][1] / "README.md").read_text()
+    recogniser = Recogniser.from_bundle(with_confidences(folders["dnn"][1], tmp_path / "bundle"))
+    clean = samples_of(prepared)[0]
+    samples = clean + np.random.default_rng(0).normal(scale=0.02, size=len(clean)).astype(np.float32)
+    words, scores = recogniser(samples).words, recogniser.scores(samples)
+    logs = scores / 0.3 - np.log(np.exp(scores.astype(float) / 0.3).sum(1, keepdims=True))
+    for word in words:
+        first, last = round(100 * word.begin), round(100 * word.end)
+        own = logs[first:last, int(word.text[1:]) - 1]  # a word is one senone
+        values = np.exp(own).mean(), -np.sqrt(-own.mean()), np.log(len(own)), 1
+        assert word.confidence == pytest.approx(1 / (1 + np.exp(-(values @ np.array(CONFIDENCE)))), abs=2e-3)
+    sure = [word.confidence for word in words]
+    assert len(words) > 3 and np.mean(sure) < np.mean([word.confidence for word in recogniser(clean).words])
+    assert all(word.confidence is None for word in Recogniser.from_bundle(folders["dnn"][1])(samples).words)
+
+
+def test_streams_have_confidences_too(prepared, folders, tmp_path: Path) -> None:
+    recogniser = Recogniser.from_bundle(with_confidences(folders["dnn"][1], tmp_path / "bundle"))
+    samples = samples_of(prepared)[0]
+    stream = recogniser.stream(Settings(begin=10**6, endpoint=0, prior=0.0))
+    stream.accept(samples)
+    assert stream.finish() == recogniser(samples)
+    stream = recogniser.stream()
+    stream.accept(samples)
+    early = stream.partial().words
+    stream.finish()
+    assert len(early) > 3 and all(word.confidence and 0 < word.confidence < 1 for word in early)
+
+
+def test_confidences_are_fitted_to_the_words_of_dev() -> None:
+    """What is measured of a word tells how often such words are right."""
+    rng, form = np.random.default_rng(0), Form("int8", 0)
+    for split, count in (("dev", 2000), ("test", 2000), ("tiny", 30), ("empty", 0)):
+        values = rng.normal(size=(count, 3))
+        form.measures[split] = list(values)
+        form.right[split] = (rng.random(count) < 1 / (1 + np.exp(-(values @ [2.0, 1.0, 0.0] + 1)))).tolist()
+    weights = fit_confidences(form, "dev")
+    assert np.abs(np.array(weights) - [2, 1, 0, 1]).max() < 0.3
+    judged = judge(form, weights)
+    assert [*judged] == ["dev", "test", "tiny"] and judged["test"].words == 2000
+    assert 0.85 < judged["test"].auc < 0.95 and judged["test"].error < 4
+    assert fit_confidences(form, "tiny") == fit_confidences(form, "empty") == () and judge(form, ()) == {}
+    form.right["tiny"] = [True] * 30
+    assert judge(form, weights)["tiny"] == Judged(30, None, judge(form, weights)["tiny"].error)
+
+
+def test_a_damaged_map_of_confidences_is_named(folders, tmp_path: Path) -> None:
+    bundle = with_confidences(folders["dnn"][1], tmp_path / "bundle")
+    write_json(bundle / "decode.json", {**read_json(bundle / "decode.json"), "confidence": [1.0, 2.0]})
+    with pytest.raises(UserError, match=r"decode\.json is damaged or of another version \(confidence\): make the"):
+        Recogniser.from_bundle(bundle)
 
 
 @pytest.mark.parametrize("kind", ["dnn", "tdnnf"])
@@ -276,14 +332,16 @@ def test_the_runtime_recognises_files_without_torch(prepared, folders, tmp_path:
 
 
 def test_words_are_printed_with_times(prepared, folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    bundle, samples = str(folders["dnn"][1]), samples_of(prepared)[0]
+    bundle, samples = str(with_confidences(folders["dnn"][1], tmp_path / "bundle")), samples_of(prepared)[0]
     soundfile.write(tmp_path / "a b.wav", samples, RATE, subtype="FLOAT")
     words, printed = Recogniser.from_bundle(bundle)(samples).words, {}
     for form in ("ctm", "srt", "vtt"):
         assert run_bundle([bundle, str(tmp_path / "a b.wav"), "--format", form]) == 0
         printed[form] = capsys.readouterr().out
     rows = [line.split()[1:] for line in printed["ctm"].splitlines()]
-    assert rows == [["1", f"{w.begin:.2f}", f"{w.end - w.begin:.2f}", w.text] for w in words]
+    assert rows == [["1", f"{w.begin:.2f}", f"{w.end - w.begin:.2f}", w.text, f"{w.confidence:.3f}"] for w in words]
+    assert run_bundle([bundle, str(tmp_path / "a b.wav"), "--format", "jsonl"]) == 0
+    assert json.loads(capsys.readouterr().out)["words"] == [word._asdict() for word in words]
     assert printed["srt"].startswith("1\n00:00:0") and printed["vtt"].startswith("WEBVTT\n\n00:00:0")
     with pytest.raises(SystemExit, match="2 files cannot share subtitles: give one file at a time"):
         run_bundle([bundle, "a.wav", "b.wav", "--format", "srt"])

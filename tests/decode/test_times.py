@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
 from contextlib import closing
 from pathlib import Path
@@ -24,7 +25,7 @@ from asr_kd.common.errors import UserError
 from asr_kd.common.storage import read_json, write_json
 from asr_kd.decode import pipeline
 from asr_kd.decode.__main__ import main
-from asr_kd.decode.calibration import Calibration, calibration_error, fit, read_calibration, right_words
+from asr_kd.decode.calibration import Calibration, calibration_error, fit, ranking, read_calibration, right_words
 from asr_kd.decode.client import Search, SearchPool
 from asr_kd.decode.confidences import Judged, judge, write_confidences, write_ctm
 from asr_kd.decode.config import Config
@@ -128,6 +129,7 @@ def test_words_that_do_not_suffice_leave_confidences_as_they_are() -> None:
     assert fit([0.1] * 50 + [0.9] * 50, [True] * 50 + [False] * 50) == Calibration()  # the less sure, the more right
     assert Calibration()([0.3, 1.0]) == [0.3, 1.0]
     assert calibration_error([0.75] * 4, [True, True, True, False]) == 0
+    assert ranking([0.9, 0.5, 0.5, 0.1], [True, True, False, False]) == 0.875 and math.isnan(ranking([0.5], [True]))
     assert right_words(["a", "b", "c", "d"], ["a", "x", "c", "d", "d"]).count(True) == 3
 
 

@@ -22,7 +22,7 @@ import psutil
 import pytest
 import soundfile
 from browser import CHROMIUM, browse
-from bundles import SENONES, WITHOUT_TORCH, write_graph
+from bundles import SENONES, WITHOUT_TORCH, with_confidences, write_graph
 from lhotse import CutSet
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
@@ -44,7 +44,7 @@ END = '{"type": "end"}'
 def bundle(prepared, teachers, tmp_path_factory) -> Path:
     graph, out = write_graph(tmp_path_factory.mktemp("graph")), tmp_path_factory.mktemp("bundle") / "small"
     make_bundle(Config(teachers / "seed-0", graph, prepared.features, out, acoustic_scale=0.3, insertion_penalty=0.5))
-    return out
+    return with_confidences(out, out.with_name("sure"))
 
 
 @pytest.fixture(scope="module")
@@ -375,6 +375,12 @@ def test_a_browser_hears_a_microphone_and_files(bundle: Path, recogniser, uttera
             heard = page.evaluate("take.words.map((word) => word.text).join(' ')")
             assert len(heard.split()) > 6 and page.evaluate("take.posteriors.length") > 300
             assert page.evaluate("document.querySelectorAll('#times tbody tr').length") == len(heard.split())
+            title, doubt, sure = page.evaluate(
+                "(({ title, style }) => [title, style.getPropertyValue('--doubt'), take.words[0].confidence].join('|'))"
+                "(document.querySelector('#text span'))"
+            ).split("|")
+            assert abs(float(title.split("confidence ")[1].rstrip(" %")) - 100 * float(sure)) <= 0.5
+            assert abs(float(doubt.rstrip("%")) - 60 * (1 - float(sure))) <= 0.5
             page.wait("canvas.toDataURL().length > 10000")  # something is drawn
             data = base64.b64encode((tmp_path / "speech.wav").read_bytes()).decode()
             file = f"new File([Uint8Array.from(atob('{data}'), (c) => c.charCodeAt(0))], 'a.wav')"
