@@ -19,6 +19,7 @@ def write_graph(folder: Path) -> Path:
         state, word = senone + 1, senone + 1 if senone else 0
         lines += [f"0 {state} {senone + 1} {word} 0.5", f"{state} {state} {senone + 1} 0", f"{state} 0 0 0 1.5"]
     fst = kaldifst.compile("\n".join([*lines, "0", *map(str, range(1, SENONES + 1))]))
+    gap = fst.add_state()  # of new words
     fst.write(str(folder / "HCLG.fst"))
     words = ["<eps>", *(f"W{i}" for i in range(1, SENONES + 1))]
     (folder / "words.txt").write_text("".join(f"{word} {i}\n" for i, word in enumerate(words)))
@@ -27,6 +28,16 @@ def write_graph(folder: Path) -> Path:
         ("P", lambda i: [[i - 1]]), ("W", lambda i: [[f"P{i}"]]),
     ))  # fmt: skip
     write_json(folder / "pronunciations.json", {"silence": [0], "phones": phones, "lexicon": lexicon})
+    ids = {name: number for number, name in enumerate(phones, 1)} | {"SIL": len(phones) + 1}
+    leaves = [["leaf", 0], *(["leaf", number] for number in (*range(1, SENONES), 0))]
+    slots = {
+        "begins": [[0, number, 0, gap, 0, 0.5] for number in ids.values()],
+        "ends": [[number, 0, gap, 0, 0, 1.5] for number in ids.values()],
+        "phones": ids, "pause": "SIL", "guesses": False, "positions": False, "topologies": [[[*ids], [0]]],
+        "loops": [0.5] * SENONES, "self_loop_scale": 0.0, "sets": [],
+        "nodes": [*leaves, ["table", 1, *range(len(leaves))]], "root": len(leaves),
+    }  # fmt: skip
+    write_json(folder / "new_words.json", slots)
     return folder
 
 

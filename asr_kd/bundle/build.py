@@ -22,12 +22,13 @@ from asr_kd.bundle.sherpa import write_sherpa
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import copy_file, read_json, save_array, write_json
 from asr_kd.corpora.cuts import load_cuts
-from asr_kd.decode.openfst import add_to_words
 from asr_kd.decode.output import read_tuned
 from asr_kd.features.front_end import FrontEnd
 from asr_kd.features.normalise import Normaliser
+from asr_kd.hmm.new_words import SLOTS
 from asr_kd.hmm.pipeline import is_perturbed
 from asr_kd.hmm.word_times import PRONUNCIATIONS
+from asr_kd.lang.openfst import add_to_words
 from asr_kd.models.checkpoints import load_log_prior, load_model
 from asr_kd.models.front_end import check_same_front_end
 from asr_kd.models.senones import check_same_senones
@@ -69,6 +70,8 @@ def build(config: Config) -> dict[str, Any]:
         copy_file(config.graph / name, (out / WORDS).with_name(name))
     if (config.graph / PRONUNCIATIONS).is_file():  # words have exact times
         copy_file(config.graph / PRONUNCIATIONS, (out / WORDS).with_name(PRONUNCIATIONS))
+    if (config.graph / SLOTS).is_file():  # new words can be added
+        write_json((out / WORDS).with_name(SLOTS), {**read_json(config.graph / SLOTS), "word_cost": penalty})
     export_float(network, front_end.num_features, out / FLOAT)
     export_int8(out / FLOAT, bundle, _calibration(config, front_end), out / INT8)
     if config.sherpa_onnx:

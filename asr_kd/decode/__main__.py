@@ -5,7 +5,11 @@ import dataclasses
 import logging
 import shutil
 import sys
+import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 from asr_kd.common.cli import log_to, run
 from asr_kd.common.errors import UserError
@@ -41,11 +45,18 @@ def main(*configs: Config, searches: SearchPool | None = None) -> None:
 def _decode_splits(config: Config, pool: SearchPool) -> None:
     if config.out is None:
         raise UserError("--out DIR is missing (or name audio files to print their words)")
-    optional = [path for path in (config.cuts, config.tuned, config.rescore) if path is not None]
+    optional = [path for path in (config.cuts, config.tuned, config.rescore, config.words) if path is not None]
     inputs = [*config.model, config.graph, config.features, *optional, *find_specialists(config)]
     stage = Stage("decode", config.out, config, inputs)
     if not stage.begin():
         return
+    with new_words(config) as extended:
+        figures = _decode(extended, config.out, pool)
+    shutil.rmtree(config.out / "shards", ignore_errors=True)  # while the folder is still this process's
+    stage.finish(**figures)
+
+
+def _decode(config: Config, out: Path, pool: SearchPool) -> dict[str, Any]:
     recogniser = make_recogniser(config)
     if not config.scheduler:  # the searches load k2 and the graph during the imports below
         jobs = (config.jobs or cpu_count()) if recogniser.python else 1
@@ -56,11 +67,8 @@ def _decode_splits(config: Config, pool: SearchPool) -> None:
 
     if config.scheduler:
         with config.executor() as executor:
-            figures = decode_splits(config, ClusterDecoder(recogniser, executor), config.out)
-    else:
-        figures = decode_splits(config, build_decoder(recogniser, local), config.out)
-    shutil.rmtree(config.out / "shards", ignore_errors=True)  # while the folder is still this process's
-    stage.finish(**figures)
+            return decode_splits(config, ClusterDecoder(recogniser, executor), out)
+    return decode_splits(config, build_decoder(recogniser, local), out)
 
 
 def _decode_files(config: Config, pool: SearchPool) -> None:
@@ -81,13 +89,31 @@ def _decode_files(config: Config, pool: SearchPool) -> None:
             f"{config.features} has features that were made elsewhere, so those of audio files cannot be computed: "
             "decode splits (--splits, --out), or make features with asr_kd.features"
         )
+    with new_words(config) as extended:
+        failed = _recognise(extended, pool)
+    sys.exit(min(failed, MAX_STATUS))
+
+
+def _recognise(config: Config, pool: SearchPool) -> int:
     recogniser = make_recogniser(config)
     searches = pool(1, recogniser.graph, recogniser.python, recogniser.num_pdfs)
     from asr_kd.decode.files import decode_files
     from asr_kd.decode.pipeline import build_decoder
 
-    failed = decode_files(config, build_decoder(recogniser, searches))
-    sys.exit(min(failed, MAX_STATUS))
+    return decode_files(config, build_decoder(recogniser, searches))
+
+
+@contextlib.contextmanager
+def new_words(config: Config) -> Iterator[Config]:
+    """``config`` with a graph that has the words of --words, as long as the block lasts."""
+    if config.words is None:
+        yield config
+        return
+    from asr_kd.hmm.new_words import extend_graph
+
+    with tempfile.TemporaryDirectory(dir=config.out, prefix=".words-") as folder:
+        extend_graph(config.graph, config.words, Path(folder, "graph"))
+        yield dataclasses.replace(config, graph=Path(folder, "graph"), cache=Path(folder, "k2"))
 
 
 def _check_names(config: Config) -> None:

@@ -82,6 +82,9 @@ class Config(Workers):
     """ARPA n-gram model (also .gz) of the graph's words, or pieces.  Its weights replace those of the graph's language
     model in the lattices, and --tune-on then tunes for them.  A --lattice-beam of 6 or more gives it more to choose
     from."""
+    words: Path | None = None
+    """File of words and phrases that are recognised too, a line each: words, phones (of one word) and a weight (natural
+    logarithm; 0: as probable as the average word), separated by tabs; the last two may be missing."""
     mbr: bool = False
     """Minimum Bayes risk: choose the words with the fewest expected errors over the lattice instead of those of the
     best path, and write their confidences to confidences_SPLIT.tsv.  --tune-on looks at best paths."""
@@ -102,6 +105,8 @@ class Config(Workers):
         super().__post_init__()
         if self.max_active <= self.min_active:
             raise UserError(f"--max-active {self.max_active} must exceed --min-active {self.min_active}")
+        if self.words and self.rescore:
+            raise UserError("--rescore knows no probabilities of the words of --words: leave out one of the two flags")
         if self.tune_on == "test":
             raise UserError("tuning on test makes its WER worthless: name another split by --tune-on")
         if self.tune_on and self.tuned:

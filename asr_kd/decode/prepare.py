@@ -17,7 +17,7 @@ import asr_kd
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import path_fingerprint, verify
 from asr_kd.decode import worker
-from asr_kd.decode.openfst import read_openfst
+from asr_kd.lang.openfst import read_openfst
 
 #: Environment variable with the path of the interpreter that has k2.
 K2_PYTHON_VARIABLE = "ASR_KD_K2_PYTHON"

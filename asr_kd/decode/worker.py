@@ -168,7 +168,7 @@ def unpack_hypotheses(header: dict[str, Any], arrays: list[np.ndarray]) -> list[
 
 
 def prepare(graph: Sequence[np.ndarray], folder: str | Path) -> None:
-    """Convert ``graph``, as ``asr_kd.decode.openfst`` reads it, into arrays in ``folder``, unless that folder exists.
+    """Convert ``graph``, as ``asr_kd.lang.openfst`` reads it, into arrays in ``folder``, unless that folder exists.
 
     k2's search aborts on input epsilons, so they are removed; each arc then has a list of words.  The folder appears
     only when it is complete, even if several processes convert the same graph.

@@ -131,6 +131,11 @@ class _Reader:
     def real(self) -> float:
         return float(self._unpack("<bf")[1])
 
+    def unsigned(self) -> int:
+        value: int = struct.unpack_from("<bI", self.data, self.position)[1]
+        self.position += 5
+        return value
+
     def _unpack(self, layout: str) -> tuple[int | float, ...]:
         size, value = struct.unpack_from(layout, self.data, self.position)
         if size != 4:
@@ -193,6 +198,43 @@ def make_tree(data: bytes) -> kaldi_hmm_gmm.ContextDependency:
     tree = kaldi_hmm_gmm.ContextDependency.__new__(kaldi_hmm_gmm.ContextDependency)
     tree.__setstate__((np.frombuffer(data, np.int8).tolist(),))
     return tree
+
+
+def read_nodes(path: Path) -> Node:
+    """Read a tree file as ``tree_bytes`` takes it.
+
+    Raises:
+        UserError: the file is missing or damaged, or its contexts are not of three phones.
+    """
+    with _reading(path) as reader:
+        reader.token("ContextDependency")
+        if (reader.integer(), reader.integer()) != (3, 1):
+            raise ValueError("its contexts are not of three phones")
+        reader.token("ToPdf")
+        root = _read_node(reader)
+        if root is None:
+            raise ValueError("it is empty")
+        return root
+
+
+def _read_node(reader: _Reader) -> Node | None:
+    kind = reader.token("NULL", "CE", "TE", "SE")
+    if kind == "NULL":
+        return None
+    if kind == "CE":
+        return Node(leaf=reader.integer())
+    key = reader.integer()
+    if kind == "SE":
+        yes_set = frozenset(reader.ints())
+        reader.token("{")
+        yes, no = _read_node(reader), _read_node(reader)
+        reader.token("}")
+        return Node(key=key, yes_set=yes_set, yes=yes, no=no)
+    size = reader.unsigned()
+    reader.token("(")
+    table = tuple(_read_node(reader) for _ in range(size))
+    reader.token(")")
+    return Node(key=key, table=table)
 
 
 def read_model(path: Path) -> tuple[kaldi_hmm_gmm.TransitionModel, Gmms]:

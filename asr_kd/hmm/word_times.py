@@ -5,7 +5,7 @@ The word labels of a graph are not where words begin: determinisation and minimi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +50,10 @@ class WordFinder:
         self._pdfs = np.array([pdf for group in groups for pdf in group], np.int64)
         self._starts = np.cumsum([0, *map(len, groups[:-1])])
         self.num_pdfs = int(self._pdfs.max()) + 1
+
+    def learn(self, names: Mapping[int, str], lexicon: Mapping[str, Sequence[Sequence[str]]]) -> None:
+        """Know further words, by their ids, and their pronunciations."""
+        self._names, self._lexicon = {**self._names, **names}, {**self._lexicon, **lexicon}
 
     def in_path(self, pdfs: Sequence[int], words: Sequence[int]) -> list[tuple[int, int]]:
         """As ``find``, in one path with a pdf per frame."""

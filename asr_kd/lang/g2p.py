@@ -7,8 +7,6 @@ import ctypes
 import os
 import re
 
-import espeakng_loader
-
 _SYNCHRONOUS, _UTF8 = 2, 1
 _SEPARATOR = ord("_") << 8
 #: eSpeak's phones of American English, without stress, in the notation of the CMU dictionary.
@@ -35,10 +33,13 @@ class Pronouncer:
     The library has one global state per process: use this class in a ``with`` block.
 
     Raises:
+        ImportError: the wheel is not installed.
         RuntimeError: the library or its data cannot be loaded.
     """
 
     def __init__(self) -> None:
+        import espeakng_loader  # guesses are optional where words are only recognised
+
         self._library = ctypes.CDLL(espeakng_loader.get_library_path())
         folder = os.fsencode(os.path.dirname(espeakng_loader.get_data_path()))
         if self._library.espeak_Initialize(_SYNCHRONOUS, 0, folder, 0) < 0:

@@ -29,13 +29,16 @@ def main(arguments: list[str] | None = None) -> int:
                         "file: path<TAB>words; a JSON object with file, words (each with begin and end in seconds, and "
                         "confidence) and error; lines of a CTM; or the subtitles of one file (default: "
                         "text)")  # fmt: skip
+    parser.add_argument("--words", type=Path, help="file of words and phrases that are recognised too, a line each: "
+                        "words, phones (of one word) and a weight (natural logarithm; 0: the average word), separated "
+                        "by tabs; the last two may be missing")  # fmt: skip
     parser.add_argument("--float32", action="store_true", help="use the network in float32 (default: int8)")
     parser.add_argument("--threads", type=int, default=1, help="threads of the network (default: 1)")
     flags = parser.parse_args(arguments)
     if flags.format in ("srt", "vtt") and len(flags.files) > 1:
         sys.exit(f"asr_kd.runtime: error: {len(flags.files)} files cannot share subtitles: give one file at a time")
     try:
-        recogniser = Recogniser.from_bundle(flags.bundle, not flags.float32, flags.threads)
+        recogniser = Recogniser.from_bundle(flags.bundle, not flags.float32, flags.threads, flags.words)
     except UserError as error:
         sys.exit(f"asr_kd.runtime: error: {error}")
     failed = 0

@@ -29,20 +29,23 @@ class Recogniser:
         self.bundle, self.network, self.graph = bundle, network, graph
 
     @classmethod
-    def from_bundle(cls, folder: Path | str, quantised: bool = True, threads: int = 1) -> Recogniser:
+    def from_bundle(
+        cls, folder: Path | str, quantised: bool = True, threads: int = 1, new_words: Path | str | None = None
+    ) -> Recogniser:
         """A recogniser with the bundle in a folder.
 
         Args:
             quantised: use the network in int8; else in float32.
             threads: of the network.
+            new_words: file of words and phrases that are recognised too: lines WORDS<TAB>PHONES<TAB>WEIGHT.
 
         Raises:
-            UserError: the folder is no bundle, or a file is missing or damaged.
+            UserError: the folder is no bundle, a file is missing or damaged, or a new word has no pronunciation.
         """
         folder = Path(folder)
         bundle = Bundle.load(folder)
         network = Network(folder / (INT8 if quantised else FLOAT), bundle, threads)
-        return cls(bundle, network, Graph(folder, bundle))
+        return cls(bundle, network, Graph(folder, bundle, None if new_words is None else Path(new_words)))
 
     def __call__(self, audio: Path | str | np.ndarray) -> Result:
         """The words of an audio file of any rate and length, or of mono samples (N,) in [−1, 1] at the bundle's rate.

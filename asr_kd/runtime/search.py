@@ -12,6 +12,7 @@ import numpy as np
 
 from asr_kd.common.checksums import verify
 from asr_kd.common.errors import UserError
+from asr_kd.hmm.new_words import Slots, read_phrases
 from asr_kd.hmm.word_times import PRONUNCIATIONS, WordFinder
 from asr_kd.lang.words import Words
 from asr_kd.runtime.bundle import GRAPH, Bundle
@@ -64,11 +65,15 @@ class Arcs(NamedTuple):
 class Graph:
     """The graph of a bundle, which all searches share.
 
+    Args:
+        folder, bundle: the bundle and what it says.
+        new_words: file of words and phrases to be added (asr_kd.hmm.new_words).
+
     Raises:
-        UserError: it is missing or damaged.
+        UserError: it is missing or damaged, or the words cannot be added.
     """
 
-    def __init__(self, folder: Path, bundle: Bundle) -> None:
+    def __init__(self, folder: Path, bundle: Bundle, new_words: Path | None = None) -> None:
         path = folder / GRAPH
         if not path.is_file():
             raise UserError(f"{path} is missing: make the bundle again, or get it again")
@@ -78,6 +83,11 @@ class Graph:
         self.words, self.bundle = Words(path.parent), bundle
         known = (path.parent / PRONUNCIATIONS).is_file()  # graphs of other toolkits have none
         self.finder = WordFinder(path.parent) if known else None
+        if new_words is not None:
+            names, lexicon = Slots(path.parent).add(self.fst, read_phrases(new_words, path.parent))
+            self.words.names |= names
+            if self.finder:
+                self.finder.learn(names, lexicon)
         self.silence = frozenset(pdf + 1 for pdf in bundle.silence_pdfs)
         self.options = kaldi_decoder.FasterDecoderOptions()
         self.options.beam = bundle.beam

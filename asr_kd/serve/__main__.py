@@ -45,6 +45,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
                         f"shown earlier, more let more clients speak (default: {settings.chunk})")  # fmt: skip
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="that share the clients (default: "
                         "one for each core)")  # fmt: skip
+    parser.add_argument("--words", type=Path, help="file of words and phrases that are recognised too, as those of "
+                        "asr_kd.runtime")  # fmt: skip
     parser.add_argument("--float32", action="store_true", help="use the network in float32 (default: int8)")
     flags = parser.parse_args(arguments)
     for name in ("max_clients", "max_seconds", "max_bytes", "patience", "chunk", "processes"):
@@ -61,7 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
     limits = Limits(flags.token, flags.max_clients, flags.max_seconds, flags.max_bytes, flags.patience)
     settings = stream_settings(flags.endpoint, flags.chunk)
     try:
-        service = Service.of(flags.bundle, settings, limits, flags.processes, not flags.float32)
+        service = Service.of(flags.bundle, settings, limits, flags.processes, not flags.float32, flags.words)
         sockets = listen(flags.host, flags.port, flags.processes)
         if flags.host not in LOCAL and not flags.token:
             print("asr_kd.serve: whoever reaches this machine can use the server: --token keeps others out")

@@ -80,13 +80,16 @@ class Service:
         self._files = ThreadPoolExecutor(1, "files")
 
     @classmethod
-    def of(cls, folder: Path, settings: Settings, limits: Limits, processes: int, quantised: bool = True) -> Service:
+    def of(
+        cls, folder: Path, settings: Settings, limits: Limits, processes: int, quantised: bool = True,
+        new_words: Path | None = None,
+    ) -> Service:  # fmt: skip
         """The service of a bundle.
 
         Raises:
-            UserError: the bundle cannot be used.
+            UserError: the bundle, or a new word, cannot be used.
         """
-        recogniser = Recogniser.from_bundle(folder, quantised)
+        recogniser = Recogniser.from_bundle(folder, quantised, new_words=new_words)
         clients = multiprocessing.get_context("fork").RawArray("i", processes)
         return cls(recogniser, PhonePosteriors(folder, recogniser.bundle), settings, limits, clients)
 

@@ -29,7 +29,7 @@ from asr_kd.bundle.sherpa import CHUNK, RIGHT
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import read_json, write_json
 from asr_kd.decode.acoustics import load_scorer
-from asr_kd.decode.openfst import add_to_words
+from asr_kd.lang.openfst import add_to_words
 from asr_kd.features.extractors import compute_features
 from asr_kd.features.front_end import FrontEnd
 from asr_kd.features.normalise import Normaliser
@@ -97,6 +97,26 @@ def test_scores_are_those_of_the_trained_network(prepared, folders, kind: str) -
         np.testing.assert_allclose(as_float.scores(samples), expected, atol=1e-3)
         assert np.abs(as_int8.scores(samples) - expected).mean() < 0.1
     assert number > 3
+
+
+def test_new_words_are_recognised(prepared, folders, tmp_path, capsys) -> None:
+    bundle, samples = folders["dnn"][1], samples_of(prepared)[0]
+    before = Recogniser.from_bundle(bundle)(samples)
+    old = before.words[0].text
+    (tmp_path / "words.tsv").write_text(f"new\t{old.replace('W', 'P')}\t3\n")
+    recogniser = Recogniser.from_bundle(bundle, new_words=tmp_path / "words.tsv")
+    after = recogniser(samples)
+    assert after.text == before.text.replace(old, "NEW")
+    assert [word[1:3] for word in after.words] == [word[1:3] for word in before.words]
+    stream = recogniser.stream()
+    stream.accept(samples)
+    assert "NEW" in stream.finish().text.split()
+    soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
+    assert run_bundle([str(bundle), str(tmp_path / "a.wav"), "--words", str(tmp_path / "words.tsv")]) == 0
+    assert capsys.readouterr().out.rstrip("\n").split("\t")[1] == after.text
+    (tmp_path / "words.tsv").write_text("new\tQ\n")
+    with pytest.raises(SystemExit, match="has no phone Q"):
+        run_bundle([str(bundle), str(tmp_path / "a.wav"), "--words", str(tmp_path / "words.tsv")])
 
 
 def test_a_bundle_is_small_and_says_what_it_is(folders) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from asr_kd.lang.__main__ import main
 from asr_kd.lang.arpa import read_arpa
 from asr_kd.lang.config import Config
 from asr_kd.lang.folder import Lang
+from asr_kd.lang.words import Words
 
 khg = pytest.importorskip("kaldi_hmm_gmm")
 kaldi_decoder = pytest.importorskip("kaldi_decoder")
@@ -24,8 +26,10 @@ kaldifst = pytest.importorskip("kaldifst")
 from asr_kd.hmm.gmm import Gmms  # noqa: E402
 from asr_kd.hmm.graph.build import check_phones, compile_hclg  # noqa: E402
 from asr_kd.hmm.kaldi_io import make_tree, tree_bytes, write_model, write_tree  # noqa: E402
+from asr_kd.hmm.new_words import extend_graph  # noqa: E402
 from asr_kd.hmm.topology import topology_text  # noqa: E402
 from asr_kd.hmm.tree import Node  # noqa: E402
+from asr_kd.hmm.word_times import WordFinder  # noqa: E402
 
 TEXTS = [
     "TWO DOGS SEE A CAT", "THE CAT IS TOO BIG", "GO TO THE DOG", "GO TO THE CAT", "CAN THE CAT SEE CANDY",
@@ -118,7 +122,7 @@ def phones_with_silences(lang: Lang, text: str, silences: set[int]) -> list[str]
 def compiled(request, tmp_path_factory):
     lang = make_lang(tmp_path_factory.mktemp("graph") / "data", order=request.param)
     hmm = Hmm(lang, request.param)
-    hclg, figures = compile_hclg(lang, hmm.tree, hmm.transitions)
+    hclg, _, figures = compile_hclg(lang, hmm.tree, hmm.transitions)
     return lang, hmm, hclg, figures
 
 
@@ -141,7 +145,7 @@ def test_compilation_is_deterministic(compiled):
 def test_homophones_follow_the_language_model(tmp_path):
     lang = make_lang(tmp_path / "data")
     hmm = Hmm(lang, 3)
-    hclg, _ = compile_hclg(lang, hmm.tree, hmm.transitions)
+    hclg, *_ = compile_hclg(lang, hmm.tree, hmm.transitions)
     assert lang.lexicon["TWO"][0] == lang.lexicon["TOO"][0] == lang.lexicon["TO"][0] == ("T", "UW")
     for text in ("TWO DOGS SEE A CAT", "THE CAT IS TOO BIG", "GO TO THE DOG"):
         assert lang.text(decode(hclg, hmm.scores(phones_with_silences(lang, text, {0})))) == text
@@ -192,7 +196,7 @@ def test_labels_are_pdfs_and_words(compiled):
 def test_pieces_decode_unseen_words(tmp_path):
     lang = make_lang(tmp_path / "data", units="sentencepiece", vocab_size=40)
     hmm = Hmm(lang, 3)
-    hclg, _ = compile_hclg(lang, hmm.tree, hmm.transitions)
+    hclg, *_ = compile_hclg(lang, hmm.tree, hmm.transitions)
     for text in [*TEXTS[:3], "THE QUIZ'S JAM", "XYZ"]:
         everywhere = set(range(len(text.split()) + 1))
         found = lang.text(decode(hclg, hmm.scores(phones_with_silences(lang, text, everywhere))))
@@ -202,28 +206,151 @@ def test_pieces_decode_unseen_words(tmp_path):
         assert found.replace(" ", "") == text.replace(" ", "")
 
 
-def test_stage_reads_the_folder_of_the_hmm_stage(tmp_path, capsys):
-    lang = make_lang(tmp_path / "data")
-    hmm = Hmm(lang, 3)
-    gmm = Stage("hmm", tmp_path / "gmm", {})
+def make_graph(folder: Path, lang: Lang, hmm: Hmm) -> graph.Config:
+    """Run the stage; returns its flags."""
+    gmm = Stage("hmm", folder / "gmm", {})
     gmm.begin()
     pdfs = hmm.transitions.num_pdfs
     single = Gmms(np.arange(pdfs + 1), np.ones(pdfs), np.zeros((pdfs, 2)), np.ones((pdfs, 2)))
-    write_model(tmp_path / "gmm" / "tri.mdl", hmm.transitions, single)
-    write_tree(tmp_path / "gmm" / "tree", hmm.data)
+    write_model(folder / "gmm" / "tri.mdl", hmm.transitions, single)
+    write_tree(folder / "gmm" / "tree", hmm.data)
     gmm.finish()
-    config = graph.Config(lang.path, tmp_path / "gmm", tmp_path / "graph")
+    config = graph.Config(lang.path, folder / "gmm", folder / "graph")
     graph.main(config)
+    return config
+
+
+def test_stage_reads_the_folder_of_the_hmm_stage(tmp_path, capsys):
+    lang = make_lang(tmp_path / "data")
+    hmm = Hmm(lang, 3)
+    config = make_graph(tmp_path, lang, hmm)
     hclg = kaldifst.StdVectorFst.read(str(tmp_path / "graph" / "HCLG.fst"))
     text = "GO TO THE CAT"
     assert lang.text(decode(hclg, hmm.scores(phones_with_silences(lang, text, {0, 4})))) == text
-    figures = read_json(tmp_path / "graph" / "graph.json")
+    figures, count = read_json(tmp_path / "graph" / "graph.json"), hmm.transitions.num_pdfs
     assert figures["silence_pdfs"] == [0, 1]
-    assert figures["num_pdfs"] == pdfs and figures["states"] == hclg.num_states and figures["arcs"] > 0
+    assert figures["num_pdfs"] == count and figures["states"] == hclg.num_states and figures["arcs"] > 0
     for name in ("words.txt", "lm.arpa"):
         assert (tmp_path / "graph" / name).read_bytes() == (lang.path / name).read_bytes()
     graph.main(config)
     assert "up to date" in capsys.readouterr().out
+
+
+NEW = {"CANDIES": "K AE N D IY Z", "OO": "UW", "SEEDY": "S IY D IY"}
+PHRASES = "CANDIES\tK AE N D IY Z\noo\tUW\t1.5\n\nSEEDY\t\t0\nDOG CANDIES\t\t-0.5\n"
+
+
+@pytest.fixture(scope="module")
+def extended(tmp_path_factory):
+    """A graph, and the same with further words: a pronounced one, one of a single phone, a guessed one, a phrase."""
+    folder = tmp_path_factory.mktemp("words")
+    lang = make_lang(folder / "data")
+    hmm = Hmm(lang, 3)
+    make_graph(folder, lang, hmm)
+    (folder / "words.tsv").write_text(PHRASES)
+    extend_graph(folder / "graph", folder / "words.tsv", folder / "more")
+    fsts = [kaldifst.StdVectorFst.read(str(folder / name / "HCLG.fst")) for name in ("graph", "more")]
+    return lang, hmm, fsts, Words(folder / "more"), folder
+
+
+def phones_with_new_words(lang: Lang, text: str, silences: set[int]) -> list[str]:
+    phones: list[str] = []
+    for place, word in enumerate(text.split()):
+        phones += ["SIL"] * (place in silences)
+        phones += NEW[word].split() if word in NEW else lang.lexicon[word][0]
+    return phones
+
+
+def test_new_words_are_found_next_to_any_words(extended):
+    lang, hmm, (_, fst), words, _ = extended
+    for text in (
+        "CANDIES", "OO", "SEEDY OO CANDIES", "GO TO THE CANDIES", "A OO CAT", "OO OO", "DOG CANDIES", "SEEDY DOG SEEDY",
+        "THE DOG CANDIES IS SMALL",
+    ):  # fmt: skip
+        for silences in (set(), set(range(9)), {1}):
+            scores = hmm.scores(phones_with_new_words(lang, text, silences))
+            assert words.text(decode(fst, scores)) == text, (text, silences)
+
+
+def test_phones_of_new_words_tell_their_position(tmp_path):
+    lang = make_lang(tmp_path / "data", position_dependent=True)
+    hmm = Hmm(lang, 3)
+    make_graph(tmp_path, lang, hmm)
+    (tmp_path / "words.tsv").write_text("CANTO\tK AE N T UW\nCANDIES\tK AE N D IY Z\n")
+    extend_graph(tmp_path / "graph", tmp_path / "words.tsv", tmp_path / "more")
+    fst = kaldifst.StdVectorFst.read(str(tmp_path / "more" / "HCLG.fst"))
+    # The lexicon has no IY within a word: that of its end has its senones.
+    new = {"CANTO": "K_B AE_I N_I T_I UW_E", "CANDIES": "K_B AE_I N_I D_I IY_E Z_E"}
+    for text in ("THE CANTO IS CANDIES", "CANTO CANTO"):
+        phones = [p for word in text.split() for p in (new[word].split() if word in new else lang.lexicon[word][0])]
+        assert Words(tmp_path / "more").text(decode(fst, hmm.scores(phones))) == text
+    (tmp_path / "words.tsv").write_text("OO\tUW\n")
+    with pytest.raises(UserError, match=r"OO: .*has no phone UW_S"):
+        extend_graph(tmp_path / "graph", tmp_path / "words.tsv", tmp_path / "other")
+
+
+def test_other_words_are_found_as_before(extended):
+    lang, hmm, (fst, more), *_ = extended
+    for text in TEXTS:
+        scores = hmm.scores(phones_with_silences(lang, text, {0, 2}))
+        assert decode(fst, scores) == decode(more, scores)
+        labels = [pdf + 1 for pdf in np.repeat(hmm.pdfs(phones_with_silences(lang, text, {0, 2})), 3).tolist()]
+        assert path_cost(more, labels) == path_cost(fst, labels)
+
+
+def test_a_new_word_costs_what_the_average_word_costs_less_its_weight(extended):
+    """Of two texts that differ in one word without a bigram, one word is new."""
+    lang, hmm, (_, fst), *_ = extended
+    model_words, model = read_arpa(lang.path / "lm.arpa", 10**6)
+    log_probabilities = {}
+    for text in ("OO", "CANDIES", "SMALL", "BIG"):
+        labels = [pdf + 1 for pdf in np.repeat(hmm.pdfs(phones_with_new_words(lang, text, {0})), 3).tolist()]
+        phones = len(phones_with_new_words(lang, text, {0}))
+        transitions = -0.1 * 3 * phones * (2 * np.log(0.75) + np.log(0.25))
+        log_probabilities[text] = -(path_cost(fst, labels) - transitions - 2 * np.log(2))
+    for text in ("SMALL", "BIG"):
+        expected = ngram.score(model, [[model_words.index(text)]]).sum()
+        assert log_probabilities[text] == pytest.approx(expected, abs=0.02)
+    assert log_probabilities["OO"] - log_probabilities["CANDIES"] == pytest.approx(1.5, abs=0.02)
+    ends = ngram.score(model, [[]]).sum()
+    backoff = log_probabilities["CANDIES"] + np.log(len(lang.lexicon))
+    assert backoff < 0 and log_probabilities["CANDIES"] < ends
+
+
+def test_new_words_have_times(extended):
+    lang, hmm, _, words, folder = extended
+    ids = {name: number for number, name in words.names.items()}
+    phones = phones_with_new_words(lang, "THE CANDIES OO", {0, 1})
+    pdfs = np.repeat(hmm.pdfs(phones), 3).tolist()
+    times = WordFinder(folder / "more").in_path(pdfs, [ids[word] for word in ("THE", "CANDIES", "OO")])
+    assert times == [(9, 27), (36, 90), (90, 99)]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("", "has no words"),
+        ("DOGS\tQQ", "has no phone QQ"),
+        ("DOGS\tD\tmuch", "line 1 .*separated by tabs"),
+        ("OK\n\tD AO G", "line 2 .*separated by tabs"),
+        ("TWO DOGS\tT UW D AO G Z", "phones of each word on a line of its own"),
+        ("<s>\tT", "name of the symbol tables"),
+        ("5%$", "no pronunciation.*give its phones"),
+    ],
+)
+def test_words_that_cannot_be_added_are_named(extended, tmp_path, content, sentence):
+    folder = extended[-1]
+    (tmp_path / "words.tsv").write_text(content)
+    with pytest.raises(UserError, match=sentence):
+        extend_graph(folder / "graph", tmp_path / "words.tsv", tmp_path / "more")
+
+
+def test_graphs_without_slots_take_no_words(extended, tmp_path):
+    folder = extended[-1]
+    shutil.copytree(folder / "graph", tmp_path / "graph")
+    (tmp_path / "graph" / "new_words.json").unlink()
+    with pytest.raises(UserError, match="take none"):
+        extend_graph(tmp_path / "graph", folder / "words.tsv", tmp_path / "more")
 
 
 def test_errors_say_what_to_do(tmp_path):

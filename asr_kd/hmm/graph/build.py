@@ -11,6 +11,7 @@ import kaldifst
 import numpy as np
 
 from asr_kd.common.errors import UserError
+from asr_kd.hmm.graph.slots import Placeholder, SlotArc, take_out
 from asr_kd.hmm.viterbi import Transitions, relabel
 from asr_kd.lang.folder import SILENCE, UNKNOWN, Lang
 
@@ -26,7 +27,7 @@ def compile_hclg(
     transition_model: kaldi_hmm_gmm.TransitionModel,
     transition_scale: float = 1.0,
     self_loop_scale: float = 0.1,
-) -> tuple[kaldifst.StdVectorFst, dict[str, Any]]:
+) -> tuple[kaldifst.StdVectorFst, list[SlotArc], dict[str, Any]]:
     """Compile HCLG.
 
     Args:
@@ -38,15 +39,21 @@ def compile_hclg(
 
     Returns:
         a vector FST whose input labels are pdf + 1 (0: epsilon) and whose output labels are word ids, with
-        self-loops and all probabilities as costs; and {"num_pdfs", "silence_pdfs", "states", "arcs",
-        "seconds", "peak_mib"}.
+        self-loops and all probabilities as costs; its slots, which are no arcs of it, none for pieces
+        or a tree of single phones; and {"num_pdfs", "silence_pdfs", "states", "arcs", "seconds", "peak_mib"}.
 
     Raises:
         UserError: a word has no pronunciation, the HMM lacks a phone, or no sentence has a pronunciation.
     """
     check_phones(lang, transition_model.phones)
     started = time.time()
-    lg = _step("L o G", lambda: kaldifst.compose(lang.fst("L_disambig"), lang.fst("G")))
+    lexicon, grammar = lang.fst("L_disambig"), lang.fst("G")
+    has_slots = lang.kind == "phone" and tree.context_width == 3
+    placeholder = Placeholder(lang)
+    if has_slots:
+        placeholder.add_to_lexicon(lexicon)
+        placeholder.add_to_grammar(grammar)
+    lg = _step("L o G", lambda: kaldifst.compose(lexicon, grammar))
     if lg.start < 0:
         raise UserError(f"no sentence of the language model in {lang.path} has a pronunciation: check --arpa")
     _step("determinize LG", lambda: kaldifst.determinize_star(lg, use_log=True))
@@ -56,21 +63,32 @@ def compile_hclg(
         "C o LG",
         lambda: kaldifst.compose_context(lang.disambiguation_phones, tree.context_width, tree.central_position, lg),
     )
+    clg, windows, slot_labels = placeholder.take_from_contexts(clg, contexts)
     kaldifst.arcsort(clg, sort_type="ilabel")
     options = kaldi_hmm_gmm.HTransducerConfig(transition_scale=transition_scale)
-    h, disambiguation = kaldi_hmm_gmm.get_h_transducer(contexts, tree, transition_model, options)
+    h, disambiguation = kaldi_hmm_gmm.get_h_transducer(windows, tree, transition_model, options)
+    labels = (label for label, window in enumerate(windows) if len(window) == 1 and window[0] <= 0)
+    symbols = dict(zip(labels, disambiguation, strict=True))
+    kept = [symbols[label] for label in slot_labels]
     hclg = _step("H o CLG", lambda: kaldifst.compose(h, clg))
     _step("determinize HCLG", lambda: kaldifst.determinize_star(hclg, use_log=True))
-    identity = [(i, i) for i in range(1, transition_model.num_transition_ids + 1)]
-    hclg = _step("drop disambiguation symbols", lambda: relabel(hclg, [*identity, *((0, i) for i in disambiguation)]))
+    ids = range(1, transition_model.num_transition_ids + 1)
+    identity = [(i, i) for i in [*ids, *kept]]
+    dropped = [(0, i) for i in sorted(set(disambiguation) - set(kept))]
+    hclg = _step("drop disambiguation symbols", lambda: relabel(hclg, [*identity, *dropped]))
     _step("remove epsilons", lambda: kaldifst.rmepsilon(hclg))
     _step("minimize HCLG", lambda: kaldifst.minimize_encoded(hclg))
     hclg = _step(
-        "add self-loops", lambda: kaldi_hmm_gmm.add_self_loops(self_loop_scale, [], True, transition_model, hclg)
+        "add self-loops", lambda: kaldi_hmm_gmm.add_self_loops(self_loop_scale, kept, True, transition_model, hclg)
     )
-    pdfs = [(transition_model.transition_id_to_pdf(i) + 1, i) for i, _ in identity]
-    hclg = _step("relabel with pdfs", lambda: relabel(hclg, pdfs))
+    first = transition_model.num_pdfs + 1  # label of a slot
+    pdfs = [
+        (transition_model.transition_id_to_pdf(i) + 1, i) for i in range(1, transition_model.num_transition_ids + 1)
+    ]
+    hclg = _step("relabel with pdfs", lambda: relabel(hclg, [*pdfs, *enumerate(kept, first)]))
     kaldifst.arcsort(hclg, sort_type="ilabel")
+    kinds = list(slot_labels.values())
+    slots = _step("take out the slots", lambda: take_out(hclg, kinds, first)) if kinds else []
     transitions = Transitions.of(transition_model)
     silence = transitions.pdf[np.isin(transitions.phone, lang.silence_phones)]
     figures = {
@@ -82,7 +100,7 @@ def compile_hclg(
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
     log.info("HCLG: %(states)d states, %(arcs)d arcs in %(seconds).1f s, peak memory %(peak_mib)d MiB", figures)
-    return hclg, figures
+    return hclg, slots, figures
 
 
 def pronunciation_table(lang: Lang, transitions: Transitions) -> dict[str, Any]:

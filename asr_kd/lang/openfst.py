@@ -42,6 +42,25 @@ def add_to_words(path: Path, out: Path, cost: float) -> None:
         file.write(values.tobytes())
 
 
+def find_arcs(path: Path, first: int) -> tuple[np.ndarray, np.ndarray]:
+    """The arcs whose input label is ``first`` or higher.
+
+    Returns:
+        (N, 4) int64, their source, target, input and output label, and (N,) float32, their costs.
+
+    Raises:
+        ValueError: the file has another format.
+    """
+    values, num_states, _ = _records(path, verify(path).read_bytes())
+    counts, offsets = _state_records(values, num_states)
+    arcs = _arc_places(counts, offsets)
+    found = np.flatnonzero(values[arcs] >= first)
+    places = arcs[found]
+    sources = np.repeat(np.arange(num_states), counts)[found]
+    columns = np.stack([sources, values[places + 3], values[places], values[places + 1]], 1)
+    return columns, values.view(np.float32)[places + 2]
+
+
 def _read(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     content = Path(path).read_bytes()
     values, num_states, start = _records(path, content)
