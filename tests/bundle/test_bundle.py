@@ -29,10 +29,10 @@ from asr_kd.bundle.sherpa import CHUNK, RIGHT
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import read_json, write_json
 from asr_kd.decode.acoustics import load_scorer
-from asr_kd.lang.openfst import add_to_words
 from asr_kd.features.extractors import compute_features
 from asr_kd.features.front_end import FrontEnd
 from asr_kd.features.normalise import Normaliser
+from asr_kd.lang.openfst import add_to_words
 from asr_kd.runtime import Recogniser
 from asr_kd.runtime.__main__ import main as run_bundle
 from asr_kd.runtime.bundle import FLOAT, GRAPH
@@ -103,7 +103,7 @@ def test_new_words_are_recognised(prepared, folders, tmp_path, capsys) -> None:
     bundle, samples = folders["dnn"][1], samples_of(prepared)[0]
     before = Recogniser.from_bundle(bundle)(samples)
     old = before.words[0].text
-    (tmp_path / "words.tsv").write_text(f"new\t{old.replace('W', 'P')}\t3\n")
+    (tmp_path / "words.tsv").write_text(f"new\t{old.replace('W', 'P')}\t0.01\n")
     recogniser = Recogniser.from_bundle(bundle, new_words=tmp_path / "words.tsv")
     after = recogniser(samples)
     assert after.text == before.text.replace(old, "NEW")

@@ -27,10 +27,10 @@ from asr_kd.common.errors import UserError
 from asr_kd.common.storage import read_json
 from asr_kd.decode import worker
 from asr_kd.decode.client import Search, check_scores
-from asr_kd.lang.openfst import read_openfst
 from asr_kd.decode.output import lattice_text
 from asr_kd.decode.prepare import find_k2_python, prepared_graph
 from asr_kd.decode.worker import SearchOptions
+from asr_kd.lang.openfst import read_openfst
 
 TOOLS = Path(__file__).parents[2] / "tools"
 
