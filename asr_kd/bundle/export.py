@@ -50,6 +50,7 @@ def write_onnx(
         torch.onnx.export(
             module.eval(), inputs, str(path), input_names=list(names), output_names=list(outputs),
             dynamic_axes=dynamic, dynamo=False, opset_version=OPSET,
+            do_constant_folding=False,  # onnxruntime does it when it loads the file, which stays small
         )  # fmt: skip
 
 
@@ -61,8 +62,8 @@ def export_int8(path: Path, bundle: Bundle, utterances: Iterable[np.ndarray], ou
     """
     with tempfile.TemporaryDirectory() as scratch, atomic_path(out) as temporary:
         prepared = Path(scratch) / "prepared.onnx"
-        # Batch norm becomes part of the products before it.
-        quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
+        # Without optimisation, which would write out what is computed of constants.
+        quant_pre_process(str(path), str(prepared), skip_optimization=True, skip_symbolic_shape=True)
         nodes = onnx.load(str(prepared)).graph.node
         kept = [node.name for node in nodes if node.name.startswith("/front_end/")]
         logging.getLogger().setLevel(logging.WARNING)  # onnxruntime logs through the root
@@ -74,6 +75,9 @@ def export_int8(path: Path, bundle: Bundle, utterances: Iterable[np.ndarray], ou
             )  # fmt: skip
         finally:
             logging.getLogger().setLevel(logging.INFO)
+        model = onnx.load(str(temporary))
+        del model.graph.value_info[:]  # shapes between layers, for nobody
+        onnx.save(model, str(temporary))
 
 
 class _Reader(CalibrationDataReader):

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_linear_bn_eval
 
 from asr_kd.models.network import NETWORKS, Network, fill_quiet
 
@@ -74,4 +75,13 @@ class DNN(nn.Module):
         """Convert the weights of the matrix products in place; inputs must have this dtype then, and logits have it."""
         for layer in (*self.hidden, self.output):
             layer.to(dtype)
+        return self
+
+    def fold_batch_norm(self) -> DNN:
+        """Make batch norm a part of the layers before it, in place; for evaluation alone."""
+        self.hidden = nn.ModuleList(
+            fuse_linear_bn_eval(layer, norm) if isinstance(norm, nn.BatchNorm1d) else layer
+            for layer, norm in zip(self.hidden, self.norms, strict=True)
+        )
+        self.norms = nn.ModuleList(nn.Identity() for _ in self.norms)
         return self
