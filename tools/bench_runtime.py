@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,11 @@ from lhotse import CutSet
 
 from asr_kd.common.cli import run
 from asr_kd.common.progress import progress
+from asr_kd.decode.acoustics import load_scorer
+from asr_kd.features.extractors import compute_features
+from asr_kd.features.front_end import FrontEnd
+from asr_kd.features.normalise import Normaliser
+from asr_kd.models.network import read_network
 from asr_kd.runtime import Recogniser, Result
 from asr_kd.runtime.parts import parts
 from asr_kd.runtime.stream import Settings
@@ -49,6 +55,8 @@ class Config:
     """Seconds of faint noise between them."""
     float32: bool = False
     """Use the network in float32 instead of int8."""
+    ensemble: tuple[Path, ...] = ()
+    """Folders of the networks that it was distilled from, whose scoring in torch is timed next to its own."""
     out: Path | None = None
     """JSON file for the results."""
 
@@ -82,6 +90,8 @@ def main(config: Config) -> None:
     streamed["settled, median s"], streamed["settled, 90 % s"] = np.quantile(latencies, [0.5, 0.9]).round(3).tolist()
     look_ahead = max(Settings().look_ahead, recogniser.bundle.right) * recogniser.bundle.seconds
     rows += [streamed, joined(config, recogniser, utterances)]
+    if config.ensemble:
+        rows += scoring(config, recogniser, utterances)
     columns = dict.fromkeys(key for row in rows for key in row)
     rows = [{key: row.get(key) for key in columns} for row in rows]
     bench.report(config, rows, f"{len(utterances)} utterances; streams look {look_ahead:.2f} s ahead")
@@ -153,6 +163,38 @@ def joined(config: Config, recogniser: Recogniser, utterances: Sequence[Utteranc
         "": f"one recording of {samples / rate / 60:.0f} min", "WER %": round(100 * errors / len(text), 2),
         "words": len(text), "RTF": round(seconds * rate / samples, 4), "memory, MB": round(memory / 1e6, 1),
     }  # fmt: skip
+
+
+def scoring(config: Config, recogniser: Recogniser, utterances: Sequence[Utterance]) -> list[dict[str, Any]]:
+    """Rows for the time from samples to scores, of the bundle and of the ensemble, without a search."""
+    front_end = FrontEnd.load(config.features)
+    senones = read_network(config.ensemble[0]).num_senones
+    scorer = load_scorer(config.ensemble, config.features, senones, recogniser.bundle.silence_pdfs)
+    normaliser = Normaliser(front_end)
+    seconds: dict[str, float] = defaultdict(float)
+
+    def timed(name: str, function: Callable[..., np.ndarray], *arguments: Any) -> np.ndarray:
+        started = time.perf_counter()
+        result = function(*arguments)
+        seconds[name] += time.perf_counter() - started
+        return result
+
+    for number, utterance in enumerate(progress([*utterances[:3], *utterances], "scoring", unit="utterance")):
+        if number == 3:
+            seconds.clear()  # the first ones have warmed up
+        features = timed("features", lambda samples: normaliser.normalise(compute_features(front_end, samples)),
+                         utterance.samples)  # fmt: skip
+        timed("ensemble", scorer.scores, features, 0, len(features))
+        timed("bundle", recogniser.scores, utterance.samples)
+    audio = sum(len(utterance.samples) for utterance in utterances) / recogniser.bundle.sampling_rate
+    ratios = {name: round(seconds[name] / seconds["bundle"], 1) for name in ("ensemble", "features")}
+    return [
+        {"": "scoring, log-mels included", "RTF": round(seconds["bundle"] / audio, 5)},
+        {"": f"scoring of {len(config.ensemble)} networks in torch", "RTF": round(seconds["ensemble"] / audio, 5),
+         "× bundle": ratios["ensemble"]},
+        {"": "log-mels for these, normalised", "RTF": round(seconds["features"] / audio, 5),
+         "× bundle": ratios["features"]},
+    ]  # fmt: skip
 
 
 if __name__ == "__main__":

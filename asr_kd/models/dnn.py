@@ -79,9 +79,10 @@ class DNN(nn.Module):
 
     def fold_batch_norm(self) -> DNN:
         """Make batch norm a part of the layers before it, in place; for evaluation alone."""
-        self.hidden = nn.ModuleList(
-            fuse_linear_bn_eval(layer, norm) if isinstance(norm, nn.BatchNorm1d) else layer
-            for layer, norm in zip(self.hidden, self.norms, strict=True)
-        )
+        for place, norm in enumerate(self.norms):
+            if isinstance(norm, nn.BatchNorm1d):
+                layer = self.hidden[place]
+                assert isinstance(layer, nn.Linear)
+                self.hidden[place] = fuse_linear_bn_eval(layer, norm)
         self.norms = nn.ModuleList(nn.Identity() for _ in self.norms)
         return self
