@@ -11,7 +11,8 @@ from asr_kd.score.tables import Table, signed
 
 NONE = "–"
 BUNDLE_NOTES = """The network as it was trained, and as ONNX in float32 and in int8, from samples to scores on one core;
-the same search finds the words.  Speakers are unknown to it, as those of new recordings are."""
+the same search finds the words.  Speakers are unknown to it, as those of new recordings are.  Confidences of words are
+fitted to the first split."""
 
 
 def table_one(results: Results) -> Table:
@@ -35,15 +36,18 @@ def table_one(results: Results) -> Table:
 
 
 def bundles(folders: Sequence[Path]) -> Table:
-    """Size, WER and speed of each bundle, in the three forms of its network."""
+    """Size, WER, calibration error of the words' confidences, and speed of each bundle, in the forms of its network."""
     figures = [(folder.name, *item) for folder in folders for item in stage_figures(folder).items()]
     forms = [row for row in figures if row[1] != "seconds"]  # of the stage
     splits = list(dict.fromkeys(split for *_, found in forms for split in found["wer"]))
     rows = []
     for name, form, found in forms:
         errors = [f"{found['wer'][split]:.2f}" if split in found["wer"] else NONE for split in splits]
-        rows.append([name, form, f"{found['bytes'] / 1e6:.2f}", *errors, f"{found['rtf']:.5f}"])
-    return Table(["bundle", "form", "MB", *(f"WER {s} %" for s in splits), "RTF (scoring)"], rows, frozenset({0, 1}))
+        judged = found.get("confidences", {})
+        gaps = [f"{judged[split]['error']:.1f}" if split in judged else NONE for split in splits]
+        rows.append([name, form, f"{found['bytes'] / 1e6:.2f}", *errors, *gaps, f"{found['rtf']:.5f}"])
+    columns = [f"{kind} {split} %" for kind in ("WER", "calibration error") for split in splits]
+    return Table(["bundle", "form", "MB", *columns, "RTF (scoring)"], rows, frozenset({0, 1}))
 
 
 def corpus(summary: Mapping[str, Mapping[str, float]]) -> Table:

@@ -277,11 +277,13 @@ def test_bundles_have_a_row_for_each_form(tmp_path):
     for name in ("small", "tiny"):
         stage = Stage("bundle", tmp_path / name, {}, [])
         assert stage.begin()
-        stage.finish(trained=form, int8={**form, "wer": {"test": 13.0}})
+        confidences = {"test": {"words": 90, "auc": 0.9, "error": 3.21}}
+        stage.finish(trained=form, int8={**form, "wer": {"test": 13.0}, "confidences": confidences})
     table = bundles([tmp_path / "small", tmp_path / "tiny"])
-    assert table.header == ["bundle", "form", "MB", "WER dev %", "WER test %", "RTF (scoring)"]
+    gaps = ("calibration error dev %", "calibration error test %")
+    assert table.header == ["bundle", "form", "MB", "WER dev %", "WER test %", *gaps, "RTF (scoring)"]
     assert [row[:2] for row in table.rows] == [[b, f] for b in ("small", "tiny") for f in ("trained", "int8")]
-    assert table.rows[1][2:] == ["1.50", "–", "13.00", "0.00100"]
+    assert table.rows[1][2:] == ["1.50", "–", "13.00", "–", "3.2", "0.00100"]
 
 
 def test_command_line(tmp_path, capsys):
