@@ -25,6 +25,7 @@ from asr_kd.corpora.cuts import load_cuts
 from asr_kd.decode.output import read_tuned
 from asr_kd.features.front_end import FrontEnd
 from asr_kd.features.normalise import Normaliser
+from asr_kd.features.parts import LONG
 from asr_kd.hmm.new_words import SLOTS
 from asr_kd.hmm.pipeline import is_perturbed
 from asr_kd.hmm.word_times import PRONUNCIATIONS
@@ -34,7 +35,6 @@ from asr_kd.models.front_end import check_same_front_end
 from asr_kd.models.senones import check_same_senones
 from asr_kd.runtime import Recogniser
 from asr_kd.runtime.bundle import DESCRIPTION, FLOAT, GRAPH, INT8, WORDS, Bundle
-from asr_kd.runtime.parts import LONG
 
 GOLDEN = "golden"
 #: So many more words may be wrong in int8 whatever --tolerance says: fewer are chance on a small split.

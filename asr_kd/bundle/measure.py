@@ -21,10 +21,10 @@ from asr_kd.decode.calibration import right_words
 from asr_kd.features.extractors import compute_features
 from asr_kd.features.front_end import FrontEnd
 from asr_kd.features.normalise import Normaliser
+from asr_kd.features.parts import parts
 from asr_kd.models.network import read_network
 from asr_kd.runtime import Recogniser
 from asr_kd.runtime.bundle import FLOAT, INT8
-from asr_kd.runtime.parts import parts
 from asr_kd.runtime.search import Found, Search
 
 #: Returns the scores (T, C), times the acoustic scale, of samples.
@@ -105,7 +105,7 @@ def _recognise(recogniser: Recogniser, score: Scorer, samples: np.ndarray) -> tu
     """Words of samples by another scorer, and the seconds that it took."""
     words: list[Found] = []
     seconds = 0.0
-    for first, part in parts(recogniser.bundle, [samples]):
+    for first, part in parts([samples], recogniser.bundle.shift):
         started = time.perf_counter()
         scores = score(part)
         seconds += time.perf_counter() - started

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from asr_kd.common.errors import UserError
 from asr_kd.features.extractors import SCALE
-from asr_kd.features.front_end import FBANK, FrontEnd
-from asr_kd.features.normalise import FLOOR, MARGIN, MIN_STD, QUIET, SPEECH_RANGE
+from asr_kd.features.front_end import FBANK, MARGIN, FrontEnd
+from asr_kd.features.normalise import FLOOR, MIN_STD, QUIET, SPEECH_RANGE
 from asr_kd.models.dnn import DNN
 from asr_kd.models.network import AcousticModel, frame_logits, is_window_classifier, segment_of
 from asr_kd.models.scorer import NOT_SILENCE

@@ -17,7 +17,7 @@ from asr_kd.bundle.export import write_onnx
 from asr_kd.bundle.network import Samples2Scores, frame_range
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import atomic_open, atomic_path
-from asr_kd.features.normalise import MARGIN
+from asr_kd.features.front_end import MARGIN
 from asr_kd.runtime.stream import Settings
 
 #: Frames that are scored at once, and chunks in the cache of log-mels: sherpa-onnx's defaults for such models.

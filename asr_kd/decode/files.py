@@ -3,10 +3,9 @@
 import dataclasses
 import functools
 import io
-import itertools
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,14 +20,15 @@ from asr_kd.decode.config import Config
 from asr_kd.decode.pipeline import Decoder
 from asr_kd.decode.recogniser import search_options
 from asr_kd.decode.recordings import in_memory, message, unexpected
-from asr_kd.features.audio import read_audio
-from asr_kd.features.extractors import extract
+from asr_kd.features.audio import audio_blocks
+from asr_kd.features.extractors import compute_features
 from asr_kd.features.front_end import FRAME_SHIFT, FrontEnd
+from asr_kd.features.parts import LONG, usable_parts
 from asr_kd.lang.formats import ctm, escape, json_line, srt, vtt
 from asr_kd.lang.words import Words
 
-#: A long recording is cut where this many frames are quietest.
-PAUSE_FRAMES = 30
+#: Recordings of up to 40 s are searched as a whole, as utterances of splits are; longer ones in parts of 15 s at most.
+WHOLE = 4000
 
 
 @dataclasses.dataclass
@@ -36,8 +36,7 @@ class Recording:
     """An audio file, and what is known of it so far.
 
     Attributes:
-        seconds: None if it could not be read.
-        features: what the scorer takes, (T, D).
+        seconds: None until all of it has been read.
         words: word ids of the pieces that have been searched.
         times: the frames of each, if asked for.
         confidences: of each.
@@ -46,7 +45,6 @@ class Recording:
 
     path: Path
     seconds: float | None = None
-    features: np.ndarray | None = None
     words: list[int] = dataclasses.field(default_factory=list)
     times: list[tuple[int, int]] = dataclasses.field(default_factory=list)
     confidences: list[float] = dataclasses.field(default_factory=list)
@@ -54,19 +52,25 @@ class Recording:
 
 
 class Piece(NamedTuple):
-    """Frames of a recording that are searched at once."""
+    """A part of a recording that is searched at once.
+
+    Attributes:
+        start: its first frame.
+        features: what the scorer takes, (T, D).
+        last: none of the recording follows.
+    """
 
     recording: Recording
     start: int
-    stop: int
+    features: np.ndarray
     last: bool
 
 
 def decode_files(config: Config, decoder: Decoder) -> int:
     """Print the words of each file of ``config``, in order, as --format says; errors go to stderr.
 
-    Memory does not depend on the number of files: they are read, scored and searched one after the other, in batches
-    as large as those of splits, and a recording longer than a batch is cut into pieces at its pauses.
+    Memory depends neither on the number of files nor on their length: they are read, scored and searched one after the
+    other, and a long recording is cut into pieces at its pauses.
 
     Returns:
         The number of files that could not be decoded.
@@ -127,7 +131,8 @@ def _add(piece: Piece, outcome: Outcome) -> None:
         recording.times += [(piece.start + begin, piece.start + end) for begin, end in outcome.hypothesis.times]
         recording.confidences += outcome.hypothesis.confidences
     elif not recording.error:
-        part = "" if piece.start == 0 and piece.last else f"{piece.start // 100} to {-(-piece.stop // 100)} s: "
+        stop = piece.start + len(piece.features)
+        part = "" if piece.start == 0 and piece.last else f"{piece.start // 100} to {-(-stop // 100)} s: "
         recording.error = part + outcome.reason
 
 
@@ -135,49 +140,56 @@ def _scored(
     paths: Sequence[Path], front_end: FrontEnd, decoder: Decoder
 ) -> Iterator[tuple[list[Piece], list[np.ndarray | str]]]:
     """Batches of pieces, and the scores (T, C) of each, or why there are none."""
-    for batch in decoder.batches(_pieces(paths, front_end, decoder), lambda piece: piece.stop - piece.start):
+    for batch in decoder.batches(_pieces(paths, front_end, decoder), lambda piece: len(piece.features)):
         yield batch, [_scores(piece, decoder) for piece in batch]
 
 
 def _scores(piece: Piece, decoder: Decoder) -> np.ndarray | str:
-    recording = piece.recording
-    if recording.features is None:
-        return recording.error
+    if not len(piece.features):
+        return piece.recording.error
     try:
-        return decoder.scorer.scores(recording.features, piece.start, piece.stop)
+        return decoder.scorer.scores(piece.features, 0, len(piece.features))
     except Exception as error:  # as below
-        return unexpected(recording.path, error)
+        return unexpected(piece.recording.path, error)
 
 
 def _pieces(paths: Sequence[Path], front_end: FrontEnd, decoder: Decoder) -> Iterator[Piece]:
-    """The pieces of all files, in order; a file that cannot be read has one of no frames."""
+    """The pieces of all files, in order; the last one of a file that cannot be read has no frames."""
     for path in paths:
-        recording = Recording(path)
-        bounds = [0, 0]
-        try:
-            raw = extract(front_end, read_audio(path, front_end.sampling_rate))
-            recording.seconds = len(raw) * FRAME_SHIFT
-            bounds = _cut_at_pauses(front_end.heat_map(raw), decoder.max_frames)
-            recording.features = decoder.scorer.features(in_memory(raw, front_end))
-        except UserError as error:
-            recording.error = str(error)
-        except Exception as error:  # whatever a library may raise: one strange file must not end the others
-            recording.error = unexpected(path, error)
-        if len(bounds) > 2:
+        recording, count = Recording(path), 0
+        piece = Piece(recording, 0, np.empty((0, 0)), True)
+        for start, features in _read(recording, front_end, decoder):
+            if count:
+                yield piece._replace(last=False)
+            piece, count = Piece(recording, start, features, True), count + 1
+        if recording.error and count:
+            yield piece._replace(last=False)
+            piece = Piece(recording, piece.start + len(piece.features), np.empty((0, 0)), True)
+        elif count > 1:
             logging.warning(
-                "%s: %.0f s are decoded in %d pieces, cut where it is quietest",
-                path, recording.seconds, len(bounds) - 1,
-            )  # fmt: skip
-        for start, stop in itertools.pairwise(bounds):
-            yield Piece(recording, start, stop, stop == bounds[-1])
+                "%s: %.0f s are decoded in %d pieces, cut where it is quietest", path, recording.seconds, count
+            )
+        yield piece
 
 
-def _cut_at_pauses(features: np.ndarray, limit: int) -> list[int]:
-    """The bounds of pieces of at most ``limit`` frames, given log-mels (T, filters): 0, …, T."""
-    bounds, frames = [0], len(features)
-    loudness = np.convolve(features.mean(1), np.ones(PAUSE_FRAMES), "same")
-    while frames - bounds[-1] > limit:
-        first = bounds[-1] + limit // 2
-        last = min(bounds[-1] + limit, frames - limit // 4)  # leave no short rest
-        bounds.append(first + int(loudness[first : last + 1].argmin()))
-    return [*bounds, frames]
+def _read(recording: Recording, front_end: FrontEnd, decoder: Decoder) -> Iterator[tuple[int, np.ndarray]]:
+    """The first frame of each piece of a recording, and its features; the recording gets an ``error`` if it fails."""
+    path, rate, samples = recording.path, front_end.sampling_rate, 0
+    shift, limits = round(FRAME_SHIFT * rate), [min(frames, decoder.max_frames) for frames in (LONG, WHOLE)]
+
+    def counted(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        nonlocal samples
+        for block in blocks:
+            samples += len(block)
+            yield block
+
+    try:
+        blocks = counted(audio_blocks(path, rate))
+        for first, part in usable_parts(blocks, rate, shift, str(path), *limits):
+            features = in_memory(compute_features(front_end, part), front_end)
+            yield round(first * shift / rate / FRAME_SHIFT), decoder.scorer.features(features)
+        recording.seconds = samples / rate
+    except UserError as error:
+        recording.error = str(error)
+    except Exception as error:  # whatever a library may raise: one strange file must not end the others
+        recording.error = unexpected(path, error)

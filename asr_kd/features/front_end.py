@@ -18,6 +18,8 @@ from asr_kd.common.storage import read_json
 from asr_kd.features.mels import dct, inverse_dct, mel_bands
 
 FRAME_SHIFT = 0.01  # seconds
+#: Frames (0.3 s) around a frame of speech that may hold its weak sounds; all others are quiet.
+MARGIN = 30
 #: Names of Lhotse's extractors whose audio, filters and levels are known here.
 FBANK, MFCC = "kaldi-fbank", "kaldi-mfcc"
 #: Where vowels have their energy, and noise little of it, in Hz.

@@ -21,12 +21,11 @@ from lhotse.cut import MonoCut
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import load_array, read_json
 from asr_kd.features.extractors import raw_features
-from asr_kd.features.front_end import DESCRIPTION, FBANK, FrontEnd
+from asr_kd.features.front_end import DESCRIPTION, FBANK, MARGIN, FrontEnd
+from asr_kd.features.parts import LONG
 
 #: Frames of speech are at most this far below the level of the speech, in natural log units (23 dB).
 SPEECH_RANGE = 5.3
-#: Frames (0.3 s) around a frame of speech that may hold its weak sounds; all others are quiet.
-MARGIN = 30
 #: Frames of an utterance's own speech at which its own statistics and those of its speaker count alike.
 SPEAKER_FRAMES = 300
 #: Normalised features are at least this, except in quiet frames, which are ``QUIET`` everywhere: all but the same to a
@@ -40,9 +39,9 @@ MIN_STD = 0.1
 TINY_STD = 1e-5
 
 
-#: Longer recordings (15 s) are normalised in segments of 1.5 to 4 s, cut where 0.2 s are quietest, since level, speaker
-#: and microphone change in them.
-LONG, MIN_SEGMENT, MAX_SEGMENT, PAUSE = 1500, 150, 400, 20
+#: Long recordings are normalised in segments of 1.5 to 4 s, cut where 0.2 s are quietest, since level, speaker and
+#: microphone change in them.
+MIN_SEGMENT, MAX_SEGMENT, PAUSE = 150, 400, 20
 #: A segment is quiet if its level is further below that of the recording, in natural log units (26 dB).
 RECORDING_RANGE = 6.0
 

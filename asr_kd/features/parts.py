@@ -7,11 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr_kd.runtime.bundle import Bundle
+from asr_kd.common.errors import UserError
+from asr_kd.features.audio import sample_fault
 
-#: A longer recording (15 s) is cut where it is quietest, since level and speaker change; and so much around a cut is
-#: looked at (0.3 s).
-LONG, PAUSE = 1500, 30
+#: In longer recordings (15 s), level and speaker change.
+LONG = 1500
+#: Frames (0.3 s) around a cut that are quietest.
+PAUSE = 30
 #: A part is quiet if its loudest 0.3 s are so much below those of the recording so far, in natural log units (26 dB).
 QUIET_RANGE = 6.0
 
@@ -23,40 +25,72 @@ class Part(NamedTuple):
     samples: np.ndarray
 
 
-def parts(bundle: Bundle, blocks: Iterable[np.ndarray]) -> Iterator[Part]:
-    """The parts of a recording, given as blocks of samples, in which somebody speaks; a short one is one part."""
+def usable_parts(
+    blocks: Iterable[np.ndarray], rate: int, shift: int, name: str, limit: int = LONG, whole: int = LONG
+) -> Iterator[Part]:
+    """The ``parts`` of a recording but for those that are digital silence.
+
+    Args:
+        rate: of the samples, in Hz.
+        name: of the recording.
+
+    Raises:
+        UserError: nothing in it can be recognised, or a part has samples that cannot be used.
+    """
+    fault: str | None = "no samples"
+    for part in parts(blocks, shift, limit, whole):
+        if not part.samples.any() and fault != "no samples":
+            continue  # between others
+        fault = sample_fault(part.samples, rate)
+        if fault is None:
+            yield part
+        elif part.samples.any():
+            break
+    if fault is not None:
+        raise UserError(f"{name} cannot be recognised ({fault}): give another recording")
+
+
+def parts(blocks: Iterable[np.ndarray], shift: int, limit: int = LONG, whole: int = LONG) -> Iterator[Part]:
+    """The parts of a recording in which somebody speaks, cut where it is quietest; a short one is one part.
+
+    Args:
+        blocks: mono samples, a block after another.
+        shift: samples of a frame.
+        limit: frames of a part at most.
+        whole: a recording of so many frames is one part.
+    """
     pending, first, loudest = np.empty(0, np.float32), 0, -np.inf
+
+    def cut() -> Iterator[Part]:
+        nonlocal pending, first, loudest
+        levels = _levels(pending[: 2 * limit * shift], shift)
+        loudest = max(loudest, float(levels.max()))  # of what comes after the part, too
+        samples = pending[: _cut(levels, limit) * shift]
+        if float(_levels(samples, shift).max()) > loudest - QUIET_RANGE:
+            yield Part(first, samples)
+        pending, first = pending[len(samples) :], first + len(samples) // shift
+
     for block in blocks:
         pending = np.concatenate([pending, block])
-        while len(pending) > 2 * LONG * bundle.shift:
-            part, pending, loudest = _next(bundle, pending, loudest)
-            yield from _spoken(bundle, first, part, loudest)
-            first += len(part) // bundle.shift
+        while len(pending) > max(2 * limit, whole) * shift:
+            yield from cut()
+    if not first and len(pending) <= whole * shift:
+        limit = whole
     while len(pending):
-        part, pending, loudest = _next(bundle, pending, loudest)
-        yield from _spoken(bundle, first, part, loudest)
-        first += len(part) // bundle.shift
+        yield from cut()
 
 
-def _next(bundle: Bundle, pending: np.ndarray, loudest: float) -> tuple[np.ndarray, np.ndarray, float]:
-    """The next part, the samples after it, and the level of the loudest 0.3 s so far, 15 s after it among them."""
-    levels = _levels(bundle, pending[: 2 * LONG * bundle.shift])
-    loudest = max(loudest, float(levels.max()))
+def _cut(levels: np.ndarray, limit: int) -> int:
+    """How many of the frames become a part, given the level around each."""
     frames = len(levels)
-    if frames <= LONG:
-        return pending, pending[:0], loudest
-    last = min(LONG, frames - LONG // 4)  # leave no short rest
-    stop = (LONG // 2 + int(levels[LONG // 2 : last + 1].argmin())) * bundle.shift
-    return pending[:stop], pending[stop:], loudest
+    if frames <= limit:
+        return frames
+    last = min(limit, frames - limit // 4)  # leave no short rest
+    return limit // 2 + int(levels[limit // 2 : last + 1].argmin())
 
 
-def _spoken(bundle: Bundle, first: int, samples: np.ndarray, loudest: float) -> Iterator[Part]:
-    if float(_levels(bundle, samples).max()) > loudest - QUIET_RANGE:
-        yield Part(first, samples)
-
-
-def _levels(bundle: Bundle, samples: np.ndarray) -> np.ndarray:
+def _levels(samples: np.ndarray, shift: int) -> np.ndarray:
     """The level of 0.3 s around each frame, a natural log of energy."""
-    frames = -(-len(samples) // bundle.shift)
-    power = np.pad(np.square(samples, dtype=np.float64), (0, frames * bundle.shift - len(samples)))
+    frames = -(-len(samples) // shift)
+    power = np.pad(np.square(samples, dtype=np.float64), (0, frames * shift - len(samples)))
     return np.convolve(np.log(power.reshape(frames, -1).mean(1) + 1e-12), np.ones(PAUSE) / PAUSE, "same")[:frames]

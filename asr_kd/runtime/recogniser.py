@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from asr_kd.common.errors import UserError
-from asr_kd.features.audio import audio_blocks, sample_fault
+from asr_kd.features.audio import audio_blocks
+from asr_kd.features.parts import usable_parts
 from asr_kd.runtime.bundle import FLOAT, INT8, Bundle
 from asr_kd.runtime.network import Network
-from asr_kd.runtime.parts import parts
 from asr_kd.runtime.search import Graph, Result, Search
 from asr_kd.runtime.stream import Settings, Stream
 
@@ -71,17 +71,8 @@ class Recogniser:
             blocks = [np.asarray(audio, np.float32)]
         else:
             blocks, name = audio_blocks(audio, rate, max_seconds), str(audio)
-        fault: str | None = "no samples"
-        for first, samples in parts(self.bundle, blocks):
-            if not samples.any() and fault != "no samples":
-                continue  # digital silence between parts
-            fault = sample_fault(samples, rate)
-            if fault is None:
-                yield self.search(self.scores(samples), first)
-            elif samples.any():
-                break
-        if fault is not None:
-            raise UserError(f"{name} cannot be recognised ({fault}): give another recording")
+        for first, samples in usable_parts(blocks, rate, self.bundle.shift, name):
+            yield self.search(self.scores(samples), first)
 
     def stream(self, settings: Settings | None = None, on_scores: Callable[[np.ndarray], None] | None = None) -> Stream:
         """A stream of samples, from its first to its last; see ``Stream``."""

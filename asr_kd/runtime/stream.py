@@ -9,11 +9,9 @@ import numpy as np
 
 from asr_kd.common.errors import UserError
 from asr_kd.features.audio import MAX_LEVEL, MIN_SECONDS
+from asr_kd.features.front_end import MARGIN
 from asr_kd.runtime.network import Network, before, no_speech, num_frames, pad
 from asr_kd.runtime.search import Graph, Result, Search, Word
-
-#: Frames (0.3 s) around a frame of speech that are not quiet: as many are looked at before the first one scored.
-MARGIN = 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +114,7 @@ class Stream:
         self._search.accept(result.scores)
         if self.on_scores:
             self.on_scores(result.scores)
-        keep = max(0, self._scored - self.bundle.left - MARGIN)
+        keep = max(0, self._scored - self.bundle.left - MARGIN)  # of frames nearer, it matters whether they are speech
         if keep > first:
             start = first * self.bundle.shift - (before(self.bundle) if first else 0)
             self._samples = self._samples[keep * self.bundle.shift - before(self.bundle) - start :]

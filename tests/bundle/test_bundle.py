@@ -32,11 +32,11 @@ from asr_kd.decode.acoustics import load_scorer
 from asr_kd.features.extractors import compute_features
 from asr_kd.features.front_end import FrontEnd
 from asr_kd.features.normalise import Normaliser
+from asr_kd.features.parts import parts
 from asr_kd.lang.openfst import add_to_words
 from asr_kd.runtime import Recogniser
 from asr_kd.runtime.__main__ import main as run_bundle
 from asr_kd.runtime.bundle import FLOAT, GRAPH
-from asr_kd.runtime.parts import parts
 from asr_kd.runtime.stream import Settings
 from asr_kd.train import __main__ as train
 from asr_kd.train.config import Config as TrainConfig
@@ -286,7 +286,7 @@ def test_long_recordings_are_cut_at_pauses(prepared, folders) -> None:
     speech = np.concatenate([np.concatenate([s, np.zeros(4000, np.float32)]) for s in samples_of(prepared) * 3])
     silence = np.random.default_rng(0).normal(scale=1e-5, size=40 * RATE).astype(np.float32)
     samples = np.concatenate([speech, silence, np.zeros(40 * RATE, np.float32), speech])
-    found = list(parts(recogniser.bundle, [samples]))
+    found = list(parts([samples], 160))
     assert all(0 < len(part) <= 1500 * 160 for _, part in found) and len(found) < len(samples) / RATE / 8
     for first, part in found:
         np.testing.assert_array_equal(part, samples[first * 160 : first * 160 + len(part)])
@@ -294,7 +294,7 @@ def test_long_recordings_are_cut_at_pauses(prepared, folders) -> None:
     assert len(found) <= heard + 1 and max(len(part) for _, part in found) > 750 * 160
     assert sum(np.count_nonzero(np.abs(part) > 0.01) for _, part in found) == np.count_nonzero(np.abs(samples) > 0.01)
     blocks = np.array_split(samples, 50)
-    for a, b in itertools.zip_longest(found, parts(recogniser.bundle, blocks)):
+    for a, b in itertools.zip_longest(found, parts(blocks, 160)):
         assert a.first == b.first and np.array_equal(a.samples, b.samples)
     begins = [word.begin for word in recogniser(samples).words]
     assert begins == sorted(begins) and begins[-1] > len(samples) / RATE - 5

@@ -28,6 +28,7 @@ from asr_kd.decode.client import Search
 from asr_kd.decode.config import Config
 from asr_kd.decode.files import decode_files
 from asr_kd.decode.pipeline import Decoder
+from asr_kd.features import audio
 from asr_kd.features.front_end import FrontEnd
 from asr_kd.models import scorer
 
@@ -161,3 +162,18 @@ def test_scores_of_pieces_and_chunks_are_those_of_the_whole(
         monkeypatch.setattr(scorer, "CHUNK_FRAMES", chunk)
         np.testing.assert_allclose(networks(cut), whole, atol=1e-5)
         np.testing.assert_allclose(networks.scores(features, 5, 18), whole[5:18], atol=1e-5)
+
+
+def test_a_file_that_is_damaged_after_pieces_of_it_fails(
+    toy: SimpleNamespace, search: Search, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    samples = noise(20)[:, 0]
+    soundfile.write(tmp_path / "a.wav", samples[:RATE], RATE)
+    samples[-100] = np.nan
+    soundfile.write(tmp_path / "long.wav", samples, RATE, subtype="FLOAT")
+    monkeypatch.setattr(pipeline, "MAX_BATCH_FRAMES", 200)
+    monkeypatch.setattr(audio, "BLOCK_SAMPLES", 5 * RATE)
+    assert decode(toy, search, [tmp_path / "long.wav", tmp_path / "a.wav"], format="jsonl") == 1
+    long, short = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert long["words"] is None and long["seconds"] is None and "NaN or infinite samples" in long["error"]
+    assert short["seconds"] == 1 and short["error"] is None
