@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from asr_kd.bundle.confidences import Judged
 from asr_kd.bundle.config import Config
 from asr_kd.bundle.measure import Form
-from asr_kd.common.storage import atomic_open
+from asr_kd.common.storage import atomic_open, read_json
+from asr_kd.corpora.cuts import load_cuts
+from asr_kd.hmm.pipeline import is_perturbed
+from asr_kd.lang.words import Words
 from asr_kd.models.network import read_network
 from asr_kd.runtime.bundle import FLOAT, INT8, Bundle
 from asr_kd.score.tables import Table
+
+#: So many words are listed.
+FEW = 200
 
 
 def write_card(config: Config, bundle: Bundle, forms: list[Form], confidences: dict[str, Judged]) -> None:
@@ -36,6 +44,10 @@ A speech recogniser made by asr_kd: {network.num_parameters():,} parameters, {ne
 {bundle.sampling_rate:,} Hz. It hears {bundle.left} frames of 10 ms before and {bundle.right} after the one that it
 scores, so that it waits {latency} ms.
 
+{_training(config)}
+
+{_words(config)}
+
 {licence}{table}
 
 {size}.
@@ -50,6 +62,29 @@ search. `golden/`: samples, features, scores (of every tenth frame) and words of
 """
     with atomic_open(config.out / "README.md") as file:
         file.write(text)
+
+
+def _training(config: Config) -> str:
+    seconds, utterances = 0.0, 0
+    speakers: set[str | None] = set()
+    for cut in load_cuts(config.features, "train"):
+        if not is_perturbed(cut):
+            seconds, utterances = seconds + cut.duration, utterances + 1
+            speakers.update(supervision.speaker for supervision in cut.supervisions)
+    distilled = read_json(config.model / "model.json").get("soft_targets")
+    taught = "the frame posteriors of other networks (soft targets) on" if distilled else "the alignment of"
+    voices = "one speaker" if len(speakers) == 1 else f"{len(speakers):,} speakers"
+    text = f"It learned from {taught} {seconds / 3600:.2f} hours of speech: {utterances:,} utterances of {voices}."
+    return textwrap.fill(f"{text} Voices, rooms and microphones unlike these are worse recognised.", 120)
+
+
+def _words(config: Config) -> str:
+    names = Words(config.graph)
+    known = sorted({name for name in names.names.values() if not name.startswith(("<", "#"))})
+    text = f"It knows {len(known):,} {'pieces of words' if names.pieces else 'words'}"
+    if len(known) <= FEW:
+        text += f", and hears nothing else: {' '.join(known)}"
+    return textwrap.fill(f"{text}. `--words FILE` adds others.", 120, break_on_hyphens=False)
 
 
 def _confidences(judged: dict[str, Judged]) -> str:

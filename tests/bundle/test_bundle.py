@@ -123,6 +123,7 @@ def test_a_bundle_is_small_and_says_what_it_is(folders) -> None:
     _, bundle = folders["dnn"]
     card = (bundle / "README.md").read_text()
     assert "| int8 |" in card and "python -m asr_kd.runtime" in card and str(bundle.parent) not in card
+    assert "It knows 6 words, and hears nothing else: W1 W2 W3 W4 W5 W6." in card and "utterances of" in card
     figures = read_json(bundle / "stage.json")["figures"]
     assert figures["float32"]["wer"] == figures["trained"]["wer"]
     assert figures["int8"]["bytes"] < 0.5 * figures["float32"]["bytes"]
