@@ -8,7 +8,7 @@ import numpy as np
 
 from asr_kd.bundle.measure import Form
 from asr_kd.decode.calibration import calibration_error, fit_logistic, ranking
-from asr_kd.runtime.confidence import NUM_MEASURES, confidence
+from asr_kd.runtime.confidence import NUM_MEASURES, confidences
 
 
 class Judged(NamedTuple):
@@ -36,8 +36,8 @@ def judge(form: Form, weights: tuple[float, ...]) -> dict[str, Judged]:
     """The confidences of the words of each split that has any; none without a map."""
     judged: dict[str, Judged] = {}
     for split, right in form.right.items() if weights else ():
-        values = [confidence(weights, row) for row in form.measures[split]]
         if right:
+            values = confidences(weights, np.stack(form.measures[split]))
             auc = ranking(values, right)
             rounded = None if np.isnan(auc) else round(auc, 3)
             judged[split] = Judged(len(right), rounded, round(100 * calibration_error(values, right), 2))

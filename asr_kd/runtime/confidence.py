@@ -20,21 +20,30 @@ def log_totals(scores: np.ndarray, scale: float) -> np.ndarray:
     return totals
 
 
-def measures(logs: np.ndarray, pdfs: np.ndarray) -> np.ndarray:
-    """What is measured of a word, (3,): each value rises with the chance that it is right.
+def measures(logs: np.ndarray, pdfs: np.ndarray, words: Sequence[np.ndarray]) -> np.ndarray:
+    """What is measured of words, (W, 3): each value rises with the chance that a word is right.
 
     These are the mean probability of its senones; −√(−mean log-probability) of the worst of them in its frames, since
     one wrong sound makes a wrong word; and the log of the number of frames, since short words are easily confused.
 
     Args:
-        logs: (n,) log-probabilities of the senones of its frames.
-        pdfs: (n,) these senones.
+        logs: (T,) log-probabilities of the senones of the frames.
+        pdfs: (T,) these senones.
+        words: the frames of each word, of which it has one at least.
     """
-    starts = np.flatnonzero(np.diff(pdfs, prepend=-1))
-    means = np.add.reduceat(logs, starts) / np.diff(starts, append=len(pdfs))
-    return np.array([np.exp(logs).mean(), -np.sqrt(max(-means.min(), 0.0)), np.log(len(pdfs))])
+    frames, lengths = np.concatenate(words), np.array([len(own) for own in words])
+    starts = lengths.cumsum() - lengths
+    own, senones = logs[frames], pdfs[frames]
+    changes = senones != np.roll(senones, 1)
+    changes[starts] = True
+    runs = np.flatnonzero(changes)  # frames of one senone
+    means = np.add.reduceat(own, runs) / np.diff(runs, append=len(frames))
+    worst = np.minimum.reduceat(means, np.searchsorted(runs, starts))
+    likely = np.add.reduceat(np.exp(own), starts) / lengths
+    return np.column_stack([likely, -np.sqrt(np.maximum(-worst, 0.0)), np.log(lengths)])
 
 
-def confidence(weights: Sequence[float], values: np.ndarray) -> float:
-    """The probability that a word is right, given the map and the ``measures`` of the word."""
-    return float(1 / (1 + np.exp(-(values @ weights[:-1] + weights[-1]))))
+def confidences(weights: Sequence[float], values: np.ndarray) -> list[float]:
+    """The probability that each word is right, given the map and the ``measures`` (W, 3) of the words."""
+    odds: list[float] = (1 / (1 + np.exp(-(values @ weights[:-1] + weights[-1])))).tolist()
+    return odds

@@ -16,7 +16,7 @@ from asr_kd.hmm.new_words import Slots, read_phrases
 from asr_kd.hmm.word_times import PRONUNCIATIONS, WordFinder
 from asr_kd.lang.words import Words
 from asr_kd.runtime.bundle import GRAPH, Bundle
-from asr_kd.runtime.confidence import confidence, log_totals, measures
+from asr_kd.runtime.confidence import confidences, log_totals, measures
 
 
 class Word(NamedTuple):
@@ -123,35 +123,38 @@ class Search:
         Words of such a path have exact times, if the graph tells their pronunciations; otherwise they begin where the
         graph decides for them and end with the last frame of speech before the next.
         """
-        weights = self.graph.bundle.confidence
-        words = []
-        for text, begin, end, values in self.found(final):
-            sure = round(confidence(weights, values), 3) if weights else None
-            words.append(Word(text, self._seconds(begin), self._seconds(end), sure))
-        return Result(tuple(words))
+        found, weights = self.found(final), self.graph.bundle.confidence
+        sure: list[float | None] = [None] * len(found)
+        if found and weights:
+            sure = [round(value, 3) for value in confidences(weights, np.stack([word.measures for word in found]))]
+        return Result(tuple(
+            Word(word.text, self._seconds(word.begin), self._seconds(word.end), value)
+            for word, value in zip(found, sure, strict=True)
+        ))  # fmt: skip
 
     def found(self, final: bool = True) -> list[Found]:
         """The words of ``result``, before their confidences are known."""
         path = self._path(final)
         ids = path.words[path.words > 0].tolist()
-        if not ids:
+        words = self.graph.words.parts(ids)
+        if not words:
             return []
-        spoken = path.labels > 0
-        pdfs = path.labels[spoken] - 1
+        emitting = path.labels > 0
+        pdfs = path.labels[emitting] - 1
         spans = _label_spans(path, self.graph)
         if final and self.graph.finder:
             with contextlib.suppress(ValueError):  # the last word of a path may be unfinished
                 spans = self.graph.finder.in_path(pdfs.tolist(), ids)
-        logs = path.scores[spoken] / self.graph.bundle.acoustic_scale - np.concatenate(self._totals)
+        logs = path.scores[emitting] / self.graph.bundle.acoustic_scale - np.concatenate(self._totals)
         loud = ~np.isin(pdfs, self.graph.bundle.silence_pdfs)
-        found = []
-        for text, own in self.graph.words.parts(ids):
+        found, frames = [], []
+        for text, own in words:
             begin, end = spans[own][0][0], spans[own][-1][1]
-            frames = np.arange(begin, max(end, begin + 1)).clip(max=len(pdfs) - 1)
-            if loud[frames].any():  # not so of noises that are words
-                frames = frames[loud[frames]]
-            found.append(Found(text, begin, end, measures(logs[frames], pdfs[frames])))
-        return found
+            first = min(begin, len(pdfs) - 1)
+            spoken = first + np.flatnonzero(loud[first:end])  # none of a noise that is a word
+            frames.append(spoken if len(spoken) else np.arange(first, max(end, first + 1)))
+            found.append((text, begin, end))
+        return [Found(*word, row) for word, row in zip(found, measures(logs, pdfs, frames), strict=True)]
 
     def _seconds(self, frame: int) -> float:
         return round((self.first + frame) * self.graph.bundle.seconds, 3)
@@ -170,10 +173,10 @@ class Search:
         columns: list[str] = []
         if self.frames:
             found, path = self._decoder.get_best_path(final and self._decoder.reached_final())
-            # An arc after another, with state, next state, label, word and weight; and two values for the last state.
-            columns = path.to_str(show_weight_one=True).split()[:-2] if found else []
-        costs = [cost.split(",")[1] for cost in columns[4::5]]  # of the graph, and of the pdf
-        return Arcs(np.array(columns[2::5], int), np.array(columns[3::5], int), -np.array(costs, float))
+            # An arc after another: state, next state, label, word, costs of graph and pdf; and the last state with its.
+            columns = path.to_str(show_weight_one=True).replace(",", " ").split()[:-3] if found else []
+        labels, words = (np.array([*map(int, columns[place::6])], int) for place in (2, 3))
+        return Arcs(labels, words, -np.array([*map(float, columns[5::6])]))
 
 
 def _label_spans(path: Arcs, graph: Graph) -> list[tuple[int, int]]:
