@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -162,27 +163,28 @@ class Slots:
         for phrase in phrases:
             if phrase.phones:
                 given.setdefault(phrase.words[0], {})[self._placed(phrase.phones)] = None
-        lexicon: Lexicon = {}
-        for word in dict.fromkeys(word for phrase in phrases for word in phrase.words):
-            lexicon[word] = list(given.get(word, ())) or known.get(word) or self._guess(word, known)
-            unknown = {phone for variant in lexicon[word] for phone in variant} - self.ids.keys()
-            if unknown:
+        words = list(dict.fromkeys(word for phrase in phrases for word in phrase.words))
+        guessed = self._guess([word for word in words if word not in given and word not in known], known)
+        lexicon = {word: list(given.get(word, ())) or known.get(word) or guessed[word] for word in words}
+        for word, variants in lexicon.items():
+            if unknown := {phone for variant in variants for phone in variant} - self.ids.keys():
                 raise UserError(f"{word}: {self.graph} has no phone {min(unknown)}: use those of its lexicon")
         return lexicon
 
-    def _guess(self, word: str, known: Lexicon) -> list[Pronunciation]:
-        found: list[Pronunciation] = []
+    def _guess(self, words: Sequence[str], known: Lexicon) -> Lexicon:
+        if not words:
+            return {}
+        lexicon: Lexicon = {}
         if self.table["guesses"]:
-            try:
-                plain = {word: [tuple(map(self._plain, own)) for own in owns] for word, owns in known.items()}
-                lexicon, guesses = pronounce([word], plain)
-            except ImportError:
-                guesses = []
-            if guesses and guesses[0].source != "none":
-                found = lexicon[word]
-        if not found:
-            raise UserError(f"{word} has no pronunciation, and none can be guessed here: give its phones after a tab")
-        return [self._placed(phones) for phones in found]
+            plain = {word: [tuple(map(self._plain, own)) for own in owns] for word, owns in known.items()}
+            with contextlib.suppress(ImportError):
+                lexicon, guesses = pronounce(words, plain)
+                for guess in guesses:
+                    if guess.source == "none":
+                        del lexicon[guess.word]
+        if without := next((word for word in words if word not in lexicon), None):
+            raise UserError(f"{without} has no pronunciation, and none can be guessed: give its phones after a tab")
+        return {word: [self._placed(phones) for phones in variants] for word, variants in lexicon.items()}
 
     def _placed(self, phones: Pronunciation) -> Pronunciation:
         """A pronunciation in the phones of the graph; a small lexicon may lack some in the middle of a word."""
