@@ -26,7 +26,7 @@ from asr_kd.decode.output import read_tuned
 from asr_kd.features.front_end import FrontEnd
 from asr_kd.features.normalise import Normaliser
 from asr_kd.features.parts import LONG
-from asr_kd.hmm.new_words import SLOTS
+from asr_kd.hmm.new_words import SLOTS, write_slots
 from asr_kd.hmm.pipeline import is_perturbed
 from asr_kd.hmm.word_times import PRONUNCIATIONS
 from asr_kd.lang.openfst import add_to_words
@@ -71,7 +71,7 @@ def build(config: Config) -> dict[str, Any]:
     if (config.graph / PRONUNCIATIONS).is_file():  # words have exact times
         copy_file(config.graph / PRONUNCIATIONS, (out / WORDS).with_name(PRONUNCIATIONS))
     if (config.graph / SLOTS).is_file():  # new words can be added
-        write_json((out / WORDS).with_name(SLOTS), {**read_json(config.graph / SLOTS), "word_cost": penalty})
+        write_slots({**read_json(config.graph / SLOTS), "word_cost": penalty}, (out / WORDS).parent)
     export_float(network, front_end.num_features, out / FLOAT)
     export_int8(out / FLOAT, bundle, _calibration(config, front_end), out / INT8)
     if config.sherpa_onnx:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import kaldifst
 
 from asr_kd.common.errors import UserError
-from asr_kd.common.files import read_json, write_json
+from asr_kd.common.files import atomic_open, read_json, write_json
 from asr_kd.common.storage import copy_file, verify
 from asr_kd.common.text import normalise, read_lines
 from asr_kd.hmm.tree import Node
@@ -103,6 +104,12 @@ def extend_graph(graph: Path, words: Path, out: Path) -> None:
     copy_file(graph / "graph.json", out / "graph.json")
     table = read_json(graph / PRONUNCIATIONS)
     write_json(out / PRONUNCIATIONS, {**table, "lexicon": {**table["lexicon"], **added.lexicon}})
+
+
+def write_slots(table: Mapping[str, Any], graph: Path) -> None:
+    """Write what ``Slots`` reads: many small numbers, without blanks between them."""
+    with atomic_open(graph / SLOTS) as file:
+        json.dump(table, file, separators=(",", ":"))
 
 
 class Slots:

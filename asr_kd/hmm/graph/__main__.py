@@ -12,7 +12,7 @@ def main(config: Config) -> None:
     from asr_kd.hmm.graph.build import compile_hclg, pronunciation_table
     from asr_kd.hmm.graph.slots import slot_table
     from asr_kd.hmm.kaldi_io import read_nodes, read_transition_model, read_tree
-    from asr_kd.hmm.new_words import SLOTS
+    from asr_kd.hmm.new_words import write_slots
     from asr_kd.hmm.viterbi import Transitions
     from asr_kd.lang.folder import Lang, symbol_table
     from asr_kd.lang.fst import write_fst
@@ -32,7 +32,7 @@ def main(config: Config) -> None:
     write_json(config.out / "pronunciations.json", pronunciation_table(lang, Transitions.of(model)))  # decode --times
     if slots:  # decode --words
         nodes = read_nodes(config.gmm / "tree")
-        write_json(config.out / SLOTS, slot_table(lang, nodes, Transitions.of(model), slots, config.self_loop_scale))
+        write_slots(slot_table(lang, nodes, Transitions.of(model), slots, config.self_loop_scale), config.out)
     copy_file(config.lang / "lm.arpa", config.out / "lm.arpa")  # decode --rescore takes its weights out
     sizes = {name: figures[name] for name in ("num_pdfs", "silence_pdfs", "states", "arcs")}
     write_json(config.out / "graph.json", {**sizes, "senones": tree_identity(config.gmm), "text": lang.case})
