@@ -6,7 +6,6 @@ import dataclasses
 import itertools
 import logging
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,8 +22,9 @@ from asr_kd.common.errors import UserError
 from asr_kd.common.storage import copy_file, read_json, save_array, write_json
 from asr_kd.corpora.cuts import load_cuts
 from asr_kd.decode.output import read_tuned
+from asr_kd.features.extractors import raw_features
 from asr_kd.features.front_end import FrontEnd
-from asr_kd.features.normalise import Normaliser
+from asr_kd.features.normalise import find_speech, speech_sums
 from asr_kd.features.parts import LONG
 from asr_kd.hmm.new_words import SLOTS, write_slots
 from asr_kd.hmm.pipeline import is_perturbed
@@ -57,7 +57,7 @@ def build(config: Config) -> dict[str, Any]:
         scale, penalty = read_tuned(config.tuned)
     silence = tuple(read_json(config.graph / "graph.json").get("silence_pdfs", ()))
     network = Samples2Scores(
-        front_end, model, load_log_prior(config.model), silence, scale, _usual_speech(config.features)
+        front_end, model, load_log_prior(config.model), silence, scale, _usual_speech(config, front_end)
     )
     frames = network.front_end
     bundle = Bundle(
@@ -88,14 +88,22 @@ def build(config: Config) -> dict[str, Any]:
     return figures
 
 
-def _usual_speech(features: Path) -> np.ndarray:
-    """(2, F) means over the speakers of train: features of speech above its level, and their squares."""
-    normaliser = Normaliser.load(features)
-    speakers = [*normaliser.speakers.values()]
-    if not speakers:
-        return np.stack([np.zeros(normaliser.front_end.num_features), np.ones(normaliser.front_end.num_features)])
-    usual: np.ndarray = np.mean([sums[1:] / sums[0] for sums in speakers], 0)
+def _usual_speech(config: Config, front_end: FrontEnd) -> np.ndarray:
+    """(2, F) features of speech above its level, and their squares: means over utterances from all over train."""
+    sums = []
+    for cut in _some_of_train(config):
+        features = raw_features(cut)
+        count, *moments = speech_sums(front_end, features, find_speech(front_end, features))
+        sums.append(np.stack(moments) / count)
+    usual: np.ndarray = np.mean(sums, 0)
     return usual
+
+
+def _some_of_train(config: Config) -> Iterator[MonoCut]:
+    """``--calibration`` utterances from all over the training split, but no perturbed ones."""
+    cuts = (cut for cut in load_cuts(config.features, "train") if not is_perturbed(cut))
+    count = sum(1 for _ in load_cuts(config.features, "train"))
+    yield from itertools.islice(cuts, 0, None, max(1, count // config.calibration))
 
 
 def _samples(cut: MonoCut, front_end: FrontEnd) -> np.ndarray:
@@ -106,10 +114,8 @@ def _samples(cut: MonoCut, front_end: FrontEnd) -> np.ndarray:
 
 
 def _calibration(config: Config, front_end: FrontEnd) -> Iterator[np.ndarray]:
-    """Samples of utterances from all over the training split, but not of perturbed ones."""
-    cuts = (cut for cut in load_cuts(config.features, "train") if not is_perturbed(cut))
-    count = sum(1 for _ in load_cuts(config.features, "train"))
-    for cut in itertools.islice(cuts, 0, None, max(1, count // config.calibration)):
+    """Their samples."""
+    for cut in _some_of_train(config):
         yield _samples(cut, front_end)[: LONG * front_end.sampling_rate // 100]
 
 

@@ -24,13 +24,16 @@ class Settings:
         look_ahead: frames after a frame that must be there before it is scored; at least as many as the network hears.
         begin: frames that must be there before the first is scored.
         prior: frames of usual speech that the normalisation begins with, until it knows the speaker.
+        again: seconds; a shorter utterance is recognised again when it has ended, since then the normalisation knows
+            its speech; 0: none is.
     """
 
     endpoint: float = 0.8
     chunk: int = 10
     look_ahead: int = 15
     begin: int = 60
-    prior: float = 100.0
+    prior: float = 30.0
+    again: float = 15.0
 
 
 class Stream:
@@ -50,6 +53,7 @@ class Stream:
         self.look_ahead = max(settings.look_ahead, self.bundle.right)
         self._samples = np.empty(0, np.float32)  # the end of the stream: what is still needed
         self._dropped = 0  # frames whose first samples have been dropped
+        self._began = 0  # frame with which the utterance began
         self._received = 0
         self._speech, self._heard = no_speech(self.bundle), 0  # sums over the frames so far, and how many these are
         self._scored = 0
@@ -97,28 +101,43 @@ class Stream:
             frames = num_frames(self.bundle, self._received)
             if self._sounds and frames > self._scored and self._received >= MIN_SECONDS * self.bundle.sampling_rate:
                 self._score(frames, frames, end=True)
-            self._words += self._search.result().words
-            self._search = Search(self.graph, frames)
+            self._fix_words(end=True)
         return Result(self._words)
 
     def _score(self, whole: int, ready: int, end: bool) -> None:
         """Score the frames up to ``ready``; all up to ``whole`` can be computed."""
-        samples = pad(self.bundle, self._samples, begin=not self._dropped, end=end)
-        first = self._dropped
+        first = self._first_needed(self._scored)
         new = whole - self._heard
-        available = (whole - first - 1) * self.bundle.shift + self.bundle.window
-        result = self.network(
-            samples[:available], self._speech, new, self.settings.prior, self._scored - first, ready - first
-        )
-        self._speech, self._heard, self._scored = result.speech, whole, ready
-        self._search.accept(result.scores)
+        scores, self._speech = self._network(first, whole, new, self.settings.prior, self._scored, ready, end)
+        self._heard, self._scored = whole, ready
+        self._search.accept(scores)
         if self.on_scores:
-            self.on_scores(result.scores)
-        keep = max(0, self._scored - self.bundle.left - MARGIN)  # of frames nearer, it matters whether they are speech
-        if keep > first:
-            start = first * self.bundle.shift - (before(self.bundle) if first else 0)
-            self._samples = self._samples[keep * self.bundle.shift - before(self.bundle) - start :]
-            self._dropped = keep
+            self.on_scores(scores)
+        kept = self._first_needed(self._began if self._may_go_on() else self._scored)
+        self._samples = self._samples[self._place(kept) - self._place(self._dropped) :]
+        self._dropped = kept
+
+    def _network(
+        self, first: int, whole: int, new: int, prior: float, start: int, stop: int, end: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Scores of frames, given the samples of those from ``first`` to ``whole``; and the sums over the speech."""
+        samples = self._samples[self._place(first) - self._place(self._dropped) :]
+        samples = pad(self.bundle, samples, begin=not first, end=end)
+        samples = samples[: (whole - first - 1) * self.bundle.shift + self.bundle.window]
+        return self.network(samples, self._speech, new, prior, start - first, stop - first)
+
+    def _first_needed(self, frame: int) -> int:
+        """The first frame that must be computed to score another: of those near it, it matters whether they are
+        speech."""
+        return max(0, frame - self.bundle.left - MARGIN)
+
+    def _place(self, frame: int) -> int:
+        """The first sample of a frame."""
+        return max(0, frame * self.bundle.shift - before(self.bundle))
+
+    def _may_go_on(self) -> bool:
+        """Whether the utterance is short enough to be recognised again."""
+        return (self._scored - self._began) * self.bundle.seconds <= self.settings.again
 
     def _end_utterance(self) -> None:
         """Begin another search where the last utterance has ended."""
@@ -126,5 +145,17 @@ class Stream:
             return
         silence, words = self._search.silence()
         if words and silence * self.bundle.seconds >= self.settings.endpoint:
-            self._words += self._search.result().words
-            self._search = Search(self.graph, self._scored)
+            self._fix_words(end=False)
+
+    def _fix_words(self, end: bool) -> None:
+        """Fix the words of an utterance that has ended, and begin another search."""
+        result = self._search.result()
+        if result.words and self._dropped <= self._first_needed(self._began) and self._may_go_on():
+            first = self._first_needed(self._began)
+            scores, _ = self._network(first, self._heard, 0, 0.0, self._began, self._scored, end)
+            search = Search(self.graph, self._began)
+            search.accept(scores)
+            result = search.result()
+        self._words += result.words
+        self._began = self._scored
+        self._search = Search(self.graph, self._scored)
