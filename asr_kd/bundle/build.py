@@ -16,15 +16,14 @@ from asr_kd.bundle.confidences import fit_confidences, judge
 from asr_kd.bundle.config import Config
 from asr_kd.bundle.export import export_float, export_int8
 from asr_kd.bundle.measure import Form, measure
-from asr_kd.bundle.network import Samples2Scores
+from asr_kd.bundle.network import Samples2Scores, check_log_mels
 from asr_kd.bundle.sherpa import write_sherpa
+from asr_kd.bundle.speech import unknown_speaker, usual_frames, usual_speech
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import copy_file, read_json, save_array, write_json
 from asr_kd.corpora.cuts import load_cuts
 from asr_kd.decode.output import read_tuned
-from asr_kd.features.extractors import raw_features
 from asr_kd.features.front_end import FrontEnd
-from asr_kd.features.normalise import find_speech, speech_sums
 from asr_kd.features.parts import LONG
 from asr_kd.hmm.new_words import SLOTS, write_slots
 from asr_kd.hmm.pipeline import is_perturbed
@@ -52,17 +51,17 @@ def build(config: Config) -> dict[str, Any]:
     check_same_senones(config.model, config.graph)
     check_same_front_end([config.model], config.features)
     out, front_end, model = config.out, FrontEnd.load(config.features), load_model(config.model)
+    check_log_mels(front_end)
     scale, penalty = config.acoustic_scale, config.insertion_penalty
     if config.tuned is not None:
         scale, penalty = read_tuned(config.tuned)
     silence = tuple(read_json(config.graph / "graph.json").get("silence_pdfs", ()))
-    network = Samples2Scores(
-        front_end, model, load_log_prior(config.model), silence, scale, _usual_speech(config, front_end)
-    )
+    usual = usual_speech(_some_of_train(config), front_end)
+    network = Samples2Scores(front_end, model, load_log_prior(config.model), silence, scale, usual)
     frames = network.front_end
     bundle = Bundle(
         front_end.sampling_rate, frames.length, frames.shift, front_end.num_features, network.left, network.right,
-        silence, config.beam, config.max_active, config.min_active, scale,
+        silence, config.beam, config.max_active, config.min_active, usual_frames(front_end), scale,
     )  # fmt: skip
     write_json(out / DESCRIPTION, bundle.to_json())
     add_to_words(config.graph / "HCLG.fst", out / GRAPH, penalty)
@@ -75,28 +74,19 @@ def build(config: Config) -> dict[str, Any]:
     export_float(network, front_end.num_features, out / FLOAT)
     export_int8(out / FLOAT, bundle, _calibration(config, front_end), out / INT8)
     if config.sherpa_onnx:
-        write_sherpa(network, front_end.num_features, model.network.num_senones, next(iter(silence), 0), out)
-    forms = measure(config, scale, lambda cut: _samples(cut, front_end))
+        senones, blank = model.network.num_senones, next(iter(silence), 0)
+        write_sherpa(network, front_end.num_features, senones, bundle.prior, blank, out)
+    forms = measure(config, bundle, unknown_speaker(front_end, usual), lambda cut: _samples(cut, front_end))
     _check(config, forms)
-    bundle = dataclasses.replace(bundle, confidence=fit_confidences(forms[-1], config.splits[0]))
+    shipped = forms[2]
+    bundle = dataclasses.replace(bundle, confidence=fit_confidences(shipped, config.splits[0]))
     write_json(out / DESCRIPTION, bundle.to_json())
-    confidences = judge(forms[-1], bundle.confidence)
+    confidences = judge(shipped, bundle.confidence)
     _write_golden(config, front_end)
     write_card(config, bundle, forms, confidences)
     figures = {form.name: form.figures() for form in forms}
-    figures[forms[-1].name]["confidences"] = {split: judged._asdict() for split, judged in confidences.items()}
+    figures[shipped.name]["confidences"] = {split: judged._asdict() for split, judged in confidences.items()}
     return figures
-
-
-def _usual_speech(config: Config, front_end: FrontEnd) -> np.ndarray:
-    """(2, F) features of speech above its level, and their squares: means over utterances from all over train."""
-    sums = []
-    for cut in _some_of_train(config):
-        features = raw_features(cut)
-        count, *moments = speech_sums(front_end, features, find_speech(front_end, features))
-        sums.append(np.stack(moments) / count)
-    usual: np.ndarray = np.mean(sums, 0)
-    return usual
 
 
 def _some_of_train(config: Config) -> Iterator[MonoCut]:
@@ -125,7 +115,7 @@ def _check(config: Config, forms: list[Form]) -> None:
     Raises:
         UserError: another word in float32, or a higher WER in int8 than --tolerance allows.
     """
-    trained, as_float, as_int8 = forms
+    trained, as_float, as_int8, _ = forms
     split = config.splits[0]
     figures = ", ".join(f"{form.name} {form.wer(split):.2f} %" for form in forms)
     logging.info("WER on %s: %s", split, figures)

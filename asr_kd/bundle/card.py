@@ -29,10 +29,15 @@ def write_card(config: Config, bundle: Bundle, forms: list[Form], confidences: d
     network = read_network(config.model)
     title = config.title or config.out.resolve().name
     latency = round(1000 * bundle.right * bundle.seconds)
-    splits, words = config.splits, forms[-1].reference_words
+    splits, words = config.splits, forms[2].reference_words
     header = ["form", "MB", *(f"WER on {split}, %" for split in splits), "scoring on one core, seconds per second"]
     rows = [
-        [form.name, f"{form.bytes / 1e6:.2f}", *(_wer(form, split) for split in splits), f"{form.rtf:.5f}"]
+        [
+            form.name,
+            f"{form.bytes / 1e6:.2f}",
+            *(_wer(form, split) for split in splits),
+            "–" if form.rtf is None else f"{form.rtf:.5f}",
+        ]
         for form in forms
     ]
     table = Table(header, rows).markdown()
@@ -102,3 +107,7 @@ def _confidences(judged: dict[str, Judged]) -> str:
 
 def _wer(form: Form, split: str) -> str:
     return f"{form.wer(split):.2f}" if split in form.reference_words else "–"
+
+
+def _rtf(form: Form) -> str:
+    return "–" if form.rtf is None else f"{form.rtf:.5f}"

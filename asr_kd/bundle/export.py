@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from asr_kd.bundle.network import INPUTS, OUTPUTS, Samples2Scores
 from asr_kd.common.storage import atomic_path
 from asr_kd.runtime.bundle import Bundle
-from asr_kd.runtime.network import network_inputs, no_speech, num_frames, pad
+from asr_kd.runtime.network import whole_inputs
 
 OPSET = 17
 
@@ -89,8 +89,7 @@ class _Reader(CalibrationDataReader):
     @staticmethod
     def _make(bundle: Bundle, utterances: Iterable[np.ndarray]) -> Iterator[dict[str, Any]]:
         for samples in utterances:
-            frames = num_frames(bundle, len(samples))
-            yield network_inputs(pad(bundle, samples), no_speech(bundle), frames, 0.0, 0, frames)
+            yield whole_inputs(bundle, samples)
 
     def get_next(self) -> dict[str, Any] | None:
         return next(self._feeds, None)

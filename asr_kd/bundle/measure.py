@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import kaldialign
@@ -14,17 +14,15 @@ from lhotse.cut import MonoCut
 
 from asr_kd.bundle.config import Config
 from asr_kd.common.progress import progress
-from asr_kd.common.storage import read_json
 from asr_kd.corpora.cuts import load_cuts
 from asr_kd.decode.acoustics import load_scorer
 from asr_kd.decode.calibration import right_words
 from asr_kd.features.extractors import compute_features
-from asr_kd.features.front_end import FrontEnd
 from asr_kd.features.normalise import Normaliser
 from asr_kd.features.parts import parts
 from asr_kd.models.network import read_network
 from asr_kd.runtime import Recogniser
-from asr_kd.runtime.bundle import FLOAT, INT8
+from asr_kd.runtime.bundle import FLOAT, INT8, Bundle
 from asr_kd.runtime.search import Found, Search
 
 #: Returns the scores (T, C), times the acoustic scale, of samples.
@@ -56,32 +54,45 @@ class Form:
     measures: defaultdict[str, list[np.ndarray]] = dataclasses.field(default_factory=lambda: defaultdict(list))
     right: defaultdict[str, list[bool]] = dataclasses.field(default_factory=lambda: defaultdict(list))
 
+    def add(self, split: str, utterance: str, text: Sequence[str], words: Sequence[str]) -> None:
+        """Count the words found of an utterance, of the transcript ``text``."""
+        self.words[split, utterance] = " ".join(words)
+        self.errors[split] += kaldialign.edit_distance(text, words)["total"]
+        self.reference_words[split] += len(text)
+
     def wer(self, split: str) -> float:
         """In percent."""
         return 100 * self.errors[split] / max(self.reference_words[split], 1)
 
     @property
-    def rtf(self) -> float:
-        """Seconds of scoring per second of audio."""
-        return self.seconds / max(self.audio_seconds, 1e-9)
+    def rtf(self) -> float | None:
+        """Seconds of scoring per second of audio, if it was measured."""
+        return round(self.seconds / self.audio_seconds, 5) if self.audio_seconds else None
 
     def figures(self) -> dict[str, Any]:
         """For the completion mark."""
         wer = {split: round(self.wer(split), 2) for split in self.reference_words}
-        return {"bytes": self.bytes, "wer": wer, "rtf": round(self.rtf, 5)}
+        return {"bytes": self.bytes, "wer": wer, "rtf": self.rtf}
 
 
-def measure(config: Config, scale: float, samples_of: Callable[[MonoCut], np.ndarray]) -> list[Form]:
+def measure(
+    config: Config, bundle: Bundle, normaliser: Normaliser, samples_of: Callable[[MonoCut], np.ndarray]
+) -> list[Form]:
     """Recognise splits with int8, and the first also with float32 and with the trained network, by the same search.
 
     Args:
-        scale: acoustic scale.
+        bundle: what is known of the bundle.
+        normaliser: of the trained network's features.
         samples_of: loads the samples of a cut.
+
+    Returns:
+        the trained network, float32, int8, and int8 in streams, which are recognised on the first split alone.
     """
     recognisers = [Recogniser.from_bundle(config.out, quantised) for quantised in (False, True)]
     files = config.model / "model.safetensors", config.out / FLOAT, config.out / INT8
     forms = [Form(name, file.stat().st_size) for name, file in zip(("trained", "float32", "int8"), files, strict=True)]
-    scorers: list[Scorer] = [_trained(config, scale), *(recogniser.scores for recogniser in recognisers)]
+    streamed = Form("int8, streams", forms[-1].bytes)
+    scorers: list[Scorer] = [_trained(config, bundle, normaliser), *(recogniser.scores for recogniser in recognisers)]
     cuts = [(split, cut) for split in config.splits for cut in load_cuts(config.features, split)]
     for number, (split, cut) in enumerate(progress(cuts, "bundle", len(cuts), "utterance")):
         text, samples = recognisers[0].graph.words.split(cut.supervisions[0].text or ""), samples_of(cut)
@@ -93,12 +104,14 @@ def measure(config: Config, scale: float, samples_of: Callable[[MonoCut], np.nda
             if number >= WARM_UP:
                 form.seconds += seconds
                 form.audio_seconds += cut.duration
-            form.words[split, cut.id] = " ".join(words)
-            form.errors[split] += kaldialign.edit_distance(text, words)["total"]
-            form.reference_words[split] += len(text)
+            form.add(split, cut.id, text, words)
             form.measures[split] += [word.measures for word in found]
             form.right[split] += right_words(text, words)
-    return forms
+        if split == config.splits[0]:
+            stream = recognisers[1].stream()
+            stream.accept(samples)
+            streamed.add(split, cut.id, text, stream.finish().text.split())
+    return [*forms, streamed]
 
 
 def _recognise(recogniser: Recogniser, score: Scorer, samples: np.ndarray) -> tuple[list[Found], float]:
@@ -115,16 +128,13 @@ def _recognise(recogniser: Recogniser, score: Scorer, samples: np.ndarray) -> tu
     return words, seconds
 
 
-def _trained(config: Config, scale: float) -> Scorer:
+def _trained(config: Config, bundle: Bundle, normaliser: Normaliser) -> Scorer:
     """The scores of the trained network, whose features are those of an unknown speaker."""
-    description, front_end = read_json(config.graph / "graph.json"), FrontEnd.load(config.features)
-    scorer = load_scorer(
-        [config.model], config.features, read_network(config.model).num_senones, description.get("silence_pdfs", ())
-    )
-    normaliser = Normaliser(front_end)
+    front_end = normaliser.front_end
+    scorer = load_scorer([config.model], config.features, read_network(config.model).num_senones, bundle.silence_pdfs)
 
     def score(samples: np.ndarray) -> np.ndarray:
-        features = normaliser.normalise(compute_features(front_end, samples))
-        return scorer.scores(features, 0, len(features)) * np.float32(scale)
+        features = normaliser.normalise(compute_features(front_end, samples), "")
+        return scorer.scores(features, 0, len(features)) * np.float32(bundle.acoustic_scale)
 
     return score

@@ -28,14 +28,17 @@ INPUTS = ("samples", "speech", "new", "prior", "start", "stop")
 OUTPUTS = ("scores", "speech_after", "features", "loudness")
 
 
+def check_log_mels(front_end: FrontEnd) -> None:
+    """Raises UserError if features are no log-mels of Lhotse's that ``LogMels`` computes."""
+    if front_end.settings is None or not front_end.finds_speech or front_end.extractor != FBANK:
+        raise UserError(f"a bundle computes log-mels from samples, but the features are {front_end}: use log-mels")
+
+
 class LogMels(nn.Module):
     """Lhotse's log-mels of samples that need no padding, (N,) → (T, F): two products, with a square between them.
 
     All that happens to a frame of samples before its power spectrum is linear, so one matrix does it: in onnxruntime
     four times as fast as its Fourier transform, and as exact.
-
-    Raises:
-        UserError: the features are no log-mels of Lhotse's that can be computed so.
     """
 
     window: Tensor
@@ -47,10 +50,8 @@ class LogMels(nn.Module):
 
     def __init__(self, front_end: FrontEnd) -> None:
         super().__init__()
-        settings = front_end.settings
-        if settings is None or not front_end.finds_speech or front_end.extractor != FBANK:
-            raise UserError(f"a bundle computes log-mels from samples, but the features are {front_end}: use log-mels")
-        lhotse = get_extractor_type(FBANK).from_dict({"feature_type": FBANK, **settings}).extractor.double()
+        settings = {"feature_type": FBANK, **(front_end.settings or {})}
+        lhotse = get_extractor_type(FBANK).from_dict(settings).extractor.double()
         self.sampling_rate, self.length = front_end.sampling_rate, lhotse.wav2win._length
         self.shift = lhotse.wav2win._shift
         offset, preemphasis = lhotse.wav2win.remove_dc_offset, lhotse.wav2win.preemph_coeff

@@ -34,8 +34,9 @@ class Chunks2Scores(nn.Module):
         UserError: the network hears more than the cache holds, or the number of log-mels is odd.
     """
 
-    def __init__(self, network: Samples2Scores, num_features: int) -> None:
+    def __init__(self, network: Samples2Scores, num_features: int, prior: float) -> None:
         super().__init__()
+        self.prior = max(prior, Settings().prior)
         self.network, self.num_features, self.cache = network, num_features, CHUNK * LEFT_CHUNKS
         if network.left + MARGIN > self.cache or network.right > RIGHT or num_features % 2:
             raise UserError(
@@ -65,20 +66,23 @@ class Chunks2Scores(nn.Module):
         known = before.clamp_max(self.cache)
         raw = frames.index_select(0, frame_range(self.cache - known, torch.tensor(self.cache + CHUNK + RIGHT)))
         new = torch.where(before > 0, CHUNK, CHUNK + RIGHT)
-        prior, known_sums = torch.tensor(Settings().prior, dtype=torch.float64), speech.flatten()[: self.sums].double()
+        prior, known_sums = torch.tensor(self.prior, dtype=torch.float64), speech.flatten()[: self.sums].double()
         scores, sums, _, _ = self.network.score(raw, known_sums, new, prior, known, known + CHUNK)
         unused = speech.flatten()[self.sums :] + 0.0 * mask.float().sum()
         kept = torch.cat([sums.float(), unused]).view(1, 1, self.num_features // 2, self.kernel - 1)
         return scores[None], frames[CHUNK : CHUNK + self.cache][None, None], kept
 
 
-def write_sherpa(network: Samples2Scores, num_features: int, num_senones: int, blank: int, out: Path) -> None:
+def write_sherpa(
+    network: Samples2Scores, num_features: int, num_senones: int, prior: float, blank: int, out: Path
+) -> None:
     """Write sherpa-onnx/model.onnx and tokens.txt into a bundle; graph and words are the bundle's.
 
     Args:
+        prior: frames of usual speech of the bundle.
         blank: senone of silence, whose frames sherpa-onnx counts to find the end of an utterance.
     """
-    module = Chunks2Scores(network, num_features)
+    module = Chunks2Scores(network, num_features, prior)
     half = num_features // 2
     inputs = (
         torch.zeros(1, CHUNK + RIGHT, num_features), torch.tensor([module.cache]), torch.tensor([module.cache]),

@@ -45,7 +45,16 @@ def bundles(folders: Sequence[Path]) -> Table:
         errors = [f"{found['wer'][split]:.2f}" if split in found["wer"] else NONE for split in splits]
         judged = found.get("confidences", {})
         gaps = [f"{judged[split]['error']:.1f}" if split in judged else NONE for split in splits]
-        rows.append([name, form, f"{found['bytes'] / 1e6:.2f}", *errors, *gaps, f"{found['rtf']:.5f}"])
+        rows.append(
+            [
+                name,
+                form,
+                f"{found['bytes'] / 1e6:.2f}",
+                *errors,
+                *gaps,
+                NONE if found["rtf"] is None else f"{found['rtf']:.5f}",
+            ]
+        )
     columns = [f"{kind} {split} %" for kind in ("WER", "calibration error") for split in splits]
     return Table(["bundle", "form", "MB", *columns, "RTF (scoring)"], rows, frozenset({0, 1}))
 

@@ -25,6 +25,7 @@ class Bundle:
         left, right: frames that the network hears before and after the one it scores.
         silence_pdfs: senones of silence.
         beam, max_active, min_active: of the search.
+        prior: frames of usual speech that count next to the speech of a recording in its normalisation.
         acoustic_scale: that the scores of the network include.
         confidence: map from what is measured of a word to its confidence (asr_kd.runtime.confidence); empty: unknown.
     """
@@ -39,6 +40,7 @@ class Bundle:
     beam: float
     max_active: int
     min_active: int
+    prior: float
     acoustic_scale: float
     confidence: tuple[float, ...] = ()
 

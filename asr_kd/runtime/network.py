@@ -61,8 +61,7 @@ class Network:
 
     def whole(self, samples: np.ndarray, output: str = "scores") -> np.ndarray:
         """The scores (T, C), or the normalised features (T, F) or loudness (T,), of a whole recording."""
-        frames = num_frames(self.bundle, len(samples))
-        inputs = network_inputs(pad(self.bundle, samples), no_speech(self.bundle), frames, 0.0, 0, frames)
+        inputs = whole_inputs(self.bundle, samples)
         found: np.ndarray = self._session.run([output], inputs)[0]
         return found
 
@@ -76,6 +75,12 @@ def network_inputs(
         "samples": samples, "speech": speech, "prior": np.array(prior, np.float64),
         **{name: np.array(number, np.int64) for name, number in numbers.items()},
     }  # fmt: skip
+
+
+def whole_inputs(bundle: Bundle, samples: np.ndarray) -> dict[str, np.ndarray]:
+    """What the network takes for a whole recording."""
+    frames = num_frames(bundle, len(samples))
+    return network_inputs(pad(bundle, samples), no_speech(bundle), frames, bundle.prior, 0, frames)
 
 
 def no_speech(bundle: Bundle) -> np.ndarray:

@@ -23,16 +23,17 @@ class Settings:
         chunk: frames that are scored at once.
         look_ahead: frames after a frame that must be there before it is scored; at least as many as the network hears.
         begin: frames that must be there before the first is scored.
-        prior: frames of usual speech that the normalisation begins with, until it knows the speaker.
-        again: seconds; a shorter utterance is recognised again when it has ended, since then the normalisation knows
-            its speech; 0: none is.
+        prior: frames of usual speech that the normalisation begins with, until it knows the speaker, if the bundle does
+            not have more.
+        again: seconds; a shorter utterance is recognised again when it has ended, as a recording of its own, since the
+            normalisation knows its speech then; 0: none is.
     """
 
     endpoint: float = 0.8
     chunk: int = 10
     look_ahead: int = 15
     begin: int = 60
-    prior: float = 30.0
+    prior: float = 10.0
     again: float = 15.0
 
 
@@ -108,7 +109,8 @@ class Stream:
         """Score the frames up to ``ready``; all up to ``whole`` can be computed."""
         first = self._first_needed(self._scored)
         new = whole - self._heard
-        scores, self._speech = self._network(first, whole, new, self.settings.prior, self._scored, ready, end)
+        prior = max(self.settings.prior, self.bundle.prior)
+        scores, self._speech = self._network(self._speech, first, whole, new, prior, self._scored, ready, end)
         self._heard, self._scored = whole, ready
         self._search.accept(scores)
         if self.on_scores:
@@ -118,13 +120,13 @@ class Stream:
         self._dropped = kept
 
     def _network(
-        self, first: int, whole: int, new: int, prior: float, start: int, stop: int, end: bool
+        self, speech: np.ndarray, first: int, whole: int, new: int, prior: float, start: int, stop: int, end: bool
     ) -> tuple[np.ndarray, np.ndarray]:
         """Scores of frames, given the samples of those from ``first`` to ``whole``; and the sums over the speech."""
         samples = self._samples[self._place(first) - self._place(self._dropped) :]
         samples = pad(self.bundle, samples, begin=not first, end=end)
         samples = samples[: (whole - first - 1) * self.bundle.shift + self.bundle.window]
-        return self.network(samples, self._speech, new, prior, start - first, stop - first)
+        return self.network(samples, speech, new, prior, start - first, stop - first)
 
     def _first_needed(self, frame: int) -> int:
         """The first frame that must be computed to score another: of those near it, it matters whether they are
@@ -152,7 +154,9 @@ class Stream:
         result = self._search.result()
         if result.words and self._dropped <= self._first_needed(self._began) and self._may_go_on():
             first = self._first_needed(self._began)
-            scores, _ = self._network(first, self._heard, 0, 0.0, self._began, self._scored, end)
+            speech, frames = no_speech(self.bundle), self._heard - first
+            prior, scored = self.bundle.prior, self._scored
+            scores, _ = self._network(speech, first, self._heard, frames, prior, self._began, scored, end)
             search = Search(self.graph, self._began)
             search.accept(scores)
             result = search.result()

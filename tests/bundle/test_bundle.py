@@ -126,6 +126,7 @@ def test_a_bundle_is_small_and_says_what_it_is(folders) -> None:
     assert "It knows 6 words, and hears nothing else: W1 W2 W3 W4 W5 W6." in card and "utterances of" in card
     figures = read_json(bundle / "stage.json")["figures"]
     assert figures["float32"]["wer"] == figures["trained"]["wer"]
+    assert figures["int8, streams"]["rtf"] is None and "| int8, streams |" in card
     assert figures["int8"]["bytes"] < 0.5 * figures["float32"]["bytes"]
     golden = read_json(bundle / "golden/words.json")
     recogniser = Recogniser.from_bundle(bundle, quantised=False)
@@ -235,16 +236,27 @@ def test_the_words_of_a_stream_do_not_depend_on_its_packets(prepared, folders, k
     assert results[0] == results[1] == results[2] and len(results[0].words) > 10
 
 
-def test_a_stream_shows_words_and_keeps_few_samples(prepared, folders) -> None:
+@pytest.mark.parametrize(("again", "seconds"), [(0.0, 2.0), (3.0, 5.0)])
+def test_a_stream_shows_words_and_keeps_few_samples(prepared, folders, again: float, seconds: float) -> None:
     recogniser = Recogniser.from_bundle(folders["dnn"][1])
-    stream = recogniser.stream()
-    seen = Counter()
+    stream = recogniser.stream(Settings(again=again))
+    seen, kept = Counter(), []
     for samples in samples_of(prepared):
         for part in np.array_split(samples, 10):
             stream.accept(part)
             seen[len(stream.partial().words)] += 1
-            assert len(stream._samples) < 2 * RATE
-    assert len(seen) > 10
+            kept.append(len(stream._samples) / RATE)
+    assert len(seen) > 10 and max(kept) < seconds and kept[-1] < 2.0
+    assert max(kept) > again  # so it can be recognised again
+
+
+@pytest.mark.parametrize("kind", ["dnn", "tdnnf"])
+def test_an_utterance_that_has_ended_has_the_words_of_a_recording(prepared, folders, kind: str) -> None:
+    recogniser = Recogniser.from_bundle(folders[kind][1])
+    for samples in samples_of(prepared):
+        stream = recogniser.stream(Settings(endpoint=0))
+        stream.accept(samples)
+        assert stream.finish().text == recogniser(samples).text
 
 
 def test_a_pause_ends_an_utterance(prepared, folders) -> None:
@@ -376,7 +388,7 @@ def test_sherpa_onnx_recognises_the_words_of_our_stream(prepared, folders, kind:
     expected = []
     for number, samples in enumerate(samples_of(prepared)):
         soundfile.write(tmp_path / f"{number}.wav", samples, RATE, subtype="FLOAT")
-        stream = recogniser.stream(Settings(chunk=CHUNK, look_ahead=RIGHT, endpoint=0))
+        stream = recogniser.stream(Settings(chunk=CHUNK, look_ahead=RIGHT, endpoint=0, again=0))
         stream.accept(np.concatenate([samples, np.zeros(RATE, np.float32)]))
         expected.append(stream.finish().text)
     files = sorted(map(str, tmp_path.glob("*.wav")))
@@ -390,7 +402,9 @@ def test_sherpa_onnx_recognises_the_words_of_our_stream(prepared, folders, kind:
 def test_worse_bundles_are_refused(graph: Path, prepared, tmp_path: Path) -> None:
     config = Config(tmp_path, graph, prepared.features, tmp_path / "out", splits=("dev",))
     words, other = {("dev", "a"): "W1"}, {("dev", "a"): "W2"}
-    forms = [Form(name, 1, words, Counter(dev=10), Counter(dev=1000)) for name in ("trained", "float32", "int8")]
+    forms = [
+        Form(name, 1, words, Counter(dev=10), Counter(dev=1000)) for name in ("trained", "float32", "int8", "streams")
+    ]
     _check(config, forms)
     forms[2].errors = Counter(dev=14)
     with pytest.raises(UserError, match=r"int8 costs more than --tolerance 0\.3 .*int8 1\.40 %"):
