@@ -18,12 +18,13 @@ from asr_kd.bundle.export import export_float, export_int8
 from asr_kd.bundle.measure import Form, measure
 from asr_kd.bundle.network import Samples2Scores, check_log_mels
 from asr_kd.bundle.sherpa import write_sherpa
-from asr_kd.bundle.speech import unknown_speaker, usual_frames, usual_speech
+from asr_kd.bundle.speech import usual_speech
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import copy_file, read_json, save_array, write_json
 from asr_kd.corpora.cuts import load_cuts
 from asr_kd.decode.output import read_tuned
 from asr_kd.features.front_end import FrontEnd
+from asr_kd.features.normalise import USUAL_FRAMES, Normaliser
 from asr_kd.features.parts import LONG
 from asr_kd.hmm.new_words import SLOTS, write_slots
 from asr_kd.hmm.pipeline import is_perturbed
@@ -56,12 +57,14 @@ def build(config: Config) -> dict[str, Any]:
     if config.tuned is not None:
         scale, penalty = read_tuned(config.tuned)
     silence = tuple(read_json(config.graph / "graph.json").get("silence_pdfs", ()))
-    usual = usual_speech(_some_of_train(config), front_end)
+    normaliser = Normaliser.load(config.features)
+    prior = 0.0 if normaliser.usual is None else USUAL_FRAMES
+    usual = usual_speech(normaliser, _some_of_train(config))
     network = Samples2Scores(front_end, model, load_log_prior(config.model), silence, scale, usual)
     frames = network.front_end
     bundle = Bundle(
         front_end.sampling_rate, frames.length, frames.shift, front_end.num_features, network.left, network.right,
-        silence, config.beam, config.max_active, config.min_active, usual_frames(front_end), scale,
+        silence, config.beam, config.max_active, config.min_active, prior, scale,
     )  # fmt: skip
     write_json(out / DESCRIPTION, bundle.to_json())
     add_to_words(config.graph / "HCLG.fst", out / GRAPH, penalty)
@@ -76,7 +79,7 @@ def build(config: Config) -> dict[str, Any]:
     if config.sherpa_onnx:
         senones, blank = model.network.num_senones, next(iter(silence), 0)
         write_sherpa(network, front_end.num_features, senones, bundle.prior, blank, out)
-    forms = measure(config, bundle, unknown_speaker(front_end, usual), lambda cut: _samples(cut, front_end))
+    forms = measure(config, bundle, normaliser, lambda cut: _samples(cut, front_end))
     _check(config, forms)
     shipped = forms[2]
     bundle = dataclasses.replace(bundle, confidence=fit_confidences(shipped, config.splits[0]))

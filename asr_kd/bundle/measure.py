@@ -134,7 +134,7 @@ def _trained(config: Config, bundle: Bundle, normaliser: Normaliser) -> Scorer:
     scorer = load_scorer([config.model], config.features, read_network(config.model).num_senones, bundle.silence_pdfs)
 
     def score(samples: np.ndarray) -> np.ndarray:
-        features = normaliser.normalise(compute_features(front_end, samples), "")
+        features = normaliser.normalise(compute_features(front_end, samples))
         return scorer.scores(features, 0, len(features)) * np.float32(bundle.acoustic_scale)
 
     return score

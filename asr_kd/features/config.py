@@ -49,7 +49,7 @@ class Config(Workers):
     "lhotse feat write-default-config" writes it."""
     normalise: Literal["speaker", "utterance", "none"] = "utterance"
     """Normalise by the speech of the utterance alone, or also by that of its speaker, which suits short utterances.
-    Audio files, whose speakers are unknown, are normalised by their own speech in any case."""
+    Audio files, whose speakers are unknown, have the mean of all speakers for theirs, which counts a third as much."""
     speed_perturb: Annotated[tuple[float, ...], within(0.5, 2, different=True)] = ()
     """Add copies of the training split at these speeds, such as 0.9 1.1."""
     babble: Annotated[tuple[float, ...], within(-100, 100, different=True)] = ()

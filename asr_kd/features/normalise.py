@@ -28,6 +28,9 @@ from asr_kd.features.parts import LONG
 SPEECH_RANGE = 5.3
 #: Frames of an utterance's own speech at which its own statistics and those of its speaker count alike.
 SPEAKER_FRAMES = 300
+#: Frames of usual speech that count next to the speech of an utterance whose speaker is unknown: a few words tell too
+#: little for a network that knew its speakers.
+USUAL_FRAMES = 100
 #: Normalised features are at least this, except in quiet frames, which are ``QUIET`` everywhere: all but the same to a
 #: network, so that digital silence next to speech looks like what is far from it, and yet told from the closure of a
 #: stop in a clean recording.
@@ -101,12 +104,16 @@ class Normaliser:
 
     Args:
         front_end: what the features are.
-        speakers: (3, F) ``speech_sums`` divided by their number of frames, by speaker; the utterances of any other
-            speaker are normalised by their own speech alone.
+        speakers: (3, F) ``speech_sums`` divided by their number of frames, by speaker.
+
+    Attributes:
+        usual: the mean of ``speakers``, to which the utterances of any other speaker are near; None: no speakers, and
+            utterances are normalised by their own speech alone.
     """
 
     def __init__(self, front_end: FrontEnd, speakers: Mapping[str, np.ndarray] | None = None) -> None:
         self.front_end, self.speakers = front_end, speakers or {}
+        self.usual: np.ndarray | None = np.mean([*self.speakers.values()], 0) if self.speakers else None
 
     @classmethod
     def load(cls, features_dir: Path) -> Normaliser:
@@ -153,6 +160,8 @@ class Normaliser:
         sums = speech_sums(self.front_end, features, speech)
         if speaker is not None and speaker in self.speakers:
             sums += SPEAKER_FRAMES * self.speakers[speaker]
+        elif self.usual is not None:
+            sums += USUAL_FRAMES * self.usual
         mean, scale = self._mean_and_scale(sums)
         normalised = (features - (mean + speech.level * self.front_end.level).astype(np.float32)) * scale
         if not self.front_end.finds_speech:

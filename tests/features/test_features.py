@@ -128,7 +128,7 @@ def test_normalised_by_the_speech_of_the_utterance(made: Path) -> None:
     assert normaliser.normalise(np.zeros((0, 40), np.float32)).shape == (0, 40)
 
 
-def test_known_speakers_count_as_much_as_300_frames(tmp_path: Path) -> None:
+def test_known_speakers_count_as_much_as_300_frames_and_their_mean_as_100(tmp_path: Path) -> None:
     data = prepare(tmp_path, train={"1": 3, "2": 4}, test={"3": 2})
     run(data, tmp_path / "out", normalise="speaker")
     normaliser = Normaliser.load(tmp_path / "out")
@@ -145,6 +145,13 @@ def test_known_speakers_count_as_much_as_300_frames(tmp_path: Path) -> None:
         moments = [weight * np.mean(own**k, 0) + (1 - weight) * np.mean(frames.astype(float) ** k, 0) for k in (1, 2)]
         expected = (raw - level - moments[0]) / np.sqrt(moments[1] - moments[0] ** 2)
         features = normaliser.normalise(raw, name)
+        assert np.abs(speech_frames(raw, features) - speech_frames(raw, expected.clip(FLOOR))).max() < 1e-2
+    weight = len(own) / (len(own) + 100)
+    usual = [np.mean([sums[k] / sums[0] for sums in normaliser.speakers.values()], 0) for k in (1, 2)]
+    moments = [weight * np.mean(own**k, 0) + (1 - weight) * usual[k - 1] for k in (1, 2)]
+    expected = (raw - level - moments[0]) / np.sqrt(moments[1] - moments[0] ** 2)
+    for unknown in (None, "4"):
+        features = normaliser.normalise(raw, unknown)
         assert np.abs(speech_frames(raw, features) - speech_frames(raw, expected.clip(FLOOR))).max() < 1e-2
 
 
