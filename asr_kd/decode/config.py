@@ -35,6 +35,8 @@ class Config(Workers):
     files: Positional[tuple[Path, ...]] = field(default=(), metadata=RUN_ONLY)
     """Audio files of any sampling rate, mono or stereo.  For each, a line path<TAB>words is printed to stdout.
     The exit status is the number of files that could not be decoded, at most 100."""
+    channel: Natural = field(default=0, metadata=RUN_ONLY)
+    """Channel of the audio files that is decoded, from 1; 0: the mean of all."""
     format: Literal["text", "jsonl", "ctm", "srt", "vtt"] = field(default="text", metadata=RUN_ONLY)
     """What is printed for audio files: path<TAB>words; a JSON object per file, also for those that failed, with the
     keys file, words, seconds and error, and with --times also times; a line of a CTM per word (path, channel, begin,

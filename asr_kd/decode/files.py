@@ -5,7 +5,7 @@ import functools
 import io
 import logging
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -107,14 +107,14 @@ def _text(config: Config, recording: Recording, words: Words, calibration: Calib
         return f"{escape(recording.path)}\t{text}\n"
     assert spoken is not None
     if config.format == "ctm":
-        return ctm(escape(recording.path), spoken)
+        return ctm(escape(recording.path), spoken, max(1, config.channel))
     return srt(spoken) if config.format == "srt" else vtt(spoken)
 
 
 def _decode(config: Config, front_end: FrontEnd, decoder: Decoder) -> Iterator[Recording]:
     """Every file, once all its pieces have been searched; a thread reads and scores the next ones meanwhile."""
     options, search = search_options(config), functools.partial(decoder.search, decoder.searches[0])
-    for batch, scores in prefetch(_scored(config.files, front_end, decoder)):
+    for batch, scores in prefetch(_scored(config, front_end, decoder)):
         outcomes = iter(search([matrix for matrix in scores if isinstance(matrix, np.ndarray)], options))
         for piece, matrix in zip(batch, scores, strict=True):
             recording = piece.recording
@@ -137,10 +137,10 @@ def _add(piece: Piece, outcome: Outcome) -> None:
 
 
 def _scored(
-    paths: Sequence[Path], front_end: FrontEnd, decoder: Decoder
+    config: Config, front_end: FrontEnd, decoder: Decoder
 ) -> Iterator[tuple[list[Piece], list[np.ndarray | str]]]:
     """Batches of pieces, and the scores (T, C) of each, or why there are none."""
-    for batch in decoder.batches(_pieces(paths, front_end, decoder), lambda piece: len(piece.features)):
+    for batch in decoder.batches(_pieces(config, front_end, decoder), lambda piece: len(piece.features)):
         yield batch, [_scores(piece, decoder) for piece in batch]
 
 
@@ -153,12 +153,12 @@ def _scores(piece: Piece, decoder: Decoder) -> np.ndarray | str:
         return unexpected(piece.recording.path, error)
 
 
-def _pieces(paths: Sequence[Path], front_end: FrontEnd, decoder: Decoder) -> Iterator[Piece]:
+def _pieces(config: Config, front_end: FrontEnd, decoder: Decoder) -> Iterator[Piece]:
     """The pieces of all files, in order; the last one of a file that cannot be read has no frames."""
-    for path in paths:
+    for path in config.files:
         recording, count = Recording(path), 0
         piece = Piece(recording, 0, np.empty((0, 0)), True)
-        for start, features in _read(recording, front_end, decoder):
+        for start, features in _read(recording, config.channel, front_end, decoder):
             if count:
                 yield piece._replace(last=False)
             piece, count = Piece(recording, start, features, True), count + 1
@@ -172,7 +172,9 @@ def _pieces(paths: Sequence[Path], front_end: FrontEnd, decoder: Decoder) -> Ite
         yield piece
 
 
-def _read(recording: Recording, front_end: FrontEnd, decoder: Decoder) -> Iterator[tuple[int, np.ndarray]]:
+def _read(
+    recording: Recording, channel: int, front_end: FrontEnd, decoder: Decoder
+) -> Iterator[tuple[int, np.ndarray]]:
     """The first frame of each piece of a recording, and its features; the recording gets an ``error`` if it fails."""
     path, rate, samples = recording.path, front_end.sampling_rate, 0
     shift, limits = round(FRAME_SHIFT * rate), [min(frames, decoder.max_frames) for frames in (LONG, WHOLE)]
@@ -184,7 +186,7 @@ def _read(recording: Recording, front_end: FrontEnd, decoder: Decoder) -> Iterat
             yield block
 
     try:
-        blocks = counted(audio_blocks(path, rate))
+        blocks = counted(audio_blocks(path, rate, channel=channel))
         for first, part in usable_parts(blocks, rate, shift, str(path), *limits):
             features = in_memory(compute_features(front_end, part), front_end)
             yield round(first * shift / rate / FRAME_SHIFT), decoder.scorer.features(features)

@@ -36,15 +36,15 @@ def read_audio(path: Path | str, rate: int) -> np.ndarray:
     return np.concatenate([*audio_blocks(path, rate, MAX_HOURS * 3600)])
 
 
-def audio_blocks(path: Path | str, rate: int, max_seconds: float = math.inf) -> Iterator[np.ndarray]:
+def audio_blocks(path: Path | str, rate: int, max_seconds: float = math.inf, channel: int = 0) -> Iterator[np.ndarray]:
     """Blocks of mono float32 samples, ``rate`` a second, of any audio file that libsndfile reads.
 
-    Channels are averaged; where they cancel each other, the loudest one is used.  A file that ends before its header
-    says so is read up to there, with a warning.
+    Channels are averaged, unless one of them is chosen (from 1); where they cancel each other, the loudest one is used.
+    A file that ends before its header says so is read up to there, with a warning.
 
     Raises:
         UserError: the file is missing, no regular file, damaged, empty or longer than ``max_seconds``, has NaN or
-            infinite samples, or a rate outside 4 to 768 kHz.
+            infinite samples, a rate outside 4 to 768 kHz, or fewer channels.
     """
     import soundfile
 
@@ -53,8 +53,12 @@ def audio_blocks(path: Path | str, rate: int, max_seconds: float = math.inf) -> 
             own = file.samplerate
             if not MIN_RATE <= own <= MAX_RATE:
                 raise UserError(f"{path} has a rate of {own} Hz, outside {MIN_RATE} to {MAX_RATE}: export it again")
-            channel = _loudest(file, path, max_seconds) if file.channels > 1 else None
-            yield from _resample(_checked_blocks(file, path, channel, max_seconds), own, rate)
+            if channel > file.channels:
+                raise UserError(f"{path} has no channel {channel}, it has {file.channels}: choose another --channel")
+            chosen = channel - 1 if channel else None
+            if file.channels > 1 and not channel:
+                chosen = _loudest(file, path, max_seconds)
+            yield from _resample(_checked_blocks(file, path, chosen, max_seconds), own, rate)
             if "should be" in file.extra_info:  # so libsndfile's log marks a size in the header
                 logging.warning("%s: its header announces other sizes than the file has: it may be cut off", path)
     except soundfile.LibsndfileError as error:

@@ -19,12 +19,12 @@ def escape(path: Path) -> str:
     return str(path).replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
 
 
-def ctm(name: str, words: Sequence[Spoken]) -> str:
-    r"""Lines NAME 1 BEGIN DURATION WORD CONFIDENCE, with a space in the name as \s, since spaces part the fields."""
+def ctm(name: str, words: Sequence[Spoken], channel: int = 1) -> str:
+    r"""Lines NAME CHANNEL BEGIN DURATION WORD CONFIDENCE, with a space in the name as \s: spaces part the fields."""
     name = name.replace(" ", "\\s")
     sure = ["" if word.confidence is None else f" {word.confidence:.3f}" for word in words]
     return "".join(
-        f"{name} 1 {word.begin:.2f} {word.end - word.begin:.2f} {word.word}{confidence}\n"
+        f"{name} {channel} {word.begin:.2f} {word.end - word.begin:.2f} {word.word}{confidence}\n"
         for word, confidence in zip(words, sure, strict=True)
     )
 

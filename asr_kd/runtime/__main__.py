@@ -13,10 +13,10 @@ from asr_kd.runtime.recogniser import Recogniser
 from asr_kd.runtime.search import Word
 
 #: Forms with times -> what writes them.
-TIMED: dict[str, Callable[[Path, list[Spoken]], str]] = {
-    "ctm": lambda path, words: ctm(escape(path), words),
-    "srt": lambda path, words: srt(words),
-    "vtt": lambda path, words: vtt(words),
+TIMED: dict[str, Callable[[Path, list[Spoken], int], str]] = {
+    "ctm": lambda path, words, channel: ctm(escape(path), words, channel),
+    "srt": lambda path, words, channel: srt(words),
+    "vtt": lambda path, words, channel: vtt(words),
 }
 
 
@@ -29,12 +29,16 @@ def main(arguments: list[str] | None = None) -> int:
                         "file: path<TAB>words; a JSON object with file, words (each with begin and end in seconds, and "
                         "confidence) and error; lines of a CTM; or the subtitles of one file (default: "
                         "text)")  # fmt: skip
+    parser.add_argument("--channel", type=int, default=0, help="recognise this channel, from 1; 0: the mean of all "
+                        "(default: 0)")  # fmt: skip
     parser.add_argument("--words", type=Path, help="file of words and phrases that are recognised too, a line each: "
                         "words, phones (of one word) and a weight (natural logarithm; 0: the average word), separated "
                         "by tabs; the last two may be missing")  # fmt: skip
     parser.add_argument("--float32", action="store_true", help="use the network in float32 (default: int8)")
     parser.add_argument("--threads", type=int, default=1, help="threads of the network (default: 1)")
     flags = parser.parse_args(arguments)
+    if flags.channel < 0:
+        parser.error("--channel must be 0 or more")
     if flags.format in ("srt", "vtt") and len(flags.files) > 1:
         sys.exit(f"asr_kd.runtime: error: {len(flags.files)} files cannot share subtitles: give one file at a time")
     try:
@@ -46,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         words: tuple[Word, ...] = ()
         fault = ""
         try:
-            words = recogniser(path).words
+            words = recogniser(path, flags.channel).words
         except UserError as error:
             fault, failed = str(error), failed + 1
             print(fault, file=sys.stderr, flush=True)
@@ -54,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
             found = None if fault else [word._asdict() for word in words]
             print(json.dumps({"file": str(path), "words": found, "error": fault or None}), flush=True)
         elif not fault and flags.format in TIMED:
-            print(end=TIMED[flags.format](path, [Spoken(*word) for word in words]), flush=True)
+            print(end=TIMED[flags.format](path, [Spoken(*word) for word in words], max(1, flags.channel)), flush=True)
         elif not fault:
             print(f"{path}\t{' '.join(word.text for word in words)}", flush=True)
     return min(failed, 100)

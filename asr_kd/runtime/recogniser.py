@@ -47,15 +47,20 @@ class Recogniser:
         network = Network(folder / (INT8 if quantised else FLOAT), bundle, threads)
         return cls(bundle, network, Graph(folder, bundle, None if new_words is None else Path(new_words)))
 
-    def __call__(self, audio: Path | str | np.ndarray) -> Result:
+    def __call__(self, audio: Path | str | np.ndarray, channel: int = 0) -> Result:
         """The words of an audio file of any rate and length, or of mono samples (N,) in [−1, 1] at the bundle's rate.
+
+        Args:
+            channel: of the file, from 1; 0: the mean of all.
 
         Raises:
             UserError: the file cannot be read, or its samples cannot be used.
         """
-        return Result(tuple(word for result in self.results(audio) for word in result.words))
+        return Result(tuple(word for result in self.results(audio, channel=channel) for word in result.words))
 
-    def results(self, audio: Path | str | np.ndarray, max_seconds: float = math.inf) -> Iterator[Result]:
+    def results(
+        self, audio: Path | str | np.ndarray, max_seconds: float = math.inf, channel: int = 0
+    ) -> Iterator[Result]:
         """Yield the words of each part of a recording as soon as they are found; see ``__call__``.
 
         Args:
@@ -70,7 +75,7 @@ class Recogniser:
                 raise UserError("the samples have NaN or infinite values: give another recording")
             blocks = [np.asarray(audio, np.float32)]
         else:
-            blocks, name = audio_blocks(audio, rate, max_seconds), str(audio)
+            blocks, name = audio_blocks(audio, rate, max_seconds, channel), str(audio)
         for first, samples in usable_parts(blocks, rate, self.bundle.shift, name):
             yield self.search(self.scores(samples), first)
 

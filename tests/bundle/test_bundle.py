@@ -346,6 +346,18 @@ def test_damaged_bundles_are_refused_by_name(folders, tmp_path: Path) -> None:
         Recogniser.from_bundle(tmp_path)
 
 
+def test_a_channel_can_be_chosen(prepared, folders, tmp_path: Path, capsys) -> None:
+    bundle, (one, other) = folders["dnn"][1], (samples[:20000] for samples in samples_of(prepared)[:2])
+    soundfile.write(tmp_path / "a.wav", np.stack([one, other], 1), RATE, subtype="FLOAT")
+    recogniser = Recogniser.from_bundle(bundle)
+    for channel, samples in enumerate((0.5 * (one + other), one, other)):
+        assert recogniser(tmp_path / "a.wav", channel) == recogniser(samples)
+    assert run_bundle([str(bundle), str(tmp_path / "a.wav"), "--channel", "2", "--format", "ctm"]) == 0
+    assert all(line.split()[1] == "2" for line in capsys.readouterr().out.splitlines())
+    assert run_bundle([str(bundle), str(tmp_path / "a.wav"), "--channel", "3"]) == 1
+    assert "has no channel 3, it has 2" in capsys.readouterr().err
+
+
 def test_the_runtime_recognises_files_without_torch(prepared, folders, tmp_path: Path) -> None:
     recogniser, samples = Recogniser.from_bundle(folders["dnn"][1]), samples_of(prepared)[0]
     soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")

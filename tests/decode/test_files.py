@@ -76,6 +76,21 @@ def test_the_command_prints_words_and_counts_failures(toy: SimpleNamespace, tmp_
     assert "3 of 7 files could not be decoded" in errors and "Traceback" not in errors
 
 
+def test_a_channel_can_be_chosen(
+    toy: SimpleNamespace, search: Search, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = noise(1, channels=2)
+    for name, samples in (("both", both), ("right", both[:, 1])):
+        soundfile.write(tmp_path / f"{name}.wav", samples, RATE, subtype="FLOAT")
+    printed = []
+    for name, channel in (("both", 2), ("right", 0)):
+        assert decode(toy, search, [tmp_path / f"{name}.wav"], channel=channel) == 0
+        printed.append(capsys.readouterr().out.split("\t")[1])
+    assert printed[0] == printed[1]
+    assert decode(toy, search, [tmp_path / "both.wav"], channel=3) == 1
+    assert "has no channel 3" in capsys.readouterr().err
+
+
 def test_json_lines(toy: SimpleNamespace, search: Search, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = [
         tmp_path / name for name in ("a.wav", "b\udce9\n\t\\.wav", "zeros.wav", "one.wav", "short.wav", "none.wav")
