@@ -12,11 +12,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
+from urllib.request import ProxyHandler, build_opener
 
 from websockets.sync.client import ClientConnection, connect
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+#: Opens addresses of this machine, whatever proxy the process has known before.
+local = build_opener(ProxyHandler({})).open
 
 
 class Page:
@@ -71,7 +74,7 @@ def browse(url: str, folder: Path, *flags: str) -> Iterator[Page]:
                 assert process.poll() is None and time.monotonic() < end, "the browser does not start"
                 time.sleep(0.1)
             port = port_file.read_text().split()[0]
-            with urlopen(f"http://127.0.0.1:{port}/json/list", timeout=30) as answer:
+            with local(f"http://127.0.0.1:{port}/json/list", timeout=30) as answer:
                 target = next(target for target in json.load(answer) if target["type"] == "page")
             with connect(target["webSocketDebuggerUrl"], max_size=None) as connection:
                 page = Page(connection)

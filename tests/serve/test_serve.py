@@ -15,13 +15,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from urllib.request import Request
 
 import numpy as np
 import psutil
 import pytest
 import soundfile
-from browser import CHROMIUM, browse
+from browser import CHROMIUM, browse, local
 from bundles import SENONES, WITHOUT_TORCH, with_confidences, write_graph
 from lhotse import CutSet
 from websockets.exceptions import ConnectionClosed
@@ -286,7 +286,7 @@ def post(server: str, data: Any, token: str = TOKEN, **headers: str) -> tuple[in
         f"http://{server}/recognise", data, {"Authorization": f"Bearer {token}", **headers}, method="POST"
     )
     try:
-        with urlopen(request, timeout=60) as answer:
+        with local(request, timeout=60) as answer:
             return answer.status, json.load(answer)
     except HTTPError as error:
         with error:
