@@ -62,8 +62,10 @@ scores, so that it waits {latency} ms.
     pip install 'asr_kd[runtime]'
     python -m asr_kd.runtime FOLDER FILE...
 
-`{FLOAT}` and `{INT8}`: samples to scores. `graph/`: what the search knows of words. `decode.json`: settings of the
-search. `golden/`: samples, features, scores (of every tenth frame) and words of a few utterances.
+- `{FLOAT}` and `{INT8}`: samples to scores
+- `graph/`: what the search knows of words
+- `decode.json`: settings of the search
+{"- `golden/`: samples, features, scores (of every tenth frame) and words of a few utterances" if config.golden else ""}
 """
     with atomic_open(config.out / "README.md") as file:
         file.write(text)
