@@ -27,7 +27,7 @@ from asr_kd.decode.acoustics import load_scorer
 from asr_kd.features.extractors import compute_features
 from asr_kd.features.front_end import FrontEnd
 from asr_kd.features.normalise import Normaliser
-from asr_kd.features.parts import parts
+from asr_kd.features.parts import WHOLE, parts
 from asr_kd.models.network import read_network
 from asr_kd.runtime import Recogniser, Result
 from asr_kd.runtime.stream import Settings
@@ -153,7 +153,7 @@ def joined(config: Config, recogniser: Recogniser, utterances: Sequence[Utteranc
     started = time.perf_counter()
 
     def recognise() -> None:
-        for first, part in parts(blocks(), recogniser.bundle.shift):
+        for first, part in parts(blocks(), recogniser.bundle.shift, WHOLE, WHOLE):
             words.extend(recogniser.search(recogniser.scores(part), first).text.split())
 
     memory = bench.extra_bytes(recognise, "cpu", warm_up=False)

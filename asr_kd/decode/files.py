@@ -23,12 +23,9 @@ from asr_kd.decode.recordings import in_memory, message, unexpected
 from asr_kd.features.audio import audio_blocks
 from asr_kd.features.extractors import compute_features
 from asr_kd.features.front_end import FRAME_SHIFT, FrontEnd
-from asr_kd.features.parts import LONG, usable_parts
+from asr_kd.features.parts import WHOLE, usable_parts
 from asr_kd.lang.formats import ctm, escape, json_line, srt, vtt
 from asr_kd.lang.words import Words
-
-#: Recordings of up to 40 s are searched as a whole, as utterances of splits are; longer ones in parts of 15 s at most.
-WHOLE = 4000
 
 
 @dataclasses.dataclass
@@ -177,7 +174,7 @@ def _read(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """The first frame of each piece of a recording, and its features; the recording gets an ``error`` if it fails."""
     path, rate, samples = recording.path, front_end.sampling_rate, 0
-    shift, limits = round(FRAME_SHIFT * rate), [min(frames, decoder.max_frames) for frames in (LONG, WHOLE)]
+    shift, limit = round(FRAME_SHIFT * rate), min(WHOLE, decoder.max_frames)
 
     def counted(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         nonlocal samples
@@ -187,7 +184,7 @@ def _read(
 
     try:
         blocks = counted(audio_blocks(path, rate, channel=channel))
-        for first, part in usable_parts(blocks, rate, shift, str(path), *limits):
+        for first, part in usable_parts(blocks, rate, shift, str(path), limit, limit):
             features = in_memory(compute_features(front_end, part), front_end)
             yield round(first * shift / rate / FRAME_SHIFT), decoder.scorer.features(features)
         recording.seconds = samples / rate

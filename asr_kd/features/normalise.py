@@ -22,7 +22,7 @@ from asr_kd.common.errors import UserError
 from asr_kd.common.storage import load_array, read_json
 from asr_kd.features.extractors import raw_features
 from asr_kd.features.front_end import DESCRIPTION, FBANK, MARGIN, FrontEnd
-from asr_kd.features.parts import LONG
+from asr_kd.features.parts import LONG, QUIET_RANGE, level_of, segment_bounds
 
 #: Frames of speech are at most this far below the level of the speech, in natural log units (23 dB).
 SPEECH_RANGE = 5.3
@@ -42,13 +42,6 @@ MIN_STD = 0.1
 TINY_STD = 1e-5
 
 
-#: Long recordings are normalised in segments of 1.5 to 4 s, cut where 0.2 s are quietest, since level, speaker and
-#: microphone change in them.
-MIN_SEGMENT, MAX_SEGMENT, PAUSE = 150, 400, 20
-#: A segment is quiet if its level is further below that of the recording, in natural log units (26 dB).
-RECORDING_RANGE = 6.0
-
-
 class Speech(NamedTuple):
     """The speech of an utterance.
 
@@ -62,15 +55,11 @@ class Speech(NamedTuple):
 
 
 def find_speech(front_end: FrontEnd, features: np.ndarray) -> Speech:
-    """The speech in raw features (T, F).
-
-    The level is the mean loudness of the frames, weighted by their energy, so that silence does not count.
-    """
+    """The speech in raw features (T, F)."""
     if not front_end.finds_speech:
         return Speech(0.0, np.ones(len(features), bool))
     loudness = front_end.loudness(features)
-    energy = np.exp(loudness - loudness.max())
-    level = float(energy @ loudness / energy.sum())
+    level = level_of(loudness)
     return Speech(level, loudness >= level - SPEECH_RANGE)
 
 
@@ -78,13 +67,7 @@ def segments(front_end: FrontEnd, features: np.ndarray) -> list[np.ndarray]:
     """The segments of raw features (T, F) that are normalised each by itself; those of short recordings are one."""
     if len(features) <= LONG or not front_end.finds_speech:
         return [features]
-    averages = np.convolve(front_end.loudness(features), np.ones(PAUSE) / PAUSE, "valid")
-    bounds = [0]
-    while len(features) - bounds[-1] > MAX_SEGMENT:
-        start = bounds[-1] + MIN_SEGMENT
-        pause = averages[start - PAUSE // 2 : bounds[-1] + MAX_SEGMENT - PAUSE // 2]
-        bounds.append(start + int(pause.argmin()))
-    return np.split(features, bounds[1:])
+    return np.split(features, segment_bounds(front_end.loudness(features))[1:])
 
 
 def quiet_frames(features: np.ndarray) -> np.ndarray:
@@ -150,7 +133,7 @@ class Normaliser:
         found = [find_speech(self.front_end, part) for part in parts]
         if len(parts) == 1:
             return self._normalise_segment(features, found[0], speaker)
-        lowest = find_speech(self.front_end, features).level - RECORDING_RANGE
+        lowest = find_speech(self.front_end, features).level - QUIET_RANGE
         return np.concatenate([
             self._normalise_segment(part, speech, speaker) if speech.level > lowest else np.full_like(part, QUIET)
             for part, speech in zip(parts, found, strict=True)

@@ -10,11 +10,16 @@ import numpy as np
 from asr_kd.common.errors import UserError
 from asr_kd.features.audio import sample_fault
 
-#: In longer recordings (15 s), level and speaker change.
+#: In longer recordings (15 s), level and speaker change: they are normalised in segments.
 LONG = 1500
+#: Recordings of up to 40 s are searched as a whole, longer ones in parts.
+WHOLE = 4000
+#: Segments have 1.5 to 4 s, and are cut where 0.2 s are quietest.
+MIN_SEGMENT, MAX_SEGMENT, SEGMENT_PAUSE = 150, 400, 20
 #: Frames (0.3 s) around a cut that are quietest.
 PAUSE = 30
-#: A part is quiet if its loudest 0.3 s are so much below those of the recording so far, in natural log units (26 dB).
+#: A part is quiet if its loudest 0.3 s are so much below those of the recording so far, in natural log units (26 dB);
+#: and a segment if its level is further below that of the part.
 QUIET_RANGE = 6.0
 
 
@@ -78,6 +83,29 @@ def parts(blocks: Iterable[np.ndarray], shift: int, limit: int = LONG, whole: in
         limit = whole
     while len(pending):
         yield from cut()
+
+
+def segment_bounds(loudness: np.ndarray) -> list[int]:
+    """Where the segments of a recording begin that are normalised each by itself; those of short ones are one.
+
+    Args:
+        loudness: (T,) of its frames.
+    """
+    bounds = [0]
+    if len(loudness) <= LONG:
+        return bounds
+    averages = np.convolve(loudness, np.ones(SEGMENT_PAUSE) / SEGMENT_PAUSE, "valid")
+    while len(loudness) - bounds[-1] > MAX_SEGMENT:
+        start = bounds[-1] + MIN_SEGMENT
+        pause = averages[start - SEGMENT_PAUSE // 2 : bounds[-1] + MAX_SEGMENT - SEGMENT_PAUSE // 2]
+        bounds.append(start + int(pause.argmin()))
+    return bounds
+
+
+def level_of(loudness: np.ndarray) -> float:
+    """The level of speech: the mean loudness of frames, weighted by their energy, so that silence does not count."""
+    energy = np.exp(loudness - loudness.max())
+    return float(energy @ loudness / energy.sum())
 
 
 def _cut(levels: np.ndarray, limit: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +11,8 @@ import onnxruntime
 
 from asr_kd.common.checksums import verify
 from asr_kd.common.errors import UserError
+from asr_kd.features.front_end import MARGIN
+from asr_kd.features.parts import QUIET_RANGE, level_of, segment_bounds
 from asr_kd.runtime.bundle import Bundle
 
 
@@ -64,6 +67,28 @@ class Network:
         inputs = whole_inputs(self.bundle, samples)
         found: np.ndarray = self._session.run([output], inputs)[0]
         return found
+
+    def long(self, samples: np.ndarray) -> np.ndarray:
+        """The scores (T, C) of a recording whose segments are normalised each by its own speech."""
+        inputs = whole_inputs(self.bundle, samples)
+        padded, frames = inputs["samples"], int(inputs["new"])
+        scores, loudness = self._session.run(["scores", "loudness"], inputs)
+        bounds, level = [*segment_bounds(loudness), frames], level_of(loudness)
+        for start, stop in itertools.pairwise(bounds):
+            if level_of(loudness[start:stop]) <= level - QUIET_RANGE:
+                continue  # silence, next to the whole
+            first = max(0, start - self.bundle.left - MARGIN)
+            after = min(frames, stop + self.bundle.right + MARGIN)
+            part = padded[first * self.bundle.shift : (after - 1) * self.bundle.shift + self.bundle.window]
+            speech = self._heard(part[(start - first) * self.bundle.shift :], stop - start)
+            found = self(part, speech, 0, self.bundle.prior, start - first, stop - first)
+            scores[start:stop] = found.scores
+        return scores
+
+    def _heard(self, samples: np.ndarray, frames: int) -> np.ndarray:
+        """The sums over the speech of the first frames of samples."""
+        samples = samples[: (frames - 1) * self.bundle.shift + self.bundle.window]
+        return self(samples, no_speech(self.bundle), frames, 0.0, 0, 1).speech
 
 
 def network_inputs(

@@ -10,7 +10,7 @@ import numpy as np
 
 from asr_kd.common.errors import UserError
 from asr_kd.features.audio import audio_blocks
-from asr_kd.features.parts import usable_parts
+from asr_kd.features.parts import LONG, WHOLE, usable_parts
 from asr_kd.runtime.bundle import FLOAT, INT8, Bundle
 from asr_kd.runtime.network import Network
 from asr_kd.runtime.search import Graph, Result, Search
@@ -76,7 +76,7 @@ class Recogniser:
             blocks = [np.asarray(audio, np.float32)]
         else:
             blocks, name = audio_blocks(audio, rate, max_seconds, channel), str(audio)
-        for first, samples in usable_parts(blocks, rate, self.bundle.shift, name):
+        for first, samples in usable_parts(blocks, rate, self.bundle.shift, name, WHOLE, WHOLE):
             yield self.search(self.scores(samples), first)
 
     def stream(self, settings: Settings | None = None, on_scores: Callable[[np.ndarray], None] | None = None) -> Stream:
@@ -84,8 +84,8 @@ class Recogniser:
         return Stream(self.network, self.graph, settings or Settings(), on_scores)
 
     def scores(self, samples: np.ndarray) -> np.ndarray:
-        """The scores (T, C) of a whole recording of at most ``LONG`` frames, times the acoustic scale."""
-        return self.network.whole(samples)
+        """The scores (T, C) of a recording, times the acoustic scale; long ones are normalised in segments."""
+        return self.network.whole(samples) if len(samples) <= LONG * self.bundle.shift else self.network.long(samples)
 
     def search(self, scores: np.ndarray, first: int = 0) -> Result:
         """The words of scores (T, C) times the acoustic scale; they begin with a recording's frame ``first``."""

@@ -119,6 +119,20 @@ def test_new_words_are_recognised(prepared, folders, tmp_path, capsys) -> None:
         run_bundle([str(bundle), str(tmp_path / "a.wav"), "--words", str(tmp_path / "words.tsv")])
 
 
+@pytest.mark.parametrize("kind", ["dnn", "tdnnf"])
+def test_a_long_recording_is_normalised_in_segments(prepared, folders, kind: str) -> None:
+    network, bundle = folders[kind]
+    recogniser, front_end = Recogniser.from_bundle(bundle, quantised=False), FrontEnd.load(prepared.features)
+    gains = itertools.cycle((1.0, 0.05, 0.3))
+    speech = [gain * samples for gain, samples in zip(gains, samples_of(prepared) * 3, strict=False)]
+    samples = np.concatenate([*speech[:6], np.full(6 * RATE, 1e-6, np.float32), *speech[6:]])[: 30 * RATE]
+    assert len(samples) == 30 * RATE
+    features = Normaliser(front_end).normalise(compute_features(front_end, samples))
+    expected = 0.3 * load_scorer([network], prepared.features, SENONES, (0,)).scores(features, 0, len(features))
+    near = np.abs(recogniser.scores(samples) - expected).max(1) < 1e-3
+    assert near.mean() > 0.7  # all but what is near the bounds of segments, which here has both sides' normalisation
+
+
 def test_a_bundle_is_small_and_says_what_it_is(folders) -> None:
     _, bundle = folders["dnn"]
     card = (bundle / "README.md").read_text()
