@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from asr_kd.bundle.card import write_card
 from asr_kd.bundle.confidences import fit_confidences, judge
 from asr_kd.bundle.config import Config
 from asr_kd.bundle.export import export_float, export_int8
-from asr_kd.bundle.measure import Form, measure
+from asr_kd.bundle.measure import Forms, measure
 from asr_kd.bundle.network import Samples2Scores, check_log_mels
 from asr_kd.bundle.sherpa import write_sherpa
 from asr_kd.bundle.speech import usual_speech
@@ -59,7 +59,8 @@ def build(config: Config) -> dict[str, Any]:
     silence = tuple(read_json(config.graph / "graph.json").get("silence_pdfs", ()))
     normaliser = Normaliser.load(config.features)
     prior = 0.0 if normaliser.usual is None else USUAL_FRAMES
-    usual = usual_speech(normaliser, _some_of_train(config))
+    some = _some_of_train(config)
+    usual = usual_speech(normaliser, some)
     network = Samples2Scores(front_end, model, load_log_prior(config.model), silence, scale, usual)
     frames = network.front_end
     bundle = Bundle(
@@ -75,28 +76,27 @@ def build(config: Config) -> dict[str, Any]:
     if (config.graph / SLOTS).is_file():  # new words can be added
         write_slots({**read_json(config.graph / SLOTS), "word_cost": penalty}, (out / WORDS).parent)
     export_float(network, front_end.num_features, out / FLOAT)
-    export_int8(out / FLOAT, bundle, _calibration(config, front_end), out / INT8)
+    export_int8(out / FLOAT, bundle, _calibration(some, front_end), out / INT8)
     if config.sherpa_onnx:
         senones, blank = model.network.num_senones, next(iter(silence), 0)
         write_sherpa(network, front_end.num_features, senones, bundle.prior, blank, out)
     forms = measure(config, bundle, normaliser, lambda cut: _samples(cut, front_end))
     _check(config, forms)
-    shipped = forms[2]
-    bundle = dataclasses.replace(bundle, confidence=fit_confidences(shipped, config.splits[0]))
+    bundle = dataclasses.replace(bundle, confidence=fit_confidences(forms.int8, config.splits[0]))
     write_json(out / DESCRIPTION, bundle.to_json())
-    confidences = judge(shipped, bundle.confidence)
+    confidences = judge(forms.int8, bundle.confidence)
     _write_golden(config, front_end)
     write_card(config, bundle, forms, confidences)
     figures = {form.name: form.figures() for form in forms}
-    figures[shipped.name]["confidences"] = {split: judged._asdict() for split, judged in confidences.items()}
+    figures[forms.int8.name]["confidences"] = {split: judged._asdict() for split, judged in confidences.items()}
     return figures
 
 
-def _some_of_train(config: Config) -> Iterator[MonoCut]:
+def _some_of_train(config: Config) -> list[MonoCut]:
     """``--calibration`` utterances from all over the training split, but no perturbed ones."""
     cuts = (cut for cut in load_cuts(config.features, "train") if not is_perturbed(cut))
     count = sum(1 for _ in load_cuts(config.features, "train"))
-    yield from itertools.islice(cuts, 0, None, max(1, count // config.calibration))
+    return [*itertools.islice(cuts, 0, None, max(1, count // config.calibration))]
 
 
 def _samples(cut: MonoCut, front_end: FrontEnd) -> np.ndarray:
@@ -106,13 +106,13 @@ def _samples(cut: MonoCut, front_end: FrontEnd) -> np.ndarray:
     return cut.resample(front_end.sampling_rate).load_audio()[0]
 
 
-def _calibration(config: Config, front_end: FrontEnd) -> Iterator[np.ndarray]:
-    """Their samples."""
-    for cut in _some_of_train(config):
+def _calibration(cuts: Iterable[MonoCut], front_end: FrontEnd) -> Iterator[np.ndarray]:
+    """The samples of utterances, of the long ones the first 15 s."""
+    for cut in cuts:
         yield _samples(cut, front_end)[: LONG * front_end.sampling_rate // 100]
 
 
-def _check(config: Config, forms: list[Form]) -> None:
+def _check(config: Config, forms: Forms) -> None:
     """Compare the bundle with the network.
 
     Raises:

@@ -6,7 +6,7 @@ import textwrap
 
 from asr_kd.bundle.confidences import Judged
 from asr_kd.bundle.config import Config
-from asr_kd.bundle.measure import Form
+from asr_kd.bundle.measure import Form, Forms
 from asr_kd.common.storage import atomic_open, read_json
 from asr_kd.corpora.cuts import load_cuts
 from asr_kd.hmm.pipeline import is_perturbed
@@ -19,26 +19,20 @@ from asr_kd.score.tables import Table
 FEW = 200
 
 
-def write_card(config: Config, bundle: Bundle, forms: list[Form], confidences: dict[str, Judged]) -> None:
+def write_card(config: Config, bundle: Bundle, forms: Forms, confidences: dict[str, Judged]) -> None:
     """Write the card of a bundle: what it knows, what it costs, how it is used.
 
     Args:
         forms: of the network, as measured.
-        confidences: of the last form, by split; empty if there are none.
+        confidences: of int8, by split; empty if there are none.
     """
     network = read_network(config.model)
     title = config.title or config.out.resolve().name
     latency = round(1000 * bundle.right * bundle.seconds)
-    splits, words = config.splits, forms[2].reference_words
+    splits, words = config.splits, forms.int8.reference_words
     header = ["form", "MB", *(f"WER on {split}, %" for split in splits), "scoring on one core, seconds per second"]
     rows = [
-        [
-            form.name,
-            f"{form.bytes / 1e6:.2f}",
-            *(_wer(form, split) for split in splits),
-            "–" if form.rtf is None else f"{form.rtf:.5f}",
-        ]
-        for form in forms
+        [form.name, f"{form.bytes / 1e6:.2f}", *(_wer(form, split) for split in splits), _rtf(form)] for form in forms
     ]
     table = Table(header, rows).markdown()
     size = ", ".join(f"{split}: {words[split]:,} words" for split in splits)

@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import kaldialign
 import numpy as np
@@ -75,9 +75,18 @@ class Form:
         return {"bytes": self.bytes, "wer": wer, "rtf": self.rtf}
 
 
+class Forms(NamedTuple):
+    """The forms that a bundle is measured in: as trained, in both forms, and in int8 as streams."""
+
+    trained: Form
+    float32: Form
+    int8: Form
+    streams: Form
+
+
 def measure(
     config: Config, bundle: Bundle, normaliser: Normaliser, samples_of: Callable[[MonoCut], np.ndarray]
-) -> list[Form]:
+) -> Forms:
     """Recognise splits with int8, and the first also with float32 and with the trained network, by the same search.
 
     Args:
@@ -86,7 +95,7 @@ def measure(
         samples_of: loads the samples of a cut.
 
     Returns:
-        the trained network, float32, int8, and int8 in streams, which are recognised on the first split alone.
+        what was measured; streams are recognised on the first split alone.
     """
     recognisers = [Recogniser.from_bundle(config.out, quantised) for quantised in (False, True)]
     files = config.model / "model.safetensors", config.out / FLOAT, config.out / INT8
@@ -111,7 +120,8 @@ def measure(
             stream = recognisers[1].stream()
             stream.accept(samples)
             streamed.add(split, cut.id, text, stream.finish().text.split())
-    return [*forms, streamed]
+    trained, as_float, as_int8 = forms
+    return Forms(trained, as_float, as_int8, streamed)
 
 
 def _recognise(recogniser: Recogniser, score: Scorer, samples: np.ndarray) -> tuple[list[Found], float]:

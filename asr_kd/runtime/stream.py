@@ -115,7 +115,7 @@ class Stream:
         self._search.accept(scores)
         if self.on_scores:
             self.on_scores(scores)
-        kept = self._first_needed(self._began if self._may_go_on() else self._scored)
+        kept = self._first_needed(self._began if self._is_short() else self._scored)
         self._samples = self._samples[self._place(kept) - self._place(self._dropped) :]
         self._dropped = kept
 
@@ -137,8 +137,8 @@ class Stream:
         """The first sample of a frame."""
         return max(0, frame * self.bundle.shift - before(self.bundle))
 
-    def _may_go_on(self) -> bool:
-        """Whether the utterance is short enough to be recognised again."""
+    def _is_short(self) -> bool:
+        """Whether the utterance is short enough to be recognised again, and so all of its samples are kept."""
         return (self._scored - self._began) * self.bundle.seconds <= self.settings.again
 
     def _end_utterance(self) -> None:
@@ -152,7 +152,7 @@ class Stream:
     def _fix_words(self, end: bool) -> None:
         """Fix the words of an utterance that has ended, and begin another search."""
         result = self._search.result()
-        if result.words and self._dropped <= self._first_needed(self._began) and self._may_go_on():
+        if result.words and self._is_short():
             first = self._first_needed(self._began)
             speech, frames = no_speech(self.bundle), self._heard - first
             prior, scored = self.bundle.prior, self._scored

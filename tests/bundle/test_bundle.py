@@ -24,7 +24,7 @@ from asr_kd.bundle.__main__ import main
 from asr_kd.bundle.build import _check
 from asr_kd.bundle.confidences import Judged, fit_confidences, judge
 from asr_kd.bundle.config import Config
-from asr_kd.bundle.measure import Form
+from asr_kd.bundle.measure import Form, Forms
 from asr_kd.bundle.sherpa import CHUNK, RIGHT
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import read_json, write_json
@@ -428,9 +428,8 @@ def test_sherpa_onnx_recognises_the_words_of_our_stream(prepared, folders, kind:
 def test_worse_bundles_are_refused(graph: Path, prepared, tmp_path: Path) -> None:
     config = Config(tmp_path, graph, prepared.features, tmp_path / "out", splits=("dev",))
     words, other = {("dev", "a"): "W1"}, {("dev", "a"): "W2"}
-    forms = [
-        Form(name, 1, words, Counter(dev=10), Counter(dev=1000)) for name in ("trained", "float32", "int8", "streams")
-    ]
+    names = ("trained", "float32", "int8", "streams")
+    forms = Forms(*(Form(name, 1, words, Counter(dev=10), Counter(dev=1000)) for name in names))
     _check(config, forms)
     forms[2].errors = Counter(dev=14)
     with pytest.raises(UserError, match=r"int8 costs more than --tolerance 0\.3 .*int8 1\.40 %"):
