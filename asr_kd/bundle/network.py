@@ -35,14 +35,15 @@ def check_log_mels(front_end: FrontEnd) -> None:
 
 
 class LogMels(nn.Module):
-    """Lhotse's log-mels of samples that need no padding, (N,) → (T, F): two products, with a square between them.
+    """Lhotse's log-mels of samples that need no padding, (N,) → (T, F): products, with a square between them.
 
-    All that happens to a frame of samples before its power spectrum is linear, so one matrix does it: in onnxruntime
-    four times as fast as its Fourier transform, and as exact.
+    All that happens to a frame of samples before its power spectrum is linear. Its window is symmetric, and the power
+    spectrum does not know where time begins: so the cosines about its middle meet sums of samples as far from it on
+    either side, the sines differences, and two matrices of half the length do what a Fourier transform does; in
+    onnxruntime in an eighth of its time, and as exactly.
     """
 
     window: Tensor
-    places: Tensor
     bins: Tensor
     filters: Tensor
     shares: Tensor
@@ -52,46 +53,56 @@ class LogMels(nn.Module):
         super().__init__()
         settings = {"feature_type": FBANK, **(front_end.settings or {})}
         lhotse = get_extractor_type(FBANK).from_dict(settings).extractor.double()
-        self.sampling_rate, self.length = front_end.sampling_rate, lhotse.wav2win._length
-        self.shift = lhotse.wav2win._shift
-        offset, preemphasis = lhotse.wav2win.remove_dc_offset, lhotse.wav2win.preemph_coeff
-        self.offset, self.preemphasis = float(offset), float(preemphasis)
-        self.fft_length = lhotse.fft_length
-        self.register_buffer("window", lhotse.wav2win._window * float(SCALE))
+        self.sampling_rate = front_end.sampling_rate
+        self.length, self.shift = int(lhotse.wav2win._length), int(lhotse.wav2win._shift)
+        self.preemphasis = float(lhotse.wav2win.preemph_coeff)
+        self.offset = (1 - self.preemphasis) * float(lhotse.wav2win.remove_dc_offset)
+        self.fft_length = int(lhotse.fft_length)
         # Few numbers, from which matrices are computed whenever a bundle is loaded, which is smaller by these; buffers,
         # since what is computed from constants is written out.
-        self.register_buffer("places", torch.arange(self.length))
-        self.register_buffer("bins", torch.arange(len(lhotse._fb)))
+        self.half_length = self.length - self.length // 2
+        window = lhotse.wav2win._window[: self.half_length].float() * float(SCALE)
+        window[self.length // 2 :] /= 2  # a sample in the middle is in both halves
+        self.register_buffer("window", window)
+        used = int(lhotse._fb.any(1).nonzero().max()) + 1
+        self.register_buffer("bins", torch.arange(used))
         self.register_buffer("filters", torch.arange(lhotse._fb.shape[1]))
-        shares, filters = lhotse._fb.float().topk(2, 1)  # a frequency lies in two filters at most
+        shares, filters = lhotse._fb[:used].float().topk(2, 1)  # a frequency lies in two filters at most
         self.register_buffer("shares", shares)
         self.register_buffer("shared", filters)
         self.floor = float(torch.finfo(torch.float32).eps)
 
     def forward(self, samples: Tensor) -> Tensor:
         count = (torch.tensor(0) + samples.shape[0] - self.length) // self.shift + 1
-        # A frame is copied in pieces, which frames share: to look up each sample would take longer than the products.
-        piece = math.gcd(self.length, self.shift)
-        step = self.shift // piece
-        pieces = samples[: samples.shape[0] // piece * piece].view(-1, piece)
-        frames = torch.cat([pieces[first::step][:count] for first in range(self.length // piece)], 1)
-        spectra = (frames @ self._transform()).square()
-        power = spectra[:, : self.bins.shape[0]] + spectra[:, self.bins.shape[0] :]
+        before = torch.cat([samples[:1], samples[:-1]])
+        emphasised = samples - self.preemphasis * before
+        # Frames are copied in pieces, which they share: to look up each sample would take longer than the products.
+        piece = math.gcd(self.half_length, self.length, self.shift)
+        step, pieces = self.shift // piece, self.length // piece
+        whole = samples.shape[0] // piece * piece
+        forwards = emphasised[:whole].view(-1, piece)
+        firsts = frame_range(torch.tensor(0), count)[:, None] * step
+        places = torch.arange(self.half_length // piece)
+        early = forwards.index_select(0, (firsts + places).flatten()).view(-1, self.half_length)
+        late = forwards.flip(1).index_select(0, (firsts + (pieces - 1 - places)).flatten()).view(-1, self.half_length)
+        # Of each frame, and not of the whole, Lhotse takes out the mean, and its first sample has nothing before it.
+        mean = F.avg_pool1d(samples[:whole].view(1, 1, -1, piece).mean(3), pieces, step)[0, 0, :count, None]
+        if self.window[0] != 0:
+            first = self.preemphasis * (before[:: self.shift] - samples[:: self.shift])[:count, None]
+            early = early + F.pad(first, (0, self.half_length - 1))
+        cosines, sines = self._transforms()
+        rising = (early + late - 2 * self.offset * mean) @ cosines
+        falling = (early - late) @ sines
         mels = (self.shares[:, :, None] * (self.shared[:, :, None] == self.filters)).sum(1)
-        return (power @ mels).clamp_min(self.floor).log()
+        return ((rising.square() + falling.square()) @ mels).clamp_min(self.floor).log()
 
-    def _transform(self) -> Tensor:
-        """The matrix (length, 2 · bins) from samples of a frame to its spectrum, real and imaginary parts."""
-        half = self.fft_length // 2
-        turns = (self.places[:, None] * self.bins + half) % self.fft_length - half  # small: float32 has their cosine
-        angles = turns.float() * (math.pi / half)
-        spectra = torch.cat([angles.cos(), angles.sin()], 1).double() * self.window[:, None]
-        # Before the window, of each sample a part of the one before it is subtracted, or of the first one of itself;
-        # and before that, the mean.
-        first = spectra[:1]
-        following = torch.cat([spectra[1:], 0 * first]) + (self.places == 0)[:, None] * first
-        spectra = spectra - self.preemphasis * following
-        return (spectra - self.offset * spectra.mean(0, keepdim=True)).float()
+    def _transforms(self) -> tuple[Tensor, Tensor]:
+        """Matrices (samples of half a frame, bins) of cosines and sines about the frame's middle, times the window."""
+        # In halves of a sample, since the middle of a frame may lie between two.
+        turns = (2 * torch.arange(self.half_length)[:, None] - (self.length - 1)) * self.bins + self.fft_length
+        turns = turns % (2 * self.fft_length) - self.fft_length  # small: float32 has their cosine
+        angles = turns.float() * (math.pi / self.fft_length)
+        return angles.cos() * self.window[:, None], angles.sin() * self.window[:, None]
 
 
 class Samples2Scores(nn.Module):
