@@ -94,8 +94,8 @@ def build(config: Config) -> dict[str, Any]:
 
 def _some_of_train(config: Config) -> list[MonoCut]:
     """``--calibration`` utterances from all over the training split, but no perturbed ones."""
+    count = sum(not is_perturbed(cut) for cut in load_cuts(config.features, "train"))
     cuts = (cut for cut in load_cuts(config.features, "train") if not is_perturbed(cut))
-    count = sum(1 for _ in load_cuts(config.features, "train"))
     return [*itertools.islice(cuts, 0, None, max(1, count // config.calibration))]
 
 
