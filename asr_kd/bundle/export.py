@@ -33,6 +33,22 @@ def export_float(network: Samples2Scores, num_features: int, path: Path) -> None
     dynamic = {"samples": {0: "samples"}, "scores": {0: "frames"}, "features": {0: "all"}, "loudness": {0: "all"}}
     with atomic_path(path) as temporary:
         write_onnx(network, inputs, INPUTS, OUTPUTS, temporary, dynamic)
+        _transpose_weights(temporary)
+
+
+def _transpose_weights(path: Path) -> None:
+    """Store the weights that a network transposes as they are used: only such weights are quantised."""
+    model = onnx.load(str(path))
+    graph = model.graph
+    weights = {weight.name: weight for weight in graph.initializer}
+    for node in [node for node in graph.node if node.op_type == "Transpose" and node.input[0] in weights]:
+        weight = np.ascontiguousarray(onnx.numpy_helper.to_array(weights[node.input[0]]).T)
+        graph.initializer.append(onnx.numpy_helper.from_array(weight, node.output[0]))
+        graph.node.remove(node)
+    used = {name for node in graph.node for name in node.input}
+    for weight in [weight for weight in graph.initializer if weight.name not in used]:
+        graph.initializer.remove(weight)
+    onnx.save(model, str(path))
 
 
 def write_onnx(

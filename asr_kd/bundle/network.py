@@ -130,7 +130,7 @@ class Samples2Scores(nn.Module):
             raise UserError(f"{model.network.name} needs more of a recording than a bundle keeps: give another network")
         self.front_end = LogMels(front_end)
         self.vowels, self.scale = front_end.vowel_filters, scale
-        self.model = copy.deepcopy(model).fold_batch_norm() if isinstance(model, DNN) else model
+        self.model = _with_fixed_norms(copy.deepcopy(model))
         self.left, self.right, self.normalised = model.left, model.right, front_end.normalise != "none"
         self.register_buffer("usual", torch.from_numpy(usual))
         self.register_buffer("log_prior", torch.from_numpy(log_prior))
@@ -211,6 +211,37 @@ class Samples2Scores(nn.Module):
             quiet = (features == QUIET).all(1, keepdim=True)
             scores = torch.where(quiet, certain, scores)
         return scores * self.scale
+
+
+class _FixedNorm(nn.Module):
+    """Batch norm after training, (…, C) or (B, C, T): onnxruntime's own takes ten times as long."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, norm: nn.BatchNorm1d) -> None:
+        super().__init__()
+        assert norm.running_mean is not None and norm.running_var is not None
+        scale, shift = (norm.running_var + norm.eps).rsqrt(), torch.zeros(())
+        if norm.affine:
+            scale, shift = scale * norm.weight.detach(), norm.bias.detach()
+        self.register_buffer("scale", scale)
+        self.register_buffer("shift", shift - norm.running_mean * scale)
+
+    def forward(self, values: Tensor) -> Tensor:
+        scale, shift = (part[:, None] if values.dim() == 3 else part for part in (self.scale, self.shift))
+        return values * scale + shift
+
+
+def _with_fixed_norms(model: AcousticModel) -> AcousticModel:
+    """The model with its batch norms as part of the layers before them, or as factors and summands; in place."""
+    if isinstance(model, DNN):
+        return model.fold_batch_norm()
+    for module in model.modules():
+        for name, child in module.named_children():
+            if isinstance(child, nn.BatchNorm1d) and child.running_mean is not None:
+                setattr(module, name, _FixedNorm(child))
+    return model
 
 
 def frame_range(start: Tensor, stop: Tensor) -> Tensor:

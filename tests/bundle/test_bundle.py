@@ -13,11 +13,15 @@ from pathlib import Path
 
 import kaldifst
 import numpy as np
+import onnx
 import pytest
 import soundfile
+import torch
 from bundles import CONFIDENCE, SENONES, WITHOUT_TORCH, with_confidences, write_graph
 from lhotse import CutSet
+from onnx import TensorProto
 from pages import fenced
+from torch import nn
 from training import inline_jobs
 
 from asr_kd.bundle.__main__ import main
@@ -25,6 +29,7 @@ from asr_kd.bundle.build import _check
 from asr_kd.bundle.confidences import Judged, fit_confidences, judge
 from asr_kd.bundle.config import Config
 from asr_kd.bundle.measure import Form, Forms
+from asr_kd.bundle.network import _FixedNorm
 from asr_kd.bundle.sherpa import CHUNK, RIGHT
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import read_json, write_json
@@ -36,7 +41,7 @@ from asr_kd.features.parts import parts
 from asr_kd.lang.openfst import add_to_words
 from asr_kd.runtime import Recogniser
 from asr_kd.runtime.__main__ import main as run_bundle
-from asr_kd.runtime.bundle import FLOAT, GRAPH
+from asr_kd.runtime.bundle import FLOAT, GRAPH, INT8
 from asr_kd.runtime.stream import Settings
 from asr_kd.train import __main__ as train
 from asr_kd.train.config import Config as TrainConfig
@@ -437,6 +442,27 @@ def test_worse_bundles_are_refused(graph: Path, prepared, tmp_path: Path) -> Non
     forms[1].words = other
     with pytest.raises(UserError, match="other words than the trained one in 1 utterances of dev"):
         _check(config, forms)
+
+
+@pytest.mark.parametrize("kind", ["dnn", "tdnnf"])
+def test_every_weight_of_the_network_is_in_int8(folders, kind: str) -> None:
+    as_float, as_int8 = (
+        {tuple(weight.dims): weight.data_type for weight in onnx.load(folders[kind][1] / name).graph.initializer}
+        for name in (FLOAT, INT8)
+    )
+    matrices = [shape for shape in as_float if len(shape) == 2 and min(shape) > 2]
+    assert len(matrices) > 2 and all(as_int8[shape] == TensorProto.INT8 for shape in matrices)
+
+
+@pytest.mark.parametrize("affine", [False, True])
+def test_a_fixed_norm_is_batch_norm_after_training(affine: bool) -> None:
+    norm = nn.BatchNorm1d(3, affine=affine)
+    norm(3 + 2 * torch.randn(50, 3))
+    if affine:
+        nn.init.normal_(norm.weight)
+        nn.init.normal_(norm.bias)
+    for values in (torch.randn(7, 3), torch.randn(2, 3, 5)):
+        torch.testing.assert_close(_FixedNorm(norm.eval())(values), norm(values))
 
 
 def test_features_that_are_no_log_mels_are_refused(teachers, graph: Path, prepared, tmp_path: Path) -> None:
