@@ -126,7 +126,8 @@ class Slots:
         path = graph / SLOTS
         if not path.is_file():
             raise UserError(
-                f"{path} is missing: graphs of pieces need no new words, those of other tools and versions take none"
+                f"{path} is missing: graphs of pieces need no new words; those of other tools and versions, or of "
+                "phones whose states do not follow one another, take none"
             )
         self.graph, self.words, self.table = graph, Words(graph), read_json(path)
         self.ids: dict[str, int] = self.table["phones"]
@@ -276,7 +277,7 @@ class _Paths:
         firsts: list[int] = []
         ends: list[_Phone] = []
         for number, (word, variants) in enumerate(words):
-            if number:
+            if number and self.slots.table["pause"]:
                 for phone in ends:
                     phone.following.append(len(phones))
                 phones.append(_Phone(self.slots.table["pause"], 0, []))

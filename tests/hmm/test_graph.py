@@ -25,6 +25,7 @@ kaldifst = pytest.importorskip("kaldifst")
 
 from asr_kd.hmm.gmm import Gmms  # noqa: E402
 from asr_kd.hmm.graph.build import check_phones, compile_hclg  # noqa: E402
+from asr_kd.hmm.graph.slots import takes_new_words  # noqa: E402
 from asr_kd.hmm.kaldi_io import make_tree, tree_bytes, write_model, write_tree  # noqa: E402
 from asr_kd.hmm.new_words import extend_graph  # noqa: E402
 from asr_kd.hmm.topology import topology_text  # noqa: E402
@@ -351,6 +352,19 @@ def test_graphs_without_slots_take_no_words(extended, tmp_path):
     (tmp_path / "graph" / "new_words.json").unlink()
     with pytest.raises(UserError, match="take none"):
         extend_graph(tmp_path / "graph", folder / "words.tsv", tmp_path / "more")
+
+
+def test_phones_whose_states_are_no_chain_take_no_new_words(tmp_path):
+    lang = make_lang(tmp_path / "data")
+    hmm = Hmm(lang, 3)
+    assert takes_new_words(lang, hmm.tree, hmm.transitions)
+    chain = topology_text(lang.real_phones, lang.silence_phones, 1)
+    for entry, found in ((1, False), (2, True)):  # of speech, of silence
+        entries = chain.split("<TopologyEntry>")
+        entries[entry] = entries[entry].replace("1 0.25", "1 0.15 <Transition> 2 0.1", 1)
+        topology = khg.HmmTopology()
+        topology.read("<TopologyEntry>".join(entries))
+        assert takes_new_words(lang, hmm.tree, khg.TransitionModel(hmm.tree, topology)) == found
 
 
 def test_errors_say_what_to_do(tmp_path):

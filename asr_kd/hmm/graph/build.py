@@ -11,7 +11,7 @@ import kaldifst
 import numpy as np
 
 from asr_kd.common.errors import UserError
-from asr_kd.hmm.graph.slots import Placeholder, SlotArc, take_out
+from asr_kd.hmm.graph.slots import Placeholder, SlotArc, take_out, takes_new_words
 from asr_kd.hmm.viterbi import Transitions, relabel
 from asr_kd.lang.folder import SILENCE, UNKNOWN, Lang
 
@@ -39,8 +39,8 @@ def compile_hclg(
 
     Returns:
         a vector FST whose input labels are pdf + 1 (0: epsilon) and whose output labels are word ids, with
-        self-loops and all probabilities as costs; its slots, which are no arcs of it, none for pieces
-        or a tree of single phones; and {"num_pdfs", "silence_pdfs", "states", "arcs", "seconds", "peak_mib"}.
+        self-loops and all probabilities as costs; its slots, which are no arcs of it, none where it takes no new
+        words; and {"num_pdfs", "silence_pdfs", "states", "arcs", "seconds", "peak_mib"}.
 
     Raises:
         UserError: a word has no pronunciation, the HMM lacks a phone, or no sentence has a pronunciation.
@@ -48,9 +48,8 @@ def compile_hclg(
     check_phones(lang, transition_model.phones)
     started = time.time()
     lexicon, grammar = lang.fst("L_disambig"), lang.fst("G")
-    has_slots = lang.kind == "phone" and tree.context_width == 3
     placeholder = Placeholder(lang)
-    if has_slots:
+    if takes_new_words(lang, tree, transition_model):
         placeholder.add_to_lexicon(lexicon)
         placeholder.add_to_grammar(grammar)
     lg = _step("L o G", lambda: kaldifst.compose(lexicon, grammar))

@@ -26,6 +26,19 @@ from asr_kd.lang.lexicon import POSITIONS
 from asr_kd.lang.openfst import find_arcs
 
 
+def takes_new_words(lang: Lang, tree: kaldi_hmm_gmm.ContextDependency, model: kaldi_hmm_gmm.TransitionModel) -> bool:
+    """Whether the graph can have slots: for words of triphones whose states follow one another."""
+    if lang.kind != "phone" or tree.context_width != 3:
+        return False
+    return all(_is_chain(model, phone) for phone in lang.real_phones if lang.phones[phone] not in SILENCE)
+
+
+def _is_chain(model: kaldi_hmm_gmm.TransitionModel, phone: int) -> bool:
+    """Whether each state of a phone leads to itself and the next one alone."""
+    states = model.topo.topology_for_phone(phone)[:-1]
+    return all(sorted(to for to, _ in state.transitions) == [i, i + 1] for i, state in enumerate(states))
+
+
 class Slot(NamedTuple):
     """An input label of a slot.
 
@@ -166,7 +179,7 @@ def slot_table(
         "begins": [[*arc.slot[1:], *arc[1:]] for arc in arcs if arc.slot.begins],
         "ends": [[*arc.slot[1:], *arc[1:]] for arc in arcs if not arc.slot.begins],
         "phones": {lang.phones[phone]: phone for phone in lang.real_phones},
-        "pause": SILENCE[0],
+        "pause": SILENCE[0] if _is_chain(transitions.model, lang.phone_ids[SILENCE[0]]) else "",
         "guesses": lang.guesses,
         "positions": bool(lang.positions),
         "topologies": [[names, classes] for classes, names in topologies.items()],
