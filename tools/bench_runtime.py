@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +34,7 @@ from asr_kd.runtime import Recogniser, Result
 from asr_kd.runtime.stream import Settings
 
 PACKET = 0.1  # seconds
+ROUNDS = 3
 
 
 @dataclasses.dataclass
@@ -171,30 +173,29 @@ def scoring(config: Config, recogniser: Recogniser, utterances: Sequence[Utteran
     senones = read_network(config.ensemble[0]).num_senones
     scorer = load_scorer(config.ensemble, config.features, senones, recogniser.bundle.silence_pdfs)
     normaliser = Normaliser(front_end)
-    seconds: dict[str, float] = defaultdict(float)
-
-    def timed(name: str, function: Callable[..., np.ndarray], *arguments: Any) -> np.ndarray:
+    samples = [utterance.samples for utterance in utterances]
+    features = [normaliser.normalise(compute_features(front_end, own)) for own in samples]
+    work: dict[str, Callable[[], object]] = {
+        "features": lambda: [normaliser.normalise(compute_features(front_end, own)) for own in samples],
+        "ensemble": lambda: [scorer.scores(own, 0, len(own)) for own in features],
+        "bundle": lambda: [recogniser.scores(own) for own in samples],
+    }
+    rounds: dict[str, list[float]] = defaultdict(list)
+    for name in progress([*work] * (1 + ROUNDS), "scoring", unit="round"):  # the first ones warm up
         started = time.perf_counter()
-        result = function(*arguments)
-        seconds[name] += time.perf_counter() - started
-        return result
-
-    for number, utterance in enumerate(progress([*utterances[:3], *utterances], "scoring", unit="utterance")):
-        if number == 3:
-            seconds.clear()  # the first ones have warmed up
-        features = timed("features", lambda samples: normaliser.normalise(compute_features(front_end, samples)),
-                         utterance.samples)  # fmt: skip
-        timed("ensemble", scorer.scores, features, 0, len(features))
-        timed("bundle", recogniser.scores, utterance.samples)
+        work[name]()
+        rounds[name].append(time.perf_counter() - started)
+    seconds = {name: statistics.median(times[1:]) for name, times in rounds.items()}
     audio = sum(len(utterance.samples) for utterance in utterances) / recogniser.bundle.sampling_rate
-    ratios = {name: round(seconds[name] / seconds["bundle"], 1) for name in ("ensemble", "features")}
+    rows = {
+        "scoring, log-mels included": seconds["bundle"],
+        f"scoring of {len(config.ensemble)} networks in torch": seconds["ensemble"],
+        "the same, log-mels included": seconds["ensemble"] + seconds["features"],
+    }
     return [
-        {"": "scoring, log-mels included", "RTF": round(seconds["bundle"] / audio, 5)},
-        {"": f"scoring of {len(config.ensemble)} networks in torch", "RTF": round(seconds["ensemble"] / audio, 5),
-         "× bundle": ratios["ensemble"]},
-        {"": "log-mels for these, normalised", "RTF": round(seconds["features"] / audio, 5),
-         "× bundle": ratios["features"]},
-    ]  # fmt: skip
+        {"": name, "RTF": round(taken / audio, 5), "× bundle": round(taken / seconds["bundle"], 1)}
+        for name, taken in rows.items()
+    ]
 
 
 if __name__ == "__main__":
