@@ -94,13 +94,17 @@ class ChunkFeatures:
 
     def __init__(self, chunk: Chunk, model: ModelFiles, transform: np.ndarray) -> None:
         self._chunk, self._transform = chunk, transform
+        self._known: dict[int, np.ndarray] = {}
         self._speakers = load_array(chunk.folder / TRANSFORMS) if model.adapted else None
 
     def __getitem__(self, number: int) -> np.ndarray:
-        features = self.unadapted(number)
-        if self._speakers is None:
-            return features
-        return apply_fmllr(features, self._speakers[self._chunk.voices.index(self._chunk.speakers[number])])
+        if number not in self._known:
+            features = self.unadapted(number)
+            if self._speakers is not None:
+                speaker = self._chunk.voices.index(self._chunk.speakers[number])
+                features = apply_fmllr(features, self._speakers[speaker])
+            self._known[number] = features
+        return self._known[number]
 
     def unadapted(self, number: int) -> np.ndarray:
         """The features before the transform of the speaker."""

@@ -10,6 +10,7 @@ MLLT and fMLLR maximise the same auxiliary function, row by row: that of MLLT ha
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,26 +104,35 @@ def maximise(stats: RowStatistics, transform: np.ndarray) -> np.ndarray:
     transform, dim = transform.astype(np.float64), len(transform)
     scale = np.trace(stats.quadratic, axis1=1, axis2=2) / stats.quadratic.shape[1]
     inverses = np.linalg.inv(stats.quadratic + 1e-10 * scale[:, None, None] * np.eye(stats.quadratic.shape[1]))
+    constants = np.einsum("de,def->df", stats.linear, inverses)
     best = stats.auxiliary(transform)
     for _ in range(SWEEPS):
+        inverse = np.linalg.inv(transform[:, :dim])
         for row in range(dim):
-            transform[row] = _best_row(stats, transform, row, inverses[row])
+            cofactors = inverse[:, row].copy()  # up to det A, which the factor takes in
+            direction = cofactors @ inverses[row, :dim]
+            square, product = cofactors @ direction[:dim], direction @ stats.linear[row]
+            best_row = _best_factor(float(square), float(product), stats.frames) * direction + constants[row]
+            # The inverse of a matrix of which one row changes (Sherman and Morrison 1950).
+            change = (best_row[:dim] - transform[row, :dim]) @ inverse
+            inverse -= np.outer(cofactors, change / (1 + change[row]))
+            transform[row] = best_row
         before, best = best, stats.auxiliary(transform)
         if best - before < SMALLEST_GAIN * stats.frames:
             break
     return transform
 
 
-def _best_row(stats: RowStatistics, transform: np.ndarray, row: int, inverse: np.ndarray) -> np.ndarray:
-    """The row that maximises the auxiliary function, the others being fixed: (α c + k) G⁻¹, c the cofactors."""
-    dim = len(transform)
-    cofactors = np.zeros(transform.shape[1])
-    cofactors[:dim] = np.linalg.inv(transform[:, :dim])[:, row]  # up to det A, which α takes in
-    ours, theirs = cofactors @ inverse @ cofactors, cofactors @ inverse @ stats.linear[row]
-    root = np.sqrt(theirs**2 + 4 * ours * stats.frames)
-    alphas = np.array([-theirs + root, -theirs - root]) / (2 * ours)
-    gains = stats.frames * np.log(np.abs(alphas * ours + theirs)) - 0.5 * alphas**2 * ours
-    return np.asarray((alphas[gains.argmax()] * cofactors + stats.linear[row]) @ inverse)
+def _best_factor(square: float, product: float, frames: float) -> float:
+    """The α for which the row (α c + k) G⁻¹ maximises the auxiliary function, the others being fixed.
+
+    Args:
+        square: c G⁻¹ cᵀ, c the cofactors of the row.
+        product: c G⁻¹ kᵀ.
+    """
+    root = math.sqrt(product**2 + 4 * square * frames)
+    factors = (-product + root) / (2 * square), (-product - root) / (2 * square)
+    return max(factors, key=lambda a: frames * math.log(abs(a * square + product)) - 0.5 * a**2 * square)
 
 
 def fmllr_statistics(

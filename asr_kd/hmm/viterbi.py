@@ -95,7 +95,9 @@ class GraphCompiler:
 
 def graph_transition_ids(graph: kaldifst.StdVectorFst) -> np.ndarray:
     """The sorted transition-ids of a graph."""
-    labels = {arc.ilabel for state in kaldifst.StateIterator(graph) for arc in kaldifst.ArcIterator(graph, state)}
+    # In its text: to look at each arc by kaldifst takes four times as long.
+    fields = (line.split() for line in graph.to_str().splitlines())
+    labels = {int(arc[2]) for arc in fields if len(arc) > 2}  # a final state has two fields
     return np.array(sorted(labels - {0}), dtype=np.int64)
 
 
