@@ -2,8 +2,9 @@
 
     python tools/bench_loss.py --out loss.json
 
-Every time is compared with two others of the same run: that of the standard formula, and that of a copy of the logits
-(each read and written once), which no loss that returns a gradient can beat.  The copy writes to memory that the
+Every time is compared with two others of the same run: that of the strongest peer, the standard formula under
+torch.compile (without torch.compile: the standard formula), and that of a copy of the logits (each read and written
+once), which no loss that returns a gradient can beat.  Compilation is not timed.  The copy writes to memory that the
 process already has.  "Fresh copy" allocates its memory, as a gradient does.  On a CPU, allocation can take most of the
 time, because the operating system clears large blocks before it hands them out.  To let the process keep them instead:
 
@@ -13,6 +14,7 @@ time, because the operating system clears large blocks before it hands them out.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ import bench
 import torch
 import tyro
 from torch import Tensor
+from torch._inductor import config as inductor
 from torch.nn import functional as F
 
 from asr_kd.losses import CompactTargets, frame_kd_loss, linear_kd_loss
@@ -42,8 +45,12 @@ class Config:
     """Temperature T."""
     dtype: str = "float32"
     """Number type of the logits: float32 or bfloat16."""
+    threads: tuple[int, ...] = ()
+    """Numbers of threads on a CPU.  Default: one, and all cores."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """cpu or cuda."""
+    compiled: bool = True
+    """Also measure torch.compile, where it works."""
     profile: bool = False
     """Also print where the loss with compact targets spends its time."""
     out: Path | None = None
@@ -52,74 +59,126 @@ class Config:
 
 def main(config: Config) -> None:
     torch.manual_seed(0)
-    rows = [row for classes in config.classes for row in measure(config, classes)]
+    default = (torch.get_num_threads(),) if config.device != "cpu" else tuple(sorted({1, os.cpu_count() or 1}))
+    config = dataclasses.replace(
+        config, threads=config.threads or default, compiled=config.compiled and can_compile(config.device)
+    )
+    rows = [
+        row for classes in config.classes for threads in config.threads for row in measure(config, classes, threads)
+    ]
     bench.report(config, rows, f"{config.dtype}, T = {config.temperature:g}, forward and backward")
 
 
-def measure(config: Config, classes: int) -> Iterator[dict[str, Any]]:
-    frames, device, temperature = config.logits // classes, config.device, config.temperature
-    dtype = getattr(torch, config.dtype)
-    logits = torch.randn(frames, classes, device=device, dtype=dtype).mul_(3)
-    teacher = torch.randn(frames, classes, device=device, dtype=dtype).mul_(3)
-    labels = torch.randint(classes, (frames,), device=device)
-    compact = top_classes((teacher.float() / temperature).softmax(1), config.top)
-    size = logits.numel() * logits.element_size()
-    target = torch.empty_like(logits)
-    copy = bench.seconds(lambda: torch.Tensor.copy_(target, logits), device)
-    fresh_copy = bench.seconds(logits.clone, device)
-    keywords: dict[str, Any] = {"temperature": temperature, "hard_weight": 0.5}
+def can_compile(device: str) -> bool:
+    """Whether torch.compile works here; it needs a C++ compiler on a CPU, and Triton and a C compiler on a GPU."""
+    try:
+        torch.compile(torch.sin)(torch.ones(2, device=device))
+    except Exception as error:
+        print(f"torch.compile is not measured: {error}")
+        return False
+    return True
 
-    def on_logits(loss: Callable[[Tensor], Tensor]) -> Callable[[], object]:
-        def call() -> object:
-            leaf = logits.detach().requires_grad_()
-            loss(leaf).backward()
-            return leaf.grad
 
-        return call
-
-    forms: dict[str, Callable[[], object]] = {
-        "standard formula": on_logits(lambda z: standard_loss(z, teacher, labels, temperature)),
-        "ours, compact targets": on_logits(lambda z: frame_kd_loss(z, compact, labels, **keywords).total),
-        "ours, teacher's logits": on_logits(
-            lambda z: frame_kd_loss(z, teacher, labels, soft_kind="logits", **keywords).total
-        ),
-        "ours, plain form": on_logits(lambda z: frame_kd_loss(z, compact, labels, lean=False, **keywords).total),
-        **{name: on_logits(loss) for name, loss in peers(teacher, labels)},
-    }
-    inputs = torch.randn(frames, config.width, device=device, dtype=dtype)
-    weight = torch.randn(classes, config.width, device=device, dtype=dtype) / config.width**0.5
-    bias = torch.zeros(classes, device=device, dtype=dtype)
-
-    def with_layer(loss: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Callable[[], object]:
-        def call() -> object:
-            leaves = [t.detach().requires_grad_() for t in (inputs, weight, bias)]
-            loss(*leaves).backward()
-            return [leaf.grad for leaf in leaves]
-
-        return call
-
-    forms["output layer + standard formula"] = with_layer(
-        lambda x, w, b: standard_loss(F.linear(x, w, b), teacher, labels, temperature)
-    )
-    forms["ours, fused with the output layer"] = with_layer(
-        lambda x, w, b: linear_kd_loss(x, w, b, compact, labels, **keywords).total
-    )
+def measure(config: Config, classes: int, threads: int) -> Iterator[dict[str, Any]]:
+    torch.set_num_threads(threads)
+    inductor.cpp.threads = threads  # part of the key under which compiled code is kept
+    torch.compiler.reset()
+    frames, device = config.logits // classes, config.device
+    data = random_batch(config, classes)
+    size = data.logits.numel() * data.logits.element_size()
+    target = torch.empty_like(data.logits)
+    copy = bench.seconds(lambda: torch.Tensor.copy_(target, data.logits), device)
+    fresh_copy = bench.seconds(data.logits.clone, device)
+    forms = {**losses_of_logits(config, data), **losses_of_layers(config, data)}
     if config.profile:
         profile(forms["ours, compact targets"])
     times: dict[str, float] = {}
     for name, call in forms.items():
         times[name] = bench.seconds(call, device)
-        base = times["output layer + standard formula" if "layer" in name else "standard formula"]
+        extra = bench.extra_bytes(call, device) / size
+        base = ("output layer + " if "layer" in name else "") + "standard formula"
         yield {
             "senones": classes,
             "frames": frames,
+            "threads": threads,
             "form": name,
             "ms": 1e3 * times[name],
-            "speedup": base / times[name],
+            "speedup": times.get(f"{base}, compiled", times.get(base, times[name])) / times[name],
             "time / copy": times[name] / copy,
             "time / fresh copy": times[name] / fresh_copy,
-            "extra memory / logits": bench.extra_bytes(call, device) / size,
+            "extra memory / logits": extra,
         }
+
+
+@dataclasses.dataclass
+class Batch:
+    """Random logits (N, C) of a student and a teacher, their labels, and the teacher's compact targets."""
+
+    logits: Tensor
+    teacher: Tensor
+    labels: Tensor
+    compact: CompactTargets
+
+
+def random_batch(config: Config, classes: int) -> Batch:
+    frames, dtype = config.logits // classes, getattr(torch, config.dtype)
+    logits, teacher = (torch.randn(frames, classes, device=config.device, dtype=dtype).mul_(3) for _ in range(2))
+    labels = torch.randint(classes, (frames,), device=config.device)
+    return Batch(logits, teacher, labels, top_classes((teacher.float() / config.temperature).softmax(1), config.top))
+
+
+def differentiated(loss: Callable[..., Tensor], *tensors: Tensor) -> Callable[[], object]:
+    """A call that computes a loss and the gradients with respect to all of ``tensors``."""
+
+    def call() -> object:
+        leaves = [t.detach().requires_grad_() for t in tensors]
+        loss(*leaves).backward()
+        return [leaf.grad for leaf in leaves]
+
+    return call
+
+
+def losses_of_logits(config: Config, data: Batch) -> dict[str, Callable[[], object]]:
+    """The forms to measure, the strongest peer first."""
+    teacher, labels, compact, temperature = data.teacher, data.labels, data.compact, config.temperature
+    keywords: dict[str, Any] = {"temperature": temperature, "hard_weight": 0.5}
+    forms: dict[str, Callable[[Tensor], Tensor]] = {
+        "standard formula": lambda z: standard_loss(z, teacher, labels, temperature),
+        "ours, compact targets": lambda z: frame_kd_loss(z, compact, labels, **keywords).total,
+        "ours, teacher's logits": lambda z: frame_kd_loss(z, teacher, labels, soft_kind="logits", **keywords).total,
+        "ours, plain form, compact targets": lambda z: frame_kd_loss(z, compact, labels, lean=False, **keywords).total,
+        "ours, plain form, teacher's logits": lambda z: (
+            frame_kd_loss(z, teacher, labels, soft_kind="logits", lean=False, **keywords).total
+        ),
+    }
+    fused = {
+        f"{name}, compiled": torch.compile(forms[name])
+        for name in ("standard formula", *(name for name in forms if "plain" in name))
+        if config.compiled
+    }
+    ordered = {name: loss for name, loss in fused.items() if "ours" not in name} | forms | fused
+    ordered |= dict(peers(teacher, labels))
+    return {name: differentiated(loss, data.logits) for name, loss in ordered.items()}
+
+
+def losses_of_layers(config: Config, data: Batch) -> dict[str, Callable[[], object]]:
+    """The forms to measure that include the output layer."""
+    frames, classes = data.logits.shape
+    inputs = data.logits.new_empty(frames, config.width).normal_()
+    weight = data.logits.new_empty(classes, config.width).normal_() / config.width**0.5
+    keywords: dict[str, Any] = {"temperature": config.temperature, "hard_weight": 0.5}
+
+    def standard(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+        return standard_loss(F.linear(x, w, b), data.teacher, data.labels, config.temperature)
+
+    forms: dict[str, Callable[..., Tensor]] = {"output layer + standard formula": standard}
+    if config.compiled:
+        forms = {"output layer + standard formula, compiled": torch.compile(standard)} | forms
+    forms["ours, fused with the output layer"] = lambda x, w, b: (
+        linear_kd_loss(x, w, b, data.compact, data.labels, **keywords).total
+    )
+    bias = data.logits.new_zeros(classes)
+    return {name: differentiated(loss, inputs, weight, bias) for name, loss in forms.items()}
 
 
 def profile(call: Callable[[], object]) -> None:
