@@ -50,6 +50,8 @@ class Config:
     """Number of utterances, from the start of that file."""
     beam: float = 13.0
     """Beam of both decoders."""
+    k2_beam: float | None = None
+    """Beam of k2; default: --beam."""
     max_active: tuple[int, ...] = (2500, 20000)
     """Active states per frame of both decoders.  They prune by this number in different ways, so that only with many
     states they must find the same words."""
@@ -96,8 +98,9 @@ class Comparison:
 
 
 def compare(
-    graph: Path, search: Search, scores: Sequence[np.ndarray], options: SearchOptions, rounds: int = 1, batch: int = 4
-) -> Comparison:
+    graph: Path, search: Search, scores: Sequence[np.ndarray], options: SearchOptions, rounds: int = 1, batch: int = 4,
+    kaldi_beam: float | None = None,
+) -> Comparison:  # fmt: skip
     """Search each matrix of ``scores`` with both decoders, ``rounds`` times.
 
     Args:
@@ -105,9 +108,11 @@ def compare(
         scores: log-likelihoods (T, C) float32.
         options: beam, max_active and acoustic_scale apply to both.
         batch: utterances per search of k2.
+        kaldi_beam: FasterDecoder's beam, if it is another one.
     """
     settings = kaldi_decoder.FasterDecoderOptions()
-    settings.beam, settings.max_active, settings.min_active = options.beam, options.max_active, options.min_active
+    settings.beam = kaldi_beam or options.beam
+    settings.max_active, settings.min_active = options.max_active, options.min_active
     fst = kaldifst.StdVectorFst.read(str(graph))  # the decoder keeps no reference to it
     decoder = kaldi_decoder.FasterDecoder(fst, settings)
     search(list(scores[:1]), options)  # k2 and the graph are loaded before the clock runs
@@ -178,8 +183,9 @@ def main(config: Config) -> None:
     scores = [scorer(cut) for cut in progress(cuts, "score", len(cuts), "utterance")]
     rows = []
     for max_active in config.max_active:
-        options = SearchOptions(beam=config.beam, max_active=max_active, acoustic_scale=config.acoustic_scale)
-        result = compare(config.graph / "HCLG.fst", search, scores, options, config.rounds, config.batch)
+        beam = config.k2_beam or config.beam
+        options = SearchOptions(beam=beam, max_active=max_active, acoustic_scale=config.acoustic_scale)
+        result = compare(config.graph / "HCLG.fst", search, scores, options, config.rounds, config.batch, config.beam)
         rows.append(row(result, max_active, cuts, Words(config.graph)))
     search.close()
     bench.report(config, rows, f"{len(cuts)} utterances, beam {config.beam:g}, scale {config.acoustic_scale:g}")

@@ -1,0 +1,153 @@
+"""The GMMs: what each phase of their training costs, and forced alignment beside Kaldi's own.
+
+    python tools/bench_hmm.py --features exp/features --lang exp/lang --out tools/results/hmm.json
+
+One core.  Alignment is that of asr_kd.hmm, whose scores NumPy computes for all states at once, against kaldi-hmm-gmm's
+with the same model, graphs and beams, whose scores Kaldi computes when the search asks for them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import bench
+import kaldi_hmm_gmm
+import numpy as np
+
+from asr_kd.common.cli import run
+from asr_kd.common.progress import progress
+from asr_kd.corpora.cuts import load_cuts
+from asr_kd.hmm.gmm import Gmms
+from asr_kd.hmm.kaldi_io import read_model, read_tree
+from asr_kd.hmm.pronunciations import Pronunciations
+from asr_kd.hmm.scores import GmmScorer
+from asr_kd.hmm.viterbi import (
+    ACOUSTIC_SCALE,
+    BEAM,
+    RETRY_BEAM,
+    SELF_LOOP_SCALE,
+    GraphCompiler,
+    Transitions,
+    graph_transition_ids,
+    viterbi_align,
+)
+
+
+@dataclasses.dataclass
+class Config:
+    """Train the GMMs of an experiment again, and align with them."""
+
+    features: Path
+    """Folder of the features."""
+    lang: Path
+    """Folder of the lexicon."""
+    leaves: int = 500
+    """Leaves of the trees."""
+    utterances: int = 200
+    """Training utterances that are aligned."""
+    out: Path | None = None
+    """File for the figures (JSON)."""
+
+
+def main(config: Config) -> None:
+    hours = sum(cut.duration for cut in load_cuts(config.features, "train")) / 3600
+    with tempfile.TemporaryDirectory() as scratch:
+        seconds = train(config, Path(scratch, "gmm"))
+        rows: list[dict[str, Any]] = [
+            {"": phase, "s": round(taken, 1), "minutes per hour of speech": round(taken / 60 / hours, 2)}
+            for phase, taken in seconds.items()
+        ]
+        rows += align(config, Path(scratch, "gmm"))
+    names = dict.fromkeys(name for row in rows for name in row)
+    bench.report(config, [{name: row.get(name) for name in names} for row in rows], f"{hours:.2f} hours of speech")
+
+
+def train(config: Config, out: Path) -> dict[str, float]:
+    """Run the stage; returns the seconds of each phase, by what it prints at the end of each pass."""
+    flags = ["--features", config.features, "--lang", config.lang, "--leaves", config.leaves, "--jobs", 1, "--out", out]
+    command = [sys.executable, "-u", "-m", "asr_kd.hmm", *map(str, flags)]
+    seconds: dict[str, float] = defaultdict(float)
+    before = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            now = time.perf_counter()
+            seconds[line.partition(",")[0] if ", pass " in line else "alignment of all splits"] += now - before
+            before = now
+    if process.returncode:
+        raise SystemExit(process.returncode)
+    return seconds
+
+
+def align(config: Config, gmm: Path) -> list[dict[str, Any]]:
+    """Rows for our alignment of some utterances, and Kaldi's."""
+    model, gmms = read_model(gmm / "tri.mdl")
+    transitions, tree = Transitions.of(model), read_tree(gmm / "tree")
+    pronunciations, scorer = Pronunciations.load(config.lang), GmmScorer(gmm)
+    cuts = list(itertools.islice(load_cuts(config.features, "train"), config.utterances))
+    texts = [pronunciations.words(cut) for cut in cuts]
+    lexicon, _ = pronunciations.lexicon(texts)
+    compiler = GraphCompiler(transitions, tree, lexicon, pronunciations.probabilities(lexicon), pronunciations.phones)
+    features = [scorer.features(cut) for cut in cuts]
+    seconds: dict[str, float] = defaultdict(float)
+    same = frames = 0
+    kaldi = to_kaldi(gmms)
+    for text, own in zip(progress(texts, "alignment", unit="utterance"), features, strict=True):
+        paths = []
+        for name, work in (("ours", ours), ("Kaldi's", kaldis)):
+            graph = compiler(text)
+            started = time.perf_counter()
+            paths.append(work(graph, transitions, gmms if work is ours else kaldi, own))
+            seconds[name] += time.perf_counter() - started
+        frames += len(own)
+        same += int((paths[0] == paths[1]).sum())
+    audio = frames / 100
+    return [
+        {"": f"alignment, {name}", "s": round(taken, 1), "minutes per hour of speech": round(60 * taken / audio, 2),
+         "frames as Kaldi's, %": round(100 * same / frames, 2)}
+        for name, taken in seconds.items()
+    ]  # fmt: skip
+
+
+def ours(graph: Any, transitions: Transitions, gmms: Gmms, features: np.ndarray) -> np.ndarray:
+    """Transition-ids (T,) as a pass of asr_kd.hmm finds them."""
+    ids = graph_transition_ids(graph)
+    pdfs, inverse = np.unique(transitions.pdf[ids], return_inverse=True)
+    found = viterbi_align(graph, transitions, ids, gmms.scores(features, pdfs)[:, inverse])
+    return np.zeros(len(features)) if found is None else found[0]
+
+
+def kaldis(graph: Any, transitions: Transitions, gmms: kaldi_hmm_gmm.AmDiagGmm, features: np.ndarray) -> np.ndarray:
+    """The same by Kaldi's gmm-align-compiled."""
+    kaldi_hmm_gmm.add_transition_probs(
+        trans_model=transitions.model, transition_scale=1.0, self_loop_scale=SELF_LOOP_SCALE, fst=graph
+    )
+    decodable = kaldi_hmm_gmm.DecodableAmDiagGmmScaled(gmms, transitions.model, features, ACOUSTIC_SCALE)
+    config = kaldi_hmm_gmm.AlignConfig(BEAM, RETRY_BEAM)
+    path = kaldi_hmm_gmm.align_utterance_wrapper(config, "", ACOUSTIC_SCALE, graph, decodable, 0, 0, 0, 0.0, 0)[5]
+    return np.array(path) if len(path) == len(features) else np.zeros(len(features))
+
+
+def to_kaldi(gmms: Gmms) -> kaldi_hmm_gmm.AmDiagGmm:
+    """The same Gaussians as Kaldi's object."""
+    model = kaldi_hmm_gmm.AmDiagGmm()
+    for first, last in itertools.pairwise(gmms.starts.tolist()):
+        mixture = kaldi_hmm_gmm.DiagGmm(last - first, gmms.dim)
+        mixture.set_weights(gmms.weights[first:last].astype(np.float32))
+        inverse = (1 / gmms.variances[first:last]).astype(np.float32)
+        mixture.set_invvars_and_means(inverse, gmms.means[first:last].astype(np.float32))
+        mixture.compute_gconsts()
+        model.add_pdf(mixture)
+    return model
+
+
+if __name__ == "__main__":
+    run(Config, main)
