@@ -1,5 +1,8 @@
 """The lean losses: value and gradient in one sweep over chunks of frames."""
 
+import ctypes
+import mmap
+import sys
 from typing import Any
 
 import torch
@@ -12,6 +15,7 @@ from asr_kd.losses.targets import Targets
 
 CPU_CHUNK = 1 << 19  # logits per chunk and thread
 GPU_CHUNK = 1 << 22  # minimum number of logits per chunk
+MAPPED_BYTES, LARGE_PAGE, MADV_HUGEPAGE = 1 << 25, 1 << 21, mmap.MADV_HUGEPAGE if sys.platform == "linux" else 0
 
 
 class LeanLoss(torch.autograd.Function):
@@ -25,7 +29,7 @@ class LeanLoss(torch.autograd.Function):
         rows = _chunk_rows(logits.shape, logits.device)
         kernel = find_kernel(logits.device, logits.dtype, targets)
         sweep = Sweep(targets, labels, frames, temperature, hard_weight, logits.dtype, rows, logits.shape[-1], kernel)
-        gradient = torch.empty_like(logits) if needs_gradient else None
+        gradient = _empty_like(logits) if needs_gradient else None
         if kernel is not None and len(logits):
             kernel(sweep, logits, slice(0, len(logits)), gradient)
         else:
@@ -102,6 +106,19 @@ def _sweep_chunks(sweep: Sweep, logits: Tensor, gradient: Tensor | None, rows: i
             sweep(chunk, span, buffer, gradient[span])
         else:
             gradient[span] = sweep(chunk, span, buffer, sweep.buffer(1, len(chunk)))
+
+
+def _empty_like(values: Tensor) -> Tensor:
+    """Return a new tensor, in large pages on Linux, which the system clears several times as fast as small ones.
+
+    The C library maps a block of this size on its own, so that nothing else is in these pages.
+    """
+    new = torch.empty_like(values)
+    if new.is_cpu and new.nbytes >= MAPPED_BYTES and sys.platform == "linux" and not torch.compiler.is_compiling():
+        first, last = -(-new.data_ptr() // LARGE_PAGE), (new.data_ptr() + new.nbytes) // LARGE_PAGE
+        address, size = ctypes.c_void_p(first * LARGE_PAGE), ctypes.c_size_t((last - first) * LARGE_PAGE)
+        ctypes.CDLL(None).madvise(address, size, MADV_HUGEPAGE)  # advice: where it fails, pages are small
+    return new
 
 
 def _chunk_rows(shape: torch.Size, device: torch.device) -> int:
