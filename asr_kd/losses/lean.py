@@ -27,7 +27,7 @@ class LeanLoss(torch.autograd.Function):
         temperature: float, hard_weight: float, needs_gradient: bool,
     ) -> tuple[Tensor, ...]:  # fmt: skip
         rows = _chunk_rows(logits.shape, logits.device)
-        kernel = find_kernel(logits.device, logits.dtype, targets)
+        kernel = find_kernel(logits, len(logits), targets)
         sweep = Sweep(targets, labels, frames, temperature, hard_weight, logits.dtype, rows, logits.shape[-1], kernel)
         gradient = _empty_like(logits) if needs_gradient else None
         if kernel is not None and len(logits):
@@ -59,12 +59,12 @@ class LeanLinearLoss(torch.autograd.Function):
             dtype = torch.get_autocast_dtype(inputs.device.type)
         cast_weight = weight.to(dtype)
         cast_bias = None if bias is None else bias.to(dtype)
-        kernel = find_kernel(inputs.device, dtype, targets)
+        logits_buffer = inputs.new_empty(min(rows, len(inputs)), classes, dtype=dtype)
+        kernel = find_kernel(logits_buffer, len(inputs), targets)
         sweep = Sweep(targets, labels, frames, temperature, hard_weight, dtype, rows, classes, kernel)
         inputs_gradient = torch.empty_like(inputs) if needs_gradient[0] else None
         weight_gradient = torch.zeros_like(weight) if needs_gradient[1] else None
         bias_gradient = torch.zeros_like(bias) if bias is not None and needs_gradient[2] else None
-        logits_buffer = inputs.new_empty(min(rows, len(inputs)), classes, dtype=dtype)
         for start in range(0, len(inputs), rows):
             span = slice(start, start + rows)
             chunk = inputs[span].to(dtype)
