@@ -51,6 +51,8 @@ class Config:
     """cpu or cuda."""
     compiled: bool = True
     """Also measure torch.compile, where it works."""
+    layer: bool = True
+    """Also measure the loss together with the output layer."""
     profile: bool = False
     """Also print where the loss with compact targets spends its time."""
     out: Path | None = None
@@ -86,10 +88,10 @@ def measure(config: Config, classes: int, threads: int) -> Iterator[dict[str, An
     frames, device = config.logits // classes, config.device
     data = random_batch(config, classes)
     size = data.logits.numel() * data.logits.element_size()
+    forms = losses_of_logits(config, data) | (losses_of_layers(config, data) if config.layer else {})
     target = torch.empty_like(data.logits)
     copy = bench.seconds(lambda: torch.Tensor.copy_(target, data.logits), device)
     fresh_copy = bench.seconds(data.logits.clone, device)
-    forms = {**losses_of_logits(config, data), **losses_of_layers(config, data)}
     if config.profile:
         profile(forms["ours, compact targets"])
     times: dict[str, float] = {}
@@ -138,25 +140,44 @@ def differentiated(loss: Callable[..., Tensor], *tensors: Tensor) -> Callable[[]
     return call
 
 
+def without_kernel(loss: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The same loss by torch's own operations, as where there is no compiler (CPU) or no Triton (GPU)."""
+
+    def call(logits: Tensor) -> Tensor:
+        os.environ["ASR_KD_KERNELS"] = "0"
+        try:
+            return loss(logits)
+        finally:
+            del os.environ["ASR_KD_KERNELS"]
+
+    return call
+
+
 def losses_of_logits(config: Config, data: Batch) -> dict[str, Callable[[], object]]:
     """The forms to measure, the strongest peer first."""
     teacher, labels, compact, temperature = data.teacher, data.labels, data.compact, config.temperature
     keywords: dict[str, Any] = {"temperature": temperature, "hard_weight": 0.5}
-    forms: dict[str, Callable[[Tensor], Tensor]] = {
-        "standard formula": lambda z: standard_loss(z, teacher, labels, temperature),
-        "ours, compact targets": lambda z: frame_kd_loss(z, compact, labels, **keywords).total,
-        "ours, teacher's logits": lambda z: frame_kd_loss(z, teacher, labels, soft_kind="logits", **keywords).total,
-        "ours, plain form, compact targets": lambda z: frame_kd_loss(z, compact, labels, lean=False, **keywords).total,
-        "ours, plain form, teacher's logits": lambda z: (
-            frame_kd_loss(z, teacher, labels, soft_kind="logits", lean=False, **keywords).total
-        ),
+
+    def compact_loss(z: Tensor, lean: bool | None = None) -> Tensor:
+        return frame_kd_loss(z, compact, labels, lean=lean, **keywords).total
+
+    def dense_loss(z: Tensor, lean: bool | None = None) -> Tensor:
+        return frame_kd_loss(z, teacher, labels, soft_kind="logits", lean=lean, **keywords).total
+
+    def standard(z: Tensor) -> Tensor:
+        return standard_loss(z, teacher, labels, temperature)
+
+    ordered: dict[str, Callable[[Tensor], Tensor]] = {
+        "standard formula": standard,
+        "ours, compact targets": compact_loss,
+        "ours, teacher's logits": dense_loss,
+        "ours, compact targets, no kernel": without_kernel(compact_loss),
+        "ours, teacher's logits, no kernel": without_kernel(dense_loss),
     }
-    fused = {
-        f"{name}, compiled": torch.compile(forms[name])
-        for name in ("standard formula", *(name for name in forms if "plain" in name))
-        if config.compiled
-    }
-    ordered = {name: loss for name, loss in fused.items() if "ours" not in name} | forms | fused
+    if config.compiled:
+        ordered = {"standard formula, compiled": torch.compile(standard)} | ordered
+        ordered["ours, plain form, compact targets, compiled"] = torch.compile(lambda z: compact_loss(z, lean=False))
+        ordered["ours, plain form, teacher's logits, compiled"] = torch.compile(lambda z: dense_loss(z, lean=False))
     ordered |= dict(peers(teacher, labels))
     return {name: differentiated(loss, data.logits) for name, loss in ordered.items()}
 
