@@ -11,6 +11,7 @@ MLLT and fMLLR maximise the same auxiliary function, row by row: that of MLLT ha
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -132,7 +133,8 @@ def _best_factor(square: float, product: float, frames: float) -> float:
     """
     root = math.sqrt(product**2 + 4 * square * frames)
     factors = (-product + root) / (2 * square), (-product - root) / (2 * square)
-    return max(factors, key=lambda a: frames * math.log(abs(a * square + product)) - 0.5 * a**2 * square)
+    tiny = sys.float_info.min  # one of the two determinants may have been cancelled out
+    return max(factors, key=lambda a: frames * math.log(max(abs(a * square + product), tiny)) - 0.5 * a**2 * square)
 
 
 def fmllr_statistics(
