@@ -4,6 +4,7 @@ Kernels are optional, and torch's operations have the same values.  ASR_KD_KERNE
 """
 
 import functools
+import importlib
 import os
 
 import torch
@@ -41,7 +42,8 @@ def find_kernel(logits: Tensor, frames: int, targets: Targets) -> Kernel | None:
 @functools.cache
 def _triton() -> Kernel | None:
     try:
-        from asr_kd.losses.triton_sweep import sweep_frames
+        module = importlib.import_module("asr_kd.losses.triton_sweep")  # Triton is not everywhere
     except ImportError:
         return None
-    return sweep_frames
+    kernel: Kernel = module.sweep_frames
+    return kernel
