@@ -41,13 +41,15 @@ def _transpose_weights(path: Path) -> None:
     model = onnx.load(str(path))
     graph = model.graph
     weights = {weight.name: weight for weight in graph.initializer}
-    for node in [node for node in graph.node if node.op_type == "Transpose" and node.input[0] in weights]:
-        weight = np.ascontiguousarray(onnx.numpy_helper.to_array(weights[node.input[0]]).T)
-        graph.initializer.append(onnx.numpy_helper.from_array(weight, node.output[0]))
+    transposed = [node for node in graph.node if node.op_type == "Transpose" and node.input[0] in weights]
+    for node in transposed:
+        axes = next((attribute.ints for attribute in node.attribute if attribute.name == "perm"), None)  # all, reversed
+        weight = onnx.numpy_helper.to_array(weights[node.input[0]]).transpose(axes)
+        graph.initializer.append(onnx.numpy_helper.from_array(np.ascontiguousarray(weight), node.output[0]))
         graph.node.remove(node)
     used = {name for node in graph.node for name in node.input}
-    for weight in [weight for weight in graph.initializer if weight.name not in used]:
-        graph.initializer.remove(weight)
+    for name in {node.input[0] for node in transposed} - used:
+        graph.initializer.remove(weights[name])
     onnx.save(model, str(path))
 
 

@@ -14,12 +14,13 @@ from pathlib import Path
 import kaldifst
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import soundfile
 import torch
 from bundles import CONFIDENCE, SENONES, WITHOUT_TORCH, with_confidences, write_graph
 from lhotse import CutSet
-from onnx import TensorProto
+from onnx import TensorProto, helper, numpy_helper
 from pages import fenced
 from torch import nn
 from training import inline_jobs
@@ -28,6 +29,7 @@ from asr_kd.bundle.__main__ import main
 from asr_kd.bundle.build import _check
 from asr_kd.bundle.confidences import Judged, fit_confidences, judge
 from asr_kd.bundle.config import Config
+from asr_kd.bundle.export import _transpose_weights
 from asr_kd.bundle.measure import Form, Forms
 from asr_kd.bundle.network import _FixedNorm
 from asr_kd.bundle.sherpa import CHUNK, RIGHT
@@ -452,6 +454,23 @@ def test_every_weight_of_the_network_is_in_int8(folders, kind: str) -> None:
     )
     matrices = [shape for shape in as_float if len(shape) == 2 and min(shape) > 2]
     assert len(matrices) > 2 and all(as_int8[shape] == TensorProto.INT8 for shape in matrices)
+
+
+@pytest.mark.parametrize("axes", [None, [0, 2, 1]])
+def test_transposed_weights_keep_their_values(axes: list[int] | None, tmp_path: Path) -> None:
+    weight = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
+    node = helper.make_node("Transpose", ["weight"], ["turned"], **({} if axes is None else {"perm": axes}))
+    out = helper.make_node("Add", ["turned", "zero"], ["out"])
+    zero, held = np.zeros((), np.float32), numpy_helper.from_array(weight, "weight")
+    value = helper.make_tensor_value_info("out", TensorProto.FLOAT, weight.transpose(axes).shape)
+    given = helper.make_tensor_value_info("zero", TensorProto.FLOAT, ())
+    opset = helper.make_opsetid("", 17)
+    graph = helper.make_graph([node, out], "weights", [given], [value], [held])
+    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=10), tmp_path / "model.onnx")
+    _transpose_weights(tmp_path / "model.onnx")
+    assert [node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node] == ["Add"]
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    np.testing.assert_array_equal(session.run(None, {"zero": zero})[0], weight.transpose(axes))
 
 
 @pytest.mark.parametrize("affine", [False, True])
