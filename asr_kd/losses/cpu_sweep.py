@@ -52,9 +52,9 @@ def library() -> ctypes.CDLL | None:
         return None
     command = [*shlex.split(compiler), *FLAGS, *INSTRUCTIONS.get(torch.backends.cpu.get_cpu_capability(), [])]
     key = hashlib.sha256(SOURCE.read_bytes() + " ".join(command).encode()).hexdigest()[:16]
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asr_kd"
-    path = folder / f"cpu_sweep_{key}.so"
     try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asr_kd"
+        path = folder / f"cpu_sweep_{key}.so"
         if not path.exists():
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder) as scratch:  # others may build it at the same time
@@ -62,7 +62,7 @@ def library() -> ctypes.CDLL | None:
                 subprocess.run([*command, str(SOURCE), "-o", str(built)], check=True, capture_output=True)
                 built.replace(path)
         return ctypes.CDLL(str(path))
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, RuntimeError, subprocess.SubprocessError):  # RuntimeError: the user has no home
         return None
 
 

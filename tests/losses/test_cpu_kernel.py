@@ -1,5 +1,7 @@
 """The loss on a CPU by the kernel that a compiler builds, against the plain form in float64."""
 
+import os
+
 import pytest
 import torch
 from kernel_cases import *  # noqa: F403  the tests
@@ -38,11 +40,16 @@ def test_many_classes(kind, threads, monkeypatch):
     compare(logits, targets, labels, 1e-6, temperature=2.0, **keywords)
 
 
-def test_without_a_compiler_plain_torch_computes_the_same(on_the_kernel, monkeypatch):
+@pytest.mark.parametrize("missing", ["compiler", "home"])
+def test_without_a_compiler_or_a_home_plain_torch_computes_the_same(missing, on_the_kernel, monkeypatch):
     logits, teacher, labels = (t.float() if t.is_floating_point() else t for t in example(6))
     expected, slope = gradient(logits, teacher, labels, soft_kind="logits", temperature=2.0)
     assert len(on_the_kernel) == 1
-    monkeypatch.setenv("CXX", "no-such-compiler")
+    if missing == "compiler":
+        monkeypatch.setenv("CXX", "no-such-compiler")
+    else:
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as for a user whom the system does not know
     cpu_sweep.library.cache_clear()
     found, found_slope = gradient(logits, teacher, labels, soft_kind="logits", temperature=2.0)
     cpu_sweep.library.cache_clear()
