@@ -5,15 +5,19 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import gc
+import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
+from asr_kd.common.progress import progress
 from asr_kd.common.storage import write_json
 from asr_kd.report import facts
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 def seconds(function: Callable[[], object], device: str, repeats: int = 5, min_seconds: float = 0.3) -> float:
@@ -33,6 +37,16 @@ def seconds(function: Callable[[], object], device: str, repeats: int = 5, min_s
     function()
     calls = max(1, round(min_seconds / max(measure(1), 1e-9)))
     return sorted(measure(calls) for _ in range(repeats))[repeats // 2]
+
+
+def in_turn(work: Mapping[Key, Callable[[], object]], rounds: int = 3) -> dict[Key, float]:
+    """The median wall time of each piece of work over rounds in which each has its turn, after a round to warm up."""
+    taken: dict[Key, list[float]] = {key: [] for key in work}
+    for key in progress([*work] * (1 + rounds), "measuring", unit="piece"):
+        started = time.perf_counter()
+        work[key]()
+        taken[key].append(time.perf_counter() - started)
+    return {key: statistics.median(times[1:]) for key, times in taken.items()}
 
 
 def extra_bytes(function: Callable[[], object], device: str, warm_up: bool = True) -> int:

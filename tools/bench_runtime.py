@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import statistics
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +32,6 @@ from asr_kd.runtime import Recogniser, Result
 from asr_kd.runtime.stream import Settings
 
 PACKET = 0.1  # seconds
-ROUNDS = 3
 
 
 @dataclasses.dataclass
@@ -175,17 +172,11 @@ def scoring(config: Config, recogniser: Recogniser, utterances: Sequence[Utteran
     normaliser = Normaliser(front_end)
     samples = [utterance.samples for utterance in utterances]
     features = [normaliser.normalise(compute_features(front_end, own)) for own in samples]
-    work: dict[str, Callable[[], object]] = {
+    seconds = bench.in_turn({
         "features": lambda: [normaliser.normalise(compute_features(front_end, own)) for own in samples],
         "ensemble": lambda: [scorer.scores(own, 0, len(own)) for own in features],
         "bundle": lambda: [recogniser.scores(own) for own in samples],
-    }
-    rounds: dict[str, list[float]] = defaultdict(list)
-    for name in progress([*work] * (1 + ROUNDS), "scoring", unit="round"):  # the first ones warm up
-        started = time.perf_counter()
-        work[name]()
-        rounds[name].append(time.perf_counter() - started)
-    seconds = {name: statistics.median(times[1:]) for name, times in rounds.items()}
+    })  # fmt: skip
     audio = sum(len(utterance.samples) for utterance in utterances) / recogniser.bundle.sampling_rate
     rows = {
         "scoring, log-mels included": seconds["bundle"],

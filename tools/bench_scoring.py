@@ -9,14 +9,10 @@ Times are medians of rounds in which every form of every system has its turn.
 from __future__ import annotations
 
 import dataclasses
-import statistics
 import tempfile
-import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import bench
 import numpy as np
@@ -27,17 +23,16 @@ from asr_kd.bundle.export import export_float, export_int8
 from asr_kd.bundle.network import Samples2Scores
 from asr_kd.bundle.speech import usual_speech
 from asr_kd.common.cli import run
-from asr_kd.common.progress import progress
 from asr_kd.common.storage import read_json
 from asr_kd.decode.acoustics import load_scorer
 from asr_kd.features.extractors import compute_features
 from asr_kd.features.front_end import FrontEnd
 from asr_kd.features.normalise import Normaliser
 from asr_kd.models.checkpoints import load_log_prior, load_model
+from asr_kd.models.network import read_network
 from asr_kd.runtime.bundle import FLOAT, INT8, Bundle
 from asr_kd.runtime.network import Network
 
-ROUNDS = 3
 #: Utterances from which the ranges of int8 are taken.
 CALIBRATION = 20
 
@@ -73,7 +68,7 @@ def main(config: Config) -> None:
         for system in config.systems:
             name, _, folders = system.partition("=")
             networks = [Path(folder) for folder in folders.split(",")]
-            for form, score in in_torch(networks, config.features, silence):
+            for form, score in in_torch(networks, config.features, front_end, silence):
                 forms[name, form] = score
             exported = [
                 export(network, front_end, silence, usual, samples[:CALIBRATION], Path(scratch, name, str(number)))
@@ -81,7 +76,7 @@ def main(config: Config) -> None:
             ]
             for form in ("ONNX float32", "ONNX int8"):
                 forms[name, form] = partial(score_with_all, [one[form] for one in exported])
-        taken = measure(forms, samples)
+        taken = bench.in_turn({key: partial(score_each, score, samples) for key, score in forms.items()})
     frames = sum(len(own) for own in samples) // (front_end.sampling_rate // 100)
     first = taken[next(iter(forms))]
     rows = [
@@ -93,11 +88,10 @@ def main(config: Config) -> None:
 
 
 def in_torch(
-    networks: list[Path], features: Path, silence: tuple[int, ...]
+    networks: list[Path], features: Path, front_end: FrontEnd, silence: tuple[int, ...]
 ) -> Iterator[tuple[str, Callable[[np.ndarray], object]]]:
     """Forms as asr_kd.decode uses them, and under autocast."""
-    front_end = FrontEnd.load(features)
-    scorer = load_scorer(networks, features, load_model(networks[0]).network.num_senones, silence)
+    scorer = load_scorer(networks, features, read_network(networks[0]).num_senones, silence)
     normaliser = Normaliser(front_end)
 
     def score(kind: torch.dtype, samples: np.ndarray) -> np.ndarray:
@@ -107,6 +101,12 @@ def in_torch(
 
     yield "torch float32", partial(score, torch.float32)
     yield "torch bfloat16", partial(score, torch.bfloat16)
+
+
+def score_each(score: Callable[[np.ndarray], object], samples: list[np.ndarray]) -> None:
+    """Score utterances."""
+    for own in samples:
+        score(own)
 
 
 def score_with_all(networks: list[Network], samples: np.ndarray) -> None:
@@ -129,17 +129,6 @@ def export(
     export_float(network, front_end.num_features, out / FLOAT)
     export_int8(out / FLOAT, bundle, samples, out / INT8)
     return {"ONNX float32": Network(out / FLOAT, bundle), "ONNX int8": Network(out / INT8, bundle)}
-
-
-def measure(forms: dict[Any, Callable[[np.ndarray], object]], samples: list[np.ndarray]) -> dict[Any, float]:
-    """The seconds that each form takes for all samples."""
-    rounds: dict[Any, list[float]] = defaultdict(list)
-    for key in progress([*forms] * (1 + ROUNDS), "scoring", unit="form"):  # the first ones warm up
-        started = time.perf_counter()
-        for own in samples:
-            forms[key](own)
-        rounds[key].append(time.perf_counter() - started)
-    return {key: statistics.median(times[1:]) for key, times in rounds.items()}
 
 
 if __name__ == "__main__":

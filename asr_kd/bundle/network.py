@@ -40,7 +40,7 @@ class LogMels(nn.Module):
     All that happens to a frame of samples before its power spectrum is linear. Its window is symmetric, and the power
     spectrum does not know where time begins: so the cosines about its middle meet sums of samples as far from it on
     either side, the sines differences, and two matrices of half the length do what a Fourier transform does; in
-    onnxruntime in an eighth of its time, and as exactly.
+    onnxruntime in a fraction of its time, and as exactly.
     """
 
     window: Tensor
