@@ -9,12 +9,13 @@ targets are random.  All speeds of a row are measured in the same run.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import bench
 import numpy as np
@@ -29,9 +30,11 @@ from torch.utils.data import DataLoader, Dataset
 from asr_kd.features.extractors import raw_features
 from asr_kd.losses import CompactTargets
 from asr_kd.models.device import device_and_dtype
-from asr_kd.models.dnn import DNN, PRESETS, dnn
+from asr_kd.models.dnn import PRESETS, dnn
+from asr_kd.models.network import NETWORKS, Chunks, Network, context_of, is_window_classifier, segment_of, window_of
 from asr_kd.soft_targets.rows import TargetRows
-from asr_kd.train.batches import FrameLoader
+from asr_kd.train.batches import Batch, FrameLoader
+from asr_kd.train.chunks import CHUNK, UNBOUNDED, ChunkLoader
 from asr_kd.train.pools import PoolReader
 from asr_kd.train.sources import Manifests
 from asr_kd.train.step import Step
@@ -43,8 +46,10 @@ LEFT, RIGHT, LEARNING_RATE, CUT_FRAMES, NUM_MELS = 20, 5, 1e-3, 500, 40
 class Config:
     """Measure the speed of training on hard and soft targets."""
 
-    sizes: tuple[str, ...] = ("quarter:600", "medium:600", "paper:14000")
-    """Networks, PRESET:SENONES each."""
+    sizes: tuple[str, ...] = ("quarter:600", "medium:600", "large:600", "paper:14000", "tdnnf:600")
+    """Networks, PRESET:SENONES or NETWORK:SENONES each."""
+    compile: bool = False
+    """Train each network with torch.compile as well, which takes about a minute to compile."""
     frames: int = 100_000
     """Number of frames of the corpus."""
     seconds: float = 15.0
@@ -67,11 +72,14 @@ class RandomTargets:
     def __init__(self, rows: dict[str, TargetRows]) -> None:
         self.rows = rows
 
-    def read(self, cut_id: str, frames: int) -> TargetRows:
+    def read(self, cut_id: str, frames: int | None = None, start: int = 0, stop: int | None = None) -> TargetRows:
         return self.rows[cut_id]
 
-    def batch(self, rows: TargetRows, index: np.ndarray, windows: Tensor) -> CompactTargets:
-        return rows.batch(index).to(windows.device)
+    def batch(
+        self, rows: TargetRows | None, index: np.ndarray, inputs: Tensor, chunks: Chunks | None = None
+    ) -> CompactTargets:
+        assert rows is not None
+        return rows.batch(index).to(inputs.device)
 
 
 def main(config: Config) -> None:
@@ -80,42 +88,63 @@ def main(config: Config) -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for size in config.sizes:
-            preset, senones = size.split(":")
-            rows.append(measure(config, preset, int(senones), Path(folder) / size.replace(":", "-")))
+            name, senones = size.split(":")
+            rows.append(measure(config, name, int(senones), Path(folder) / size.replace(":", "-")))
     bench.report(config, rows, f"batches of {config.batch} frames, soft and hard targets")
 
 
-def measure(config: Config, preset: str, senones: int, folder: Path) -> dict[str, Any]:
+def measure(config: Config, name: str, senones: int, folder: Path) -> dict[str, Any]:
     _, dtype = device_and_dtype(config.device, "auto")
     cuts, targets = write_corpus(folder, config.frames, senones, config.top)
-    layers, width = PRESETS[preset]
-    network = dnn(NUM_MELS, senones, preset, left=LEFT, right=RIGHT)
-    model = network.build().to(config.device)
-    step = Step(model, 1.0, 0.5, dtype, 0.01)
-    # A pool is half the corpus, so that pools are read again in every epoch, as for a corpus that does not fit.
-    pool = config.frames // 2
-    pools = PoolReader(Manifests([cuts]), raw_features, LEFT, RIGHT, targets, pool, dtype)  # type: ignore[arg-type]
-    loader = FrameLoader(pools, config.batch, config.device)
-    speed = loop_speed(config, loader.epoch, lambda batch: step(batch, LEARNING_RATE), lambda b: len(b.labels))
+    if name in PRESETS:
+        network = dnn(NUM_MELS, senones, name, left=LEFT, right=RIGHT)
+    else:
+        network = Network(NETWORKS[name], NUM_MELS, senones, {})
+    loader, step = training(config, network, cuts, targets, dtype)
+    update = functools.partial(step, learning_rate=LEARNING_RATE)
+    speed = loop_speed(config, loader.epoch, update, lambda b: len(b.labels))
     started = time.perf_counter()
+    batch = next(loader.epoch(0))
     for _ in loader.epoch(0):
         pass
     loading = config.frames / (time.perf_counter() - started)
-    products = config.batch / bench.seconds(
-        matrix_products(cast(DNN, model), config.batch, dtype, config.device), config.device
-    )
-    simple_loader, simple_step = simple_loop(config, cuts, targets, senones, layers, width)
-    simple = loop_speed(config, lambda _: iter(simple_loader), simple_step, lambda b: len(b[1]))
-    return {
-        "network": f"{layers}×{width}, {senones} senones",
+    products = len(batch.labels) / bench.seconds(matrix_products(step, batch, dtype), config.device)
+    row = {
+        "network": f"{name}, {senones} senones",
         "dtype": str(dtype).removeprefix("torch."),
         "frames/s": round(speed),
         "products alone, frames/s": round(products),
         "training / products": speed / products,
         "loading alone / training": loading / speed,
-        "simple loop, frames/s": round(simple),
-        "speedup": speed / simple,
     }
+    if config.compile:
+        step.network = torch.compile(step.network)
+        row["compiled / training"] = loop_speed(config, loader.epoch, update, lambda b: len(b.labels)) / speed
+    row |= {"simple loop, frames/s": None, "speedup": None}
+    if name in PRESETS:
+        simple_loader, simple_step = simple_loop(config, cuts, targets, senones, *PRESETS[name])
+        simple = loop_speed(config, lambda _: iter(simple_loader), simple_step, lambda b: len(b[1]))
+        row |= {"simple loop, frames/s": round(simple), "speedup": speed / simple}
+    return row
+
+
+def training(
+    config: Config, network: Network, cuts: Path, targets: RandomTargets, dtype: torch.dtype
+) -> tuple[FrameLoader | ChunkLoader, Step]:
+    """Batches and updates as the trainer makes them."""
+    model = network.build().to(config.device).train()
+    # A pool is half the corpus, so that pools are read again in every epoch, as for a corpus that does not fit.
+    pools = functools.partial(PoolReader, Manifests([cuts]), raw_features, soft_targets=targets)  # type: ignore[arg-type]
+    frames = config.frames // 2
+    loader: FrameLoader | ChunkLoader
+    if is_window_classifier(model):
+        reader = pools(*window_of(model), pool_frames=frames, dtype=dtype)
+        loader = FrameLoader(reader, config.batch, config.device)
+    else:
+        reader = pools(0, 0, pool_frames=frames, dtype=torch.float32)
+        context, segment = context_of(model, UNBOUNDED), segment_of(model)
+        loader = ChunkLoader(reader, context, segment, CHUNK, config.batch // CHUNK, config.device)
+    return loader, Step(model, 1.0, 0.5, dtype, 0.01)
 
 
 def loop_speed(
@@ -137,18 +166,28 @@ def loop_speed(
     return frames / (time.perf_counter() - started)
 
 
-def matrix_products(model: DNN, batch: int, dtype: torch.dtype, device: str) -> Callable[[], None]:
-    """Runs only the matrix products of one step: outputs, gradients of the weights, and gradients of the inputs (except
-    those of the first layer)."""
-    layers = [*model.hidden, model.output]
-    weights = [layer.weight.detach().to(dtype) for layer in layers]
-    inputs = [torch.randn(batch, w.shape[1], device=device).to(dtype) for w in weights]
-    outputs = [torch.randn(batch, w.shape[0], device=device).to(dtype) for w in weights]
+def matrix_products(step: Step, batch: Batch, dtype: torch.dtype) -> Callable[[], None]:
+    """Runs only the matrix products of one update: outputs, gradients of weights, and of inputs but the first."""
+    shapes: list[tuple[int, torch.Size]] = []
+    layers = [layer for layer in step.model.modules() if isinstance(layer, nn.Linear)]
+    hooks = [
+        layer.register_forward_hook(lambda layer, args, _: shapes.append((args[0][..., 0].numel(), layer.weight.shape)))
+        for layer in layers
+    ]
+    step(batch, 0.0)
+    for hook in hooks:
+        hook.remove()
+    device = batch.inputs.device
+
+    def values(rows: int, columns: int) -> Tensor:
+        return torch.randn(rows, columns, device=device).to(dtype)
+
+    products = [(values(n, w[1]), values(n, w[0]), values(*w)) for n, w in shapes]
 
     def run() -> None:
-        for x, w in zip(inputs, weights, strict=True):
+        for x, _, w in products:
             x @ w.T
-        for number, (x, y, w) in enumerate(zip(inputs, outputs, weights, strict=True)):
+        for number, (x, y, w) in enumerate(products):
             y.T @ x
             if number:
                 y @ w
@@ -165,7 +204,7 @@ class Frames(Dataset[tuple[Tensor, int, Tensor]]):
             raw = torch.from_numpy(raw_features(cut))
             self.features.append(torch.cat([raw[:1].expand(LEFT, -1), raw, raw[-1:].expand(RIGHT, -1)]))
             self.labels.append(cut.load_custom("senones"))
-            self.soft.append(targets.read(cut.id, len(raw)))
+            self.soft.append(targets.read(cut.id))
             self.frames += [(number, t) for t in range(len(raw))]
         self.senones = senones
 

@@ -1,7 +1,8 @@
-"""Layers for training whose result does not depend on how frames are shared between processes.
+"""Layers for training, put into a network in place of torch's own before it starts.
 
-``convert_layers`` puts them into a network in place of torch's own, before training.  Dropout draws its masks stream by
-stream, whichever process reads a stream; batch normalisation is over the batch of all processes.
+``convert_layers`` makes the result of a ``DNN`` independent of how frames are shared between processes: dropout draws
+its masks stream by stream, whichever process reads a stream; batch normalisation is over the batch of all processes.
+``pool_dropout`` makes the dropout of any other network faster on a CPU.
 """
 
 from collections.abc import Mapping
@@ -71,6 +72,37 @@ class StreamMasks:
             self.pools[stream] = MaskPool(self.dropout, stream)
             self.pools[stream].reseed(self.seed)
         return self.pools[stream]
+
+
+class DropoutMasks:
+    """Dropout masks of any network: a pool for each rate and each dtype."""
+
+    def __init__(self) -> None:
+        self.reseed(0)
+
+    def reseed(self, seed: int) -> None:
+        self.seed = seed
+        self.pools: dict[tuple[float, torch.dtype], MaskPool] = {}
+
+    def mask(self, like: Tensor, dropout: float) -> Tensor:
+        """Return a mask as ``MaskPool.mask`` does."""
+        pool = self.pools.get((dropout, like.dtype))
+        if pool is None:
+            pool = self.pools[dropout, like.dtype] = MaskPool(dropout)
+            pool.reseed(self.seed)
+        return pool.mask(like)
+
+
+class PooledDropout(nn.Dropout):
+    """``nn.Dropout`` with masks from pools; torch draws a number for each unit, which takes a quarter of an update of a
+    TDNN-F on the CPU."""
+
+    def __init__(self, dropout: float, masks: DropoutMasks) -> None:
+        super().__init__(dropout)
+        self.masks = masks
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values * self.masks.mask(values, self.p) if self.training else values
 
 
 class ReluDropout(nn.Module):
@@ -161,3 +193,11 @@ def convert_layers(network: nn.Module, masks: StreamMasks) -> nn.Module:
     for name, child in network.named_children():
         network.add_module(name, convert_layers(child, masks))
     return network
+
+
+def pool_dropout(network: nn.Module, masks: DropoutMasks) -> None:
+    """Let every ``nn.Dropout`` of a network draw from ``masks``, in place."""
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.Dropout) and 0 < child.p < 1:
+                setattr(module, name, PooledDropout(child.p, masks).train(child.training))

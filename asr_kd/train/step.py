@@ -17,7 +17,7 @@ from asr_kd.losses.frames import UNLABELLED
 from asr_kd.models.dnn import DNN
 from asr_kd.models.network import AcousticModel, Chunks, outputs
 from asr_kd.train.batches import Batch
-from asr_kd.train.layers import BatchNorm, StreamMasks, convert_layers
+from asr_kd.train.layers import BatchNorm, DropoutMasks, StreamMasks, convert_layers, pool_dropout
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 
@@ -49,6 +49,9 @@ class Step:
         self.masks = self.dropout_masks()
         if self.masks is not None:
             convert_layers(model, self.masks)
+        self.pooled = DropoutMasks()
+        if self.masks is None and next(model.parameters()).is_cpu:
+            pool_dropout(model, self.pooled)
         self.norms = [layer for layer in model.modules() if isinstance(layer, BatchNorm)]
         self.optimizer = torch.optim.AdamW(model.parameters(), weight_decay=weight_decay, fused=True)
         self.network: Callable[[Tensor, Chunks | None], Tensor] = self.data_parallel()
@@ -99,7 +102,9 @@ class Step:
         if self.masks is not None:
             self.masks.reseed(seed)
         else:
-            torch.manual_seed(distributed.rank().size * seed + distributed.rank().number)
+            own = distributed.rank().size * seed + distributed.rank().number
+            torch.manual_seed(own)
+            self.pooled.reseed(own)
 
     def loss(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Return the loss to minimise and its parts, from logits (B, num_pdfs) in float32."""

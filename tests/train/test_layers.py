@@ -1,11 +1,21 @@
 """The layers that training puts into a network: dropout by streams, batch normalisation, and their conversion."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
 from asr_kd.models.dnn import DNN
-from asr_kd.train.layers import BatchNorm, MaskPool, ReluDropout, StreamMasks, convert_layers
+from asr_kd.train.layers import (
+    BatchNorm,
+    DropoutMasks,
+    MaskPool,
+    ReluDropout,
+    StreamMasks,
+    convert_layers,
+    pool_dropout,
+)
 from asr_kd.train.step import _Outputs
 
 
@@ -84,3 +94,24 @@ def test_batch_norm_learns_statistics_and_leaves_small_batches_to_them():
     values = model.norms[0](model.hidden[0](windows))
     torch.testing.assert_close(values.mean(0), torch.zeros(16), atol=0.1, rtol=0)
     torch.testing.assert_close(values.std(0), torch.ones(16), atol=0.1, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 0.9])
+def test_pooled_dropout_keeps_units_in_proportion(p, dtype):
+    network = nn.Sequential(nn.Linear(511, 511, bias=False), nn.Dropout(p)).to(dtype)
+    nn.init.eye_(network[0].weight)
+    masks = DropoutMasks()
+    pool_dropout(network, masks)
+    values = torch.ones(301, 511, dtype=dtype, requires_grad=True)
+    masks.reseed(1)
+    dropped, other = network(values), network(values)
+    dropped.float().sum().backward()
+    assert torch.equal(values.grad, dropped)
+    assert abs((dropped == 0).float().mean().item() - p) < 4 * math.sqrt(p * (1 - p) / values.numel() + 1e-9)
+    if p:
+        assert dropped.max().item() == pytest.approx(1 / (1 - p), rel=5e-3)
+        assert not torch.equal(dropped, other)
+    masks.reseed(1)
+    assert torch.equal(network(values), dropped)
+    assert torch.equal(network.eval()(values), values)

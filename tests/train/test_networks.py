@@ -1,7 +1,6 @@
 """Every kind of network: it learns, resumes, gives the same logits in parts, and takes every role in distillation."""
 
 import dataclasses
-import math
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from asr_kd.features.normalise import QUIET, Normaliser
 from asr_kd.models import posteriors as scoring
 from asr_kd.models.network import NETWORKS, Chunks, Network, context_of, is_window_classifier, outputs, segment_of
 from asr_kd.models.posteriors import ensemble_logits
-from asr_kd.models.tdnn import TDNNF, Dropout
+from asr_kd.models.tdnn import TDNNF
 from asr_kd.score.accuracy import __main__ as accuracy
 from asr_kd.soft_targets import __main__ as soft_targets_stage
 from asr_kd.train import __main__ as train
@@ -172,19 +171,6 @@ def test_first_factors_become_semi_orthogonal():
     product = weight @ weight.T
     scale = product.trace() / 8
     torch.testing.assert_close(product, scale * torch.eye(8), atol=1e-4 * scale.item(), rtol=0)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("p", [0.0, 1e-6, 0.1, 0.5, 0.9])
-def test_dropout_keeps_units_in_proportion(p, dtype):
-    torch.manual_seed(0)
-    values = torch.ones(301, 511, dtype=dtype, requires_grad=True)
-    dropped = Dropout(p)(values)
-    dropped.float().sum().backward()
-    assert torch.equal(values.grad, dropped)
-    assert abs((dropped == 0).float().mean().item() - p) < 4 * math.sqrt(p * (1 - p) / values.numel() + 1e-9)
-    assert dropped.max().item() == pytest.approx(1 / (1 - p), rel=5e-3)
-    assert torch.equal(Dropout(p).eval()(values), values)
 
 
 def test_spec_augment_masks_copies(prepared):
