@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import os
+import tempfile
+from array import array
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,7 +16,7 @@ from asr_kd.common.checksums import array_checksum
 from asr_kd.common.errors import UserError
 from asr_kd.common.files import UNREADABLE
 from asr_kd.common.storage import MARK, stage_figures
-from asr_kd.corpora.manifests import read_manifest
+from asr_kd.corpora.manifests import DAMAGED, damaged_manifest, read_manifest
 
 if TYPE_CHECKING:
     from lhotse.cut import MonoCut
@@ -66,6 +70,38 @@ def open_cuts(path: Path) -> Iterator[MonoCut]:
     from lhotse.serialization import deserialize_item
 
     return read_manifest(path, deserialize_item)
+
+
+class StoredCuts(Sequence["MonoCut"]):
+    """The cuts of a manifest in any order, each made of a line in a temporary file (in TMPDIR) when it is asked for.
+
+    A cut takes 8 bytes of memory.
+
+    Raises:
+        UserError: as ``open_cuts``; for a damaged cut, when it is asked for.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._lines = path, tempfile.TemporaryFile()  # noqa: SIM115 - open as long as this object is
+        self._starts = array("q", [0])
+        for cut in read_manifest(path, dict):
+            self._starts.append(self._starts[-1] + self._lines.write(json.dumps(cut).encode()))
+        self._lines.flush()
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    def __getitem__(self, number: Any) -> Any:
+        from lhotse.serialization import deserialize_item
+
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        start, stop = self._starts[number : number + 2]
+        line = json.loads(os.pread(self._lines.fileno(), stop - start, start))
+        try:
+            return deserialize_item(line)
+        except DAMAGED as error:
+            raise damaged_manifest(self._path, error) from None
 
 
 def storage_key(name: str) -> str:

@@ -67,8 +67,13 @@ def _lines(path: Path, read: Callable[[str], Any]) -> Iterator[Any]:
     except FileNotFoundError:
         raise UserError(f"{path} is missing: first run the stage that makes it") from None
     except DAMAGED as error:
-        advice = "delete its folder and run the stage again" if stage_folder(path) else "correct it, or make it again"
-        raise UserError(f"{path} is damaged ({type(error).__name__}: {error}): {advice}") from None
+        raise damaged_manifest(path, error) from None
+
+
+def damaged_manifest(path: Path, error: BaseException) -> UserError:
+    """What to raise when a manifest cannot be read because of ``error``."""
+    advice = "delete its folder and run the stage again" if stage_folder(path) else "correct it, or make it again"
+    return UserError(f"{path} is damaged ({type(error).__name__}: {error}): {advice}")
 
 
 def write_skipped(out: Path, split: str, skipped: Sequence[Skipped]) -> None:

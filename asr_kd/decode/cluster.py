@@ -2,7 +2,7 @@
 
 import functools
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable
 from concurrent.futures import Executor
 
 from asr_kd.common.parallel import run_all
@@ -18,9 +18,9 @@ class ClusterDecoder(Decoder):
     def __init__(self, recogniser: Recogniser, executor: Executor) -> None:
         self.recogniser, self.executor = recogniser, executor
 
-    def decode_shards(self, shards: Sequence[Shard], options: SearchOptions, title: str) -> None:
+    def decode_shards(self, shards: Iterable[Shard], options: SearchOptions, title: str, total: int) -> None:
         decode = functools.partial(_decode_shard, self.recogniser, options)
-        for _ in run_all(self.executor, decode, shards, title, "shard"):
+        for _ in run_all(self.executor, decode, shards, title, "shard", total):
             pass
 
 

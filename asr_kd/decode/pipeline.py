@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import gzip
 import queue
 import shutil
@@ -68,33 +69,39 @@ class Decoder:
     def run(self, cuts: Sequence[MonoCut], options: SearchOptions, folder: Path, name: str) -> list[Path]:
         """Decode ``cuts``, except those in shards that are in ``folder`` already.
 
+        Args:
+            cuts: read when they are decoded, once more than for their lengths.
+
         Returns:
             The files of the shards, for ``read_records`` and ``total_seconds``.
 
         Raises:
             UserError: every utterance failed.
         """
-        ordered = sorted(cuts, key=lambda cut: (-cut.num_frames, cut.id))  # batches of similar lengths
-        shards = [
-            Shard(folder / f"{start // SHARD_SIZE:05d}.json", ordered[start : start + SHARD_SIZE])
-            for start in range(0, len(ordered), SHARD_SIZE)
-        ]
-        paths = [shard.path for shard in shards]
-        missing = [shard for shard in shards if not shard.path.is_file()]
+        keys = [(-cut.num_frames, cut.id) for cut in cuts]
+        order = sorted(range(len(keys)), key=keys.__getitem__)  # batches of similar lengths
+        parts = {
+            folder / f"{start // SHARD_SIZE:05d}.json": order[start : start + SHARD_SIZE]
+            for start in range(0, len(order), SHARD_SIZE)
+        }
+        paths = [*parts]
+        missing = [path for path in paths if not path.is_file()]
         if not missing:
             return paths
-        self.decode_shards(missing, options, f"decode {name}")
+        shards = (Shard(path, [cuts[number] for number in parts[path]]) for path in missing)
+        self.decode_shards(shards, options, f"decode {name}", len(missing))
         reasons = [record["reason"] for _, record in read_records(paths)]
         if all(reasons):
             shutil.rmtree(folder)  # so that the next run tries again, when the cause may have been removed
             raise UserError(f"no utterance could be decoded ({name}); the first one: {reasons[0]}")
         return paths
 
-    def decode_shards(self, shards: Sequence[Shard], options: SearchOptions, title: str) -> None:
-        """Decode ``shards``, one per search at the same time."""
+    def decode_shards(self, shards: Iterable[Shard], options: SearchOptions, title: str, total: int) -> None:
+        """Decode ``total`` shards, one per search at the same time."""
         executor = ThreadPoolExecutor(len(self.searches))
         try:
-            for _ in run_all(executor, lambda shard: self.decode_shard(shard, options), shards, title, "shard"):
+            work = functools.partial(self.decode_shard, options=options)
+            for _ in run_all(executor, work, shards, title, "shard", total):
                 pass
         except BaseException:  # also Ctrl-C: do not wait for running searches
             for search in self.searches:

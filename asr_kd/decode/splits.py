@@ -8,7 +8,7 @@ from typing import Any
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import write_json
-from asr_kd.corpora.cuts import open_cuts
+from asr_kd.corpora.cuts import StoredCuts
 from asr_kd.decode.calibration import Calibration, read_calibration
 from asr_kd.decode.confidences import calibrate, confidence_figures, write_confidences, write_ctm
 from asr_kd.decode.config import Config
@@ -120,9 +120,9 @@ def _cuts_path(config: Config, split: str) -> Path:
     return path
 
 
-def _read_cuts(config: Config, split: str) -> list[Any]:
+def _read_cuts(config: Config, split: str) -> StoredCuts:
     path = _cuts_path(config, split)
-    cuts = list(open_cuts(path))
+    cuts = StoredCuts(path)
     if not cuts:
         raise UserError(f"{path} is empty: there is nothing to decode in {split}")
     return cuts
