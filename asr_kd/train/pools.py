@@ -147,29 +147,46 @@ class PoolReader:
     def _read(self, group: Sequence[int]) -> Pool:
         """Read the pieces of ``group`` that are dealt to this process's streams."""
         dealt = [group[stream :: self.streams.count] for stream in range(self.streams.count)]
-        cuts = (cut for stream in self.streams.own for number in dealt[stream] for cut in self.source.read(number))
-        rows, starts, labels, soft = [], [], [], []
+        rows, starts, labels, wanted = [], [], [], []
         row = 0
-        for cut in cuts:
-            features = self.normaliser(cut)
-            shared = shared_frames(cut, len(features))
-            rows.append(_with_context(features, shared.own, self.left, self.right))
-            starts.append(np.arange(row, row + shared.count))
-            labels.append(senones_or_none(cut, len(features))[shared.own])
-            row += len(rows[-1])
-            if self.soft_targets is not None:
+        for number in (number for stream in self.streams.own for number in dealt[stream]):
+            for cut in self.source.read(number):
+                features = self.normaliser(cut)
+                shared = shared_frames(cut, len(features))
+                rows.append(torch.from_numpy(_with_context(features, shared.own, self.left, self.right)).to(self.dtype))
+                starts.append(np.arange(row, row + shared.count))
+                labels.append(senones_or_none(cut, len(features))[shared.own])
+                row += len(rows[-1])
                 # A copy learns what the teachers heard in the clean recording.
-                targets = self.soft_targets.read(clean_id(cut), shared.total, shared.clean.start, shared.clean.stop)
-                soft += [] if targets is None else [targets]
+                wanted.append((number, clean_id(cut), shared.total, shared.clean))
         return Pool(
-            torch.from_numpy(np.concatenate(rows)).to(self.dtype),
+            torch.cat(rows),
             np.concatenate(starts),
             self.left,
             [len(frames) for frames in starts],
             torch.from_numpy(np.concatenate(labels).astype(np.int64)),
-            TargetRows.join(soft) if soft else None,
+            self._read_targets(wanted),
             [sum(self.source.sizes[number] for number in numbers) for numbers in dealt],
         )
+
+    def _read_targets(self, wanted: Sequence[tuple[int, str, int, slice]]) -> TargetRows | None:
+        """Read the soft targets of a pool's utterances, if a store has them.
+
+        They are read in the order of the source, which mostly is that of the store, so that each of the store's shards
+        is opened once and not for every utterance.
+
+        Args:
+            wanted: piece of the source, key, frames, and the frames that are wanted, of each utterance.
+        """
+        if self.soft_targets is None:
+            return None
+        found: dict[int, TargetRows] = {}
+        for place in sorted(range(len(wanted)), key=lambda place: wanted[place][0]):
+            _, key, total, frames = wanted[place]
+            targets = self.soft_targets.read(key, total, frames.start, frames.stop)
+            if targets is not None:
+                found[place] = targets
+        return TargetRows.join([found[place] for place in sorted(found)]) if found else None
 
 
 def _with_context(features: np.ndarray, frames: slice, left: int, right: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from lhotse.features.io import NumpyFilesWriter
 from asr_kd.common.errors import UserError
 from asr_kd.features.normalise import QUIET
 from asr_kd.models.windows import context_windows, strided_windows
+from asr_kd.soft_targets.rows import TargetRows
 from asr_kd.train.batches import FrameLoader, window_reader
 from asr_kd.train.pools import PoolReader
 from asr_kd.train.sources import Manifests
@@ -88,6 +89,26 @@ def test_senones_of_another_length_are_refused(corpus):
 def test_windows_are_the_same_on_any_device():
     rows, starts = torch.randn(40, 4).bfloat16(), np.array([3, 0, 34, 3])
     assert torch.equal(window_reader(rows, 6)(starts), strided_windows(rows, 6)[torch.from_numpy(starts)])
+
+
+def test_soft_targets_are_read_in_the_order_of_the_manifest(corpus):
+    path, features = corpus
+    asked = []
+
+    class Store:
+        def read(self, key, frames, start, stop):
+            number = int(key[-1])
+            asked.append(number)
+            assert (frames, start, stop) == (LENGTHS[number], 0, LENGTHS[number])
+            logits = torch.full((frames, 8), -20.0).index_fill_(1, torch.tensor(number), 0.0)
+            return TargetRows.pack(logits.softmax(1), top=1, floor=0.5)
+
+    pools = PoolReader(Manifests([path]), lambda cut: features[cut.id], 3, 2, Store(), dtype=torch.bfloat16)
+    pool = pools._read([3, 0, 4])
+    assert asked == [0, 3, 4], "a shard of a store is opened once"
+    assert pool.soft is not None
+    assert pool.soft.classes.tolist() == pool.rows[pool.starts + 3, 0].tolist() == (pool.labels // 100).tolist()
+    assert pool.rows.dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("suffix", [".jsonl.gz", ".jsonl"])
