@@ -1,6 +1,7 @@
 """Log-likelihoods of cuts for alignment and search: from GMMs, from networks, or from stored arrays."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -13,7 +14,7 @@ from asr_kd.features.normalise import Normaliser
 from asr_kd.hmm.cepstra import apply_transform, cepstra
 from asr_kd.hmm.corpus import speaker_of
 from asr_kd.hmm.kaldi_io import read_model
-from asr_kd.hmm.kaldi_tables import archive_entries, read_matrix, write_matrices
+from asr_kd.hmm.kaldi_tables import Entry, archive_entries, read_matrix, write_matrices
 from asr_kd.hmm.transforms import apply_fmllr
 from asr_kd.losses import Mean
 from asr_kd.models.network import read_network
@@ -33,13 +34,33 @@ def write_transforms(path: Path, transforms: Mapping[str, np.ndarray]) -> None:
     write_matrices(path, {quote(speaker): transform for speaker, transform in transforms.items()})
 
 
-def read_transforms(path: Path) -> dict[str, np.ndarray]:
-    """Read an archive that ``write_transforms`` or Kaldi wrote.
+class StoredTransforms(Mapping[str, np.ndarray]):
+    """The transforms of speakers in an archive that ``write_transforms`` or Kaldi wrote, each read when asked for.
+
+    A process looks through an archive once, not for every chunk of utterances, since each of these may have a speaker
+    of its own.
 
     Raises:
         UserError: the file is missing or damaged.
     """
-    return {unquote(key): read_matrix(entry) for key, entry in archive_entries(verify(path))}
+
+    def __init__(self, path: Path) -> None:
+        self._entries = _entries(path, path.stat().st_mtime_ns if path.is_file() else 0)
+
+    def __getitem__(self, speaker: str) -> np.ndarray:
+        return read_matrix(self._entries[speaker])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+@functools.lru_cache(maxsize=2)
+def _entries(path: Path, written: int) -> dict[str, Entry]:
+    """Where the matrices of an archive are that was ``written`` at that time."""
+    return {unquote(key): entry for key, entry in archive_entries(verify(path))}
 
 
 class GmmScorer(FrameScorer):
@@ -59,7 +80,8 @@ class GmmScorer(FrameScorer):
 
     def __init__(self, folder: Path, transforms: Path | None = None) -> None:
         archive = transforms or folder / TRANSFORMS
-        self.transforms = read_transforms(archive) if transforms or archive.is_file() else {}
+        stored = transforms is not None or archive.is_file()
+        self.transforms: Mapping[str, np.ndarray] = StoredTransforms(archive) if stored else {}
         independent = folder / INDEPENDENT
         _, self.gmms = read_model(folder / "tri.mdl" if self.transforms or not independent.is_file() else independent)
         self.transform = np.array(read_json(folder / "frontend.json")["transform"])

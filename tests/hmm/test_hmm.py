@@ -49,7 +49,7 @@ from asr_kd.hmm.pronunciations import Pronunciations, locate_words
 from asr_kd.hmm.realign.__main__ import main as realign
 from asr_kd.hmm.realign.config import Config as RealignConfig
 from asr_kd.hmm.schedule import Schedule
-from asr_kd.hmm.scores import GmmScorer, read_transforms, write_transforms
+from asr_kd.hmm.scores import GmmScorer, StoredTransforms, write_transforms
 from asr_kd.hmm.states import best_path
 from asr_kd.hmm.viterbi import (
     ACOUSTIC_SCALE,
@@ -296,12 +296,12 @@ def test_adapted_models_align_and_have_their_transforms(corpus: Path, adapted: P
         assert result["phones"]["median_ms"] <= 10 and result["phones"]["within_percent"]["30"] > 90
     assert np.shape(read_json(adapted / "frontend.json")["transform"]) == (40, 117)
     assert read_json(adapted / "hmm.json")["splits"]["train"]["skipped"] == 1
-    transforms = read_transforms(adapted / "fmllr_train.ark")
+    transforms = StoredTransforms(adapted / "fmllr_train.ark")
     assert transforms.keys() == {"s0", "s1", "s2", "s3"}
     assert all(one.shape == (40, 41) for one in transforms.values())
     # 20 utterances of each speaker in train; dev and test have less than 5 s of speech of each.
     assert all(abs(one - np.eye(40, 41)).max() > 0.01 for one in transforms.values())
-    for one in read_transforms(adapted / "fmllr_test.ark").values():
+    for one in StoredTransforms(adapted / "fmllr_test.ark").values():
         np.testing.assert_array_equal(one, np.eye(40, 41))
     known = GmmScorer(adapted, adapted / "fmllr_train.ark")
     assert likelihood(known, adapted) > likelihood(GmmScorer(adapted), adapted)
@@ -329,7 +329,7 @@ def test_gmms_are_adapted_by_recognised_words(corpus: Path, gmm: Path, adapted: 
     )  # fmt: skip
     adapt(settings)
     assert likelihood(GmmScorer(tmp_path / "out"), adapted) > likelihood(GmmScorer(adapted), adapted)
-    truth, found = read_transforms(adapted / "fmllr_train.ark"), read_transforms(tmp_path / "out" / "fmllr.ark")
+    truth, found = StoredTransforms(adapted / "fmllr_train.ark"), StoredTransforms(tmp_path / "out" / "fmllr.ark")
     for name in truth:
         assert abs(found[name] - truth[name]).max() < 1
     check_adapted_features(corpus, adapted, tmp_path)

@@ -13,7 +13,7 @@ from asr_kd.common.errors import UserError
 from asr_kd.hmm import transforms
 from asr_kd.hmm.adaptation import speaker_transforms
 from asr_kd.hmm.gmm import Gmms, accumulate, moved
-from asr_kd.hmm.scores import read_transforms, write_transforms
+from asr_kd.hmm.scores import StoredTransforms, write_transforms
 from asr_kd.hmm.transforms import (
     MIN_FRAMES,
     ClassStatistics,
@@ -184,10 +184,12 @@ def test_transforms_are_read_by_kaldi_and_names_may_have_spaces(tmp_path: Path) 
     matrices = {"a b": np.eye(2, 3), "é/c": np.arange(6.0).reshape(2, 3)}
     write_transforms(tmp_path / "fmllr.ark", matrices)
     assert dict(kaldiio.load_ark(str(tmp_path / "fmllr.ark"))).keys() == {"a%20b", "%C3%A9/c"}
-    again = read_transforms(tmp_path / "fmllr.ark")
+    again = StoredTransforms(tmp_path / "fmllr.ark")
     assert again.keys() == matrices.keys()
     for name in again:
         np.testing.assert_array_equal(again[name], matrices[name])
+    write_transforms(tmp_path / "fmllr.ark", {"a b": np.ones((2, 3))})
+    assert (StoredTransforms(tmp_path / "fmllr.ark")["a b"] == 1).all(), "a file that is written again is read again"
     (tmp_path / "fmllr.ark").write_bytes((tmp_path / "fmllr.ark").read_bytes()[:-3])
     with pytest.raises(UserError, match="damaged"):
-        read_transforms(tmp_path / "fmllr.ark")
+        dict(StoredTransforms(tmp_path / "fmllr.ark"))
