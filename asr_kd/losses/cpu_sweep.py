@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
 import math
-import os
-import shlex
-import shutil
-import subprocess
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from asr_kd.common.compiled import compiled
 from asr_kd.losses.sweep import Sweep
 from asr_kd.losses.targets import CompactTargets, Dense
 
 SOURCE = Path(__file__).with_name("cpu_sweep.cpp")
-FLAGS = ["-O3", "-std=c++17", "-shared", "-fPIC", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math"]
+FLAGS = ["-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math"]
 #: Flags for the instructions that torch found, by its name for them.
 INSTRUCTIONS = {
     "AVX2": ["-mavx2", "-mfma"],
@@ -46,24 +41,8 @@ class _Arguments(ctypes.Structure):
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """Return the kernel, built for this CPU if it was not before; None if that fails, as without a compiler."""
-    compiler = os.environ.get("CXX") or next(filter(shutil.which, ("c++", "g++", "clang++")), None)
-    if compiler is None:
-        return None
-    command = [*shlex.split(compiler), *FLAGS, *INSTRUCTIONS.get(torch.backends.cpu.get_cpu_capability(), [])]
-    key = hashlib.sha256(SOURCE.read_bytes() + " ".join(command).encode()).hexdigest()[:16]
-    try:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asr_kd"
-        path = folder / f"cpu_sweep_{key}.so"
-        if not path.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder) as scratch:  # others may build it at the same time
-                built = Path(scratch) / path.name
-                subprocess.run([*command, str(SOURCE), "-o", str(built)], check=True, capture_output=True)
-                built.replace(path)
-        return ctypes.CDLL(str(path))
-    except (OSError, RuntimeError, subprocess.SubprocessError):  # RuntimeError: the user has no home
-        return None
+    """Return the kernel, built for this CPU if it was not before; None without a compiler."""
+    return compiled(SOURCE, [*FLAGS, *INSTRUCTIONS.get(torch.backends.cpu.get_cpu_capability(), [])])
 
 
 def can_sweep(logits: Tensor, targets: Dense | CompactTargets) -> bool:
