@@ -1,8 +1,9 @@
-"""Decoding: k2's search over HCLG, by default in worker processes under the interpreter that has k2.
+"""Decoding: k2's search over HCLG, by a kernel in this process, or in processes under the interpreter that has k2.
 
+- ``kernel``: the search by ``beam_search.cpp``, where there is a C++ compiler.
 - ``worker``: the search and its process; needs only the standard library, NumPy, torch and k2.
 - ``prepare``: finds the interpreter that has k2, and converts the graph, which ``openfst`` reads, for it.
-- ``client``: starts workers, sends them scores, and replaces those that die.
+- ``client``: searches in this process, or starts workers, sends them scores, and replaces those that die.
 - ``recogniser``: the models, the graph and the options that the flags describe.
 - ``acoustics``: frame scores of a network, an ensemble or the GMM.
 - ``pipeline``: scoring and search of a set of utterances, in shards that a second run resumes; ``cluster``: the same

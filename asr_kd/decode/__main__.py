@@ -58,8 +58,8 @@ def _decode_splits(config: Config, pool: SearchPool) -> None:
 
 def _decode(config: Config, out: Path, pool: SearchPool) -> dict[str, Any]:
     recogniser = make_recogniser(config)
-    if not config.scheduler:  # the searches load k2 and the graph during the imports below
-        jobs = (config.jobs or cpu_count()) if recogniser.python else 1
+    if not config.scheduler:  # processes load k2 and the graph during the imports below
+        jobs = 1 if config.in_process else config.jobs or cpu_count()
         local = pool(jobs, recogniser.graph, recogniser.python, recogniser.num_pdfs)
     from asr_kd.decode.cluster import ClusterDecoder
     from asr_kd.decode.pipeline import build_decoder

@@ -1,4 +1,4 @@
-"""Searches in worker processes under the interpreter that has k2; a worker that dies is replaced."""
+"""Searches in this process, or in processes under the interpreter that has k2; one that dies is replaced."""
 
 import contextlib
 import dataclasses
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from asr_kd.common.errors import UserError
-from asr_kd.decode import worker
+from asr_kd.decode import kernel, worker
 from asr_kd.decode.prepare import K2_PYTHON_VARIABLE, exit_reason, worker_environment
 from asr_kd.decode.worker import Hypothesis, SearchOptions
 
@@ -108,23 +108,25 @@ class WorkerProcess:
 
 
 class InProcess:
-    """The search in this process, which must have k2; a failed k2 check then aborts the whole process."""
+    """The search in this process: by the kernel, or else by k2, whose failed checks abort the whole process."""
 
     def __init__(self, graph: Path) -> None:
+        by_kernel = kernel.library() is not None
+        self._clock = time.thread_time if by_kernel else time.process_time  # k2 has threads of its own
         try:
-            self._searcher = worker.Searcher(graph)
+            self._searcher: worker.Searcher = (kernel.KernelSearcher if by_kernel else worker.K2Searcher)(graph)
         except ImportError as error:
             raise UserError(f"--in-process needs k2 in this interpreter ({error}): leave out the flag") from None
         except ValueError as error:  # the graph is damaged
             raise UserError(str(error)) from None
 
     def search(self, scores: list[np.ndarray], options: SearchOptions) -> tuple[list[Hypothesis], float]:
-        started = time.process_time()
+        started = self._clock()
         try:
             hypotheses = self._searcher.search(scores, options)
-        except (RuntimeError, ValueError) as error:
+        except (MemoryError, RuntimeError, ValueError) as error:
             raise WorkerDied(f"{type(error).__name__}: {error}") from None
-        return hypotheses, time.process_time() - started
+        return hypotheses, self._clock() - started
 
     def kill(self) -> None:
         pass

@@ -97,9 +97,10 @@ class Config(Workers):
     batch: Count = field(default=4, metadata=RUN_ONLY)
     """Maximum number of utterances per search; on a CPU a larger number costs memory and saves no time."""
     k2_python: Path | None = field(default=None, metadata=RUN_ONLY)
-    """Interpreter that has k2; default: $ASR_KD_K2_PYTHON, else .venv-k2 next to the package, else this one."""
+    """Interpreter that has k2, which converts the graph, and searches where there is no C++ compiler; default:
+    $ASR_KD_K2_PYTHON, else .venv-k2 next to the package, else this one."""
     in_process: bool = field(default=False, metadata=RUN_ONLY)
-    """Search in this process, which must have k2; a failed k2 check then aborts the whole process."""
+    """Convert the graph and search in this process, which must have k2; a failed k2 check then aborts it."""
     cache: Path | None = field(default=None, metadata=RUN_ONLY)
     """Folder for graphs converted for k2; default: the folder GRAPH.k2 next to --graph."""
 

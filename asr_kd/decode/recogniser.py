@@ -6,6 +6,7 @@ from typing import Literal
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import read_json
+from asr_kd.decode import kernel
 from asr_kd.decode.config import Config
 from asr_kd.decode.output import read_tuned
 from asr_kd.decode.prepare import find_k2_python, prepared_graph
@@ -28,7 +29,7 @@ class Recogniser:
         specialists: folders of specialists that are combined with the one network.
         top_k: specialists are active that cover one of its top-k senones.
         graph: folder of the graph, converted for k2.
-        python: the interpreter that has k2; None: this one.
+        python: the interpreter of the search processes; None: searches in this process, by the kernel or by its k2.
         batch: maximum number of utterances per search.
         words: folder of the graph, with words.txt and the language model.
         rescore: ARPA model for the second pass.
@@ -74,6 +75,8 @@ def make_recogniser(config: Config) -> Recogniser:
     """
     python = None if config.in_process else find_k2_python(config.k2_python)
     graph = prepared_graph(config.graph, python, config.cache)
+    if kernel.library() is not None:
+        python = None
     description = read_json(config.graph / "graph.json")
     num_pdfs, silence = int(description["num_pdfs"]), tuple(description.get("silence_pdfs", ()))
     for model in config.model:

@@ -2,7 +2,7 @@
 
 That interpreter has neither asr_kd nor its dependencies, and runs this file by its path.  The search therefore stays
 in this one file, which imports only the standard library and NumPy, and torch and k2 once a graph is loaded.  The
-parent process imports it too, for the wire format and, with ``--in-process``, for the search itself.
+parent process imports it too: for the wire format, for what the kernel shares, and for k2 with ``--in-process``.
 
     python worker.py prepare FOLDER              converts a graph, which is a message on stdin, once
     python worker.py serve FOLDER DESCRIPTOR     answers requests on stdin with replies on that file descriptor
@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import IO, Any
@@ -64,6 +64,11 @@ class SearchOptions:
     scales: tuple[float, ...] = ()
     penalties: tuple[float, ...] = ()
     lattice: bool = False
+
+    @property
+    def output_beam(self) -> float:
+        """The lattice beam of the search."""
+        return self.lattice_beam if self.lattice or self.scales else ONE_BEST_LATTICE_BEAM
 
 
 @dataclasses.dataclass
@@ -231,25 +236,49 @@ def _checksum(array: np.ndarray) -> int:
 # ---------------------------------------------------------------------------------------------------- search
 
 
-class Searcher:
-    """k2's beam search over one prepared graph, on one thread."""
+class Graph:
+    """A prepared graph.
+
+    Attributes:
+        arcs: (N, 4) int32: source, target, label and the bits of the score, by source.
+        words, row_splits: the word ids of arc n are words[row_splits[n] : row_splits[n + 1]].
+        word_counts: number of words of each arc, (N,) float32.
+        scores: of the arcs, without insertion penalty, (N,) float32.
+        num_labels: the highest label.
+    """
 
     def __init__(self, folder: str | Path) -> None:
-        import k2
-        import torch
-
-        torch.set_num_threads(1)
-        self.k2, self.torch = k2, torch
-        folder = Path(folder)
-        arcs, self.words, self.row_splits = load_prepared(folder)
+        self.arcs, self.words, self.row_splits = load_prepared(Path(folder))
         self.word_counts = np.diff(self.row_splits).astype(np.float32)
-        self.graph_scores = np.ascontiguousarray(arcs[:, 3]).view(np.float32)
-        self.num_labels = int(arcs[:, 2].max())
-        fsa = k2.Fsa(torch.from_numpy(arcs))
-        # The arc's number in the graph leads from a path to its words and graph scores.
-        fsa.arc = torch.arange(len(arcs), dtype=torch.int32)
-        self.graph = k2.create_fsa_vec([fsa])
-        self.penalty = 0.0
+        self.scores = np.ascontiguousarray(self.arcs[:, 3]).view(np.float32)
+        self.num_labels = int(self.arcs[:, 2].max())
+
+    def penalised(self, penalty: float) -> np.ndarray:
+        """The scores with an insertion penalty."""
+        return self.scores - np.float32(penalty) * self.word_counts
+
+    def words_on(self, path: np.ndarray) -> np.ndarray:
+        """The words on successive arcs."""
+        starts, counts = self.row_splits[path], np.diff(self.row_splits)[path]
+        ends = np.cumsum(counts)
+        return self.words[np.repeat(starts - ends + counts, counts) + np.arange(ends[-1] if len(ends) else 0)]
+
+    def lattice(self, arcs: np.ndarray, numbers: np.ndarray, totals: np.ndarray, penalty: float) -> Lattice:
+        """The lattice of arcs (N, 3) between its states that are the arcs ``numbers`` (N,) of the graph.
+
+        Args:
+            totals: their scores with the insertion penalty ``penalty``, (N,) float32.
+        """
+        graph = self.scores[numbers]
+        acoustic = totals - (graph - np.float32(penalty) * self.word_counts[numbers])
+        row_splits = np.concatenate([[0], np.cumsum(np.diff(self.row_splits)[numbers])]).astype(np.int32)
+        return Lattice(arcs, np.stack([graph, acoustic], axis=1), self.words_on(numbers), row_splits)
+
+
+class Searcher:
+    """A beam search over one prepared graph, on one thread; ``K2Searcher`` and ``kernel.KernelSearcher`` search."""
+
+    graph: Graph
 
     def search(self, scores: list[np.ndarray], options: SearchOptions) -> list[Hypothesis]:
         """The best path of each utterance.
@@ -259,6 +288,9 @@ class Searcher:
             options: where no path reaches the end of the graph, the search is repeated with a beam and max_active
                 2 and then 4 times as large.
         """
+        columns = scores[0].shape[1]
+        if columns < self.graph.num_labels:  # the search would read past the end of a row
+            raise ValueError(f"{columns} scores per frame, but the graph has labels up to {self.graph.num_labels}")
         hypotheses = [Hypothesis(None) for _ in scores]
         failed = list(range(len(scores)))
         for factor in (1, 2, 4):
@@ -269,6 +301,43 @@ class Searcher:
             if not failed:
                 break
         return hypotheses
+
+    def _search(self, scores: list[np.ndarray], options: SearchOptions) -> list[Hypothesis]:
+        raise NotImplementedError
+
+    def _hypothesis(
+        self, path: np.ndarray, labels: np.ndarray, scores: np.ndarray, options: SearchOptions
+    ) -> Hypothesis:
+        """What the best path found.
+
+        Args:
+            path: its arcs in the graph, (T + 1,); empty if there is none.
+            labels: of those arcs.
+            scores: (T, C).
+        """
+        if not len(path):
+            return Hypothesis(None)
+        pdfs = labels[:-1] - 1
+        acoustic = options.acoustic_scale * float(scores[np.arange(len(pdfs)), pdfs].sum(dtype=np.float64))
+        graph = float(self.graph.scores[path].sum(dtype=np.float64))
+        return Hypothesis(self.graph.words_on(path).tolist(), acoustic, graph)
+
+
+class K2Searcher(Searcher):
+    """k2's search; a failed k2 check aborts the process."""
+
+    def __init__(self, folder: str | Path) -> None:
+        import k2
+        import torch
+
+        torch.set_num_threads(1)
+        self.k2, self.torch = k2, torch
+        self.graph = Graph(folder)
+        fsa = k2.Fsa(torch.from_numpy(self.graph.arcs))
+        # The arc's number in the graph leads from a path to its words and graph scores.
+        fsa.arc = torch.arange(len(self.graph.arcs), dtype=torch.int32)
+        self.fsa = k2.create_fsa_vec([fsa])
+        self.penalty = 0.0
 
     def _search(self, scores: list[np.ndarray], options: SearchOptions) -> list[Hypothesis]:
         order = sorted(range(len(scores)), key=lambda i: -len(scores[i]))  # k2 requires the longest first
@@ -285,52 +354,40 @@ class Searcher:
     def _intersect(self, scores: list[np.ndarray], options: SearchOptions) -> Any:
         """The lattices of ``scores``, as k2 returns them."""
         if options.insertion_penalty != self.penalty:
-            penalised = self.graph_scores - np.float32(options.insertion_penalty) * self.word_counts
-            self.graph.scores = self.torch.from_numpy(penalised)
+            self.fsa.scores = self.torch.from_numpy(self.graph.penalised(options.insertion_penalty))
             self.penalty = options.insertion_penalty
-        columns = scores[0].shape[1]
-        if columns < self.num_labels:  # k2 would read past the end of a row
-            raise ValueError(f"{columns} scores per frame, but the graph has labels up to {self.num_labels}")
-        padded = np.zeros((len(scores), len(scores[0]), columns + 1), dtype=np.float32)
+        padded = np.zeros((len(scores), len(scores[0]), scores[0].shape[1] + 1), dtype=np.float32)
         for row, matrix in zip(padded, scores, strict=True):  # column 0 is epsilon, which the graph does not contain
             np.multiply(matrix, np.float32(options.acoustic_scale), out=row[: len(matrix), 1:])
         segments = np.array([[i, 0, len(m)] for i, m in enumerate(scores)], dtype=np.int32)
         dense = self.k2.DenseFsaVec(self.torch.from_numpy(padded), self.torch.from_numpy(segments))
         return self.k2.intersect_dense_pruned(
-            self.graph,
+            self.fsa,
             dense,
             search_beam=options.beam,
-            output_beam=options.lattice_beam if options.lattice or options.scales else ONE_BEST_LATTICE_BEAM,
+            output_beam=options.output_beam,
             min_active_states=options.min_active,
             max_active_states=options.max_active,
         )
 
     def _best_paths(self, lattices: Any, scores: list[np.ndarray], options: SearchOptions) -> list[Hypothesis]:
         best = self.k2.shortest_path(lattices, use_double_scores=True)
-        arcs, labels, hypotheses = best.arc.numpy(), best.labels.numpy(), []
-        for matrix, (begin, end) in zip(scores, _arc_bounds(best), strict=True):
-            if begin == end:
-                hypotheses.append(Hypothesis(None))
-                continue
-            path, pdfs = arcs[begin:end], labels[begin : end - 1] - 1
-            acoustic = options.acoustic_scale * float(matrix[np.arange(len(pdfs)), pdfs].sum(dtype=np.float64))
-            graph = float(self.graph_scores[path].sum(dtype=np.float64))
-            hypotheses.append(Hypothesis(self._words(path), acoustic, graph))
-        return hypotheses
+        arcs, labels = best.arc.numpy(), best.labels.numpy()
+        return [
+            self._hypothesis(arcs[begin:end], labels[begin:end], matrix, options)
+            for matrix, (begin, end) in zip(scores, _arc_bounds(best), strict=True)
+        ]
 
     def _search_grid(self, lattices: Any, hypotheses: list[Hypothesis], options: SearchOptions) -> None:
         """Fill ``grid`` and ``grid_index`` of every hypothesis by rescoring the lattices."""
         arcs, total = lattices.arc.numpy(), lattices.scores.numpy().copy()
-        graph, counts = self.graph_scores[arcs], self.word_counts[arcs]
-        acoustic = total - (graph - np.float32(options.insertion_penalty) * counts)
         indices: list[dict[tuple[int, ...], int]] = [{} for _ in hypotheses]
-        for scale, penalty in itertools.product(options.scales, options.penalties):
-            ratio = np.float32(scale / options.acoustic_scale)
-            lattices.scores = self.torch.from_numpy(acoustic * ratio + graph - np.float32(penalty) * counts)
+        for rescored in grid_scores(self.graph, arcs, total, options):
+            lattices.scores = self.torch.from_numpy(rescored)
             best = self.k2.shortest_path(lattices, use_double_scores=True)
             path = best.arc.numpy()
             for hypothesis, index, (begin, end) in zip(hypotheses, indices, _arc_bounds(best), strict=True):
-                words = tuple(self._words(path[begin:end]))
+                words = tuple(self.graph.words_on(path[begin:end]).tolist())
                 hypothesis.grid_index.append(index.setdefault(words, len(index)))
         lattices.scores = self.torch.from_numpy(total)
         for hypothesis, index in zip(hypotheses, indices, strict=True):
@@ -338,22 +395,19 @@ class Searcher:
 
     def _export(self, lattices: Any) -> list[Lattice]:
         """k2's lattices as arrays."""
-        arcs, values = lattices.arc.numpy(), lattices.arcs.values().numpy()
-        graph = self.graph_scores[arcs]
-        acoustic = lattices.scores.numpy() - (graph - np.float32(self.penalty) * self.word_counts[arcs])
-        scores = np.stack([graph, acoustic], axis=1)
-        exported = []
-        for begin, end in _arc_bounds(lattices):
-            numbers = arcs[begin:end]
-            row_splits = np.concatenate([[0], np.cumsum(np.diff(self.row_splits)[numbers])]).astype(np.int32)
-            words = np.array(self._words(numbers), dtype=np.int32)
-            exported.append(Lattice(values[begin:end, :3].copy(), scores[begin:end], words, row_splits))
-        return exported
+        numbers, values, totals = lattices.arc.numpy(), lattices.arcs.values().numpy(), lattices.scores.numpy()
+        return [
+            self.graph.lattice(values[begin:end, :3].copy(), numbers[begin:end], totals[begin:end], self.penalty)
+            for begin, end in _arc_bounds(lattices)
+        ]
 
-    def _words(self, path: np.ndarray) -> list[int]:
-        """The words on the arcs ``path`` of the graph."""
-        with_words = path[self.word_counts[path] > 0]
-        return [int(w) for arc in with_words for w in self.words[self.row_splits[arc] : self.row_splits[arc + 1]]]
+
+def grid_scores(graph: Graph, numbers: np.ndarray, totals: np.ndarray, options: SearchOptions) -> Iterator[np.ndarray]:
+    """The scores of a lattice's arcs at each point of the grid of ``options``; see ``Graph.lattice``."""
+    own, counts = graph.scores[numbers], graph.word_counts[numbers]
+    acoustic = totals - (own - np.float32(options.insertion_penalty) * counts)
+    for scale, penalty in itertools.product(options.scales, options.penalties):
+        yield acoustic * np.float32(scale / options.acoustic_scale) + own - np.float32(penalty) * counts
 
 
 def _arc_bounds(fsa_vec: Any) -> list[tuple[int, int]]:
@@ -368,7 +422,7 @@ def _arc_bounds(fsa_vec: Any) -> list[tuple[int, int]]:
 def serve(folder: str, requests: IO[bytes], replies: IO[bytes]) -> None:
     """Answer ``requests`` until that pipe is closed."""
     try:
-        searcher = Searcher(folder)
+        searcher = K2Searcher(folder)
     except Exception as error:
         send(replies, {"error": f"{type(error).__name__}: {error}"}, [])
         return

@@ -215,6 +215,11 @@ def toy_experiment(root: Path) -> None:
     np.save(features / "cmvn_speakers.npy", np.zeros((0, 3, 40)))
 
 
+def random_scores(seed: int, count: int, longest: int = 120) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.normal(scale=5, size=(int(t), PDFS)).astype(np.float32) for t in rng.integers(20, longest, size=count)]
+
+
 def aborting_python(folder: Path, python: Path, frames: int) -> Path:
     """An interpreter for the real worker, which calls abort() when it gets a matrix of that many frames."""
     (folder / "aborting.py").write_text(

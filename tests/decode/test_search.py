@@ -21,7 +21,7 @@ import pytest
 pytest.importorskip("kaldifst")
 pytest.importorskip("kaldi_hmm_gmm")
 import kaldifst
-from decode_toy import PDFS, aborting_python
+from decode_toy import PDFS, aborting_python, random_scores
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import read_json
@@ -33,11 +33,6 @@ from asr_kd.decode.worker import SearchOptions
 from asr_kd.lang.openfst import read_openfst
 
 TOOLS = Path(__file__).parents[2] / "tools"
-
-
-def random_scores(seed: int, count: int, longest: int = 120) -> list[np.ndarray]:
-    rng = np.random.default_rng(seed)
-    return [rng.normal(scale=5, size=(int(t), PDFS)).astype(np.float32) for t in rng.integers(20, longest, size=count)]
 
 
 # ---------------------------------------------------------------------------------------------------- graph
