@@ -45,7 +45,7 @@ def train_and_align(config: Config) -> dict[str, Any]:
         if not trained.is_file():
             write_json(trained, _train(executor, config, out))
         description = read_json(trained)
-        statistics = _align(executor, config, out, description)
+        statistics = align(executor, config, out, description)
     trained.unlink()
     return write_summary(out, description, statistics)
 
@@ -105,8 +105,13 @@ def _copy_models(models: Models, out: Path) -> None:
         copy_file(models.independent.mdl, out / INDEPENDENT)
 
 
-def _align(executor: Executor, config: Config, out: Path, model: dict[str, Any]) -> dict[str, AlignmentStatistics]:
-    """Align every split; with SAT, each with the transforms of its speakers, which are kept as fmllr_SPLIT.ark."""
+def align(executor: Executor, config: Config, out: Path, model: dict[str, Any]) -> dict[str, AlignmentStatistics]:
+    """Align every split; with SAT, each with the transforms of its speakers, which are kept as fmllr_SPLIT.ark.
+
+    Args:
+        out: folder with the models, which is filled.
+        model: what hmm.json says of them.
+    """
     lang = config.lang.resolve()
     if not config.sat:
         return align_splits(

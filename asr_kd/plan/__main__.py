@@ -92,7 +92,7 @@ def _gpu_speed(config: Config, teacher: Network) -> float:
 
     if not torch.cuda.is_available():
         raise UserError("this machine has no GPU to measure: give --gpu-tflops")
-    from asr_kd.plan.calibrate import operations, update_seconds
+    from asr_kd.plan.networks import operations, update_seconds
 
     return operations(teacher) / update_seconds(teacher, "cuda", config.batch_size, soft=True)
 

@@ -14,10 +14,13 @@ CLASS_BYTES, TARGET_BYTES, KEPT_CLASSES = 3, 2, 11
 #: Work of the search in a graph of 1.7 million arcs (so762 with 0.5 million words of text) with beam 15 and 4,000
 #: states, relative to the search that is measured.
 GRAPH_FACTOR = 4.0
-#: Bytes in memory of a process that has loaded Python, torch and Lhotse.
-PROCESS_BYTES = 400e6
-#: Bytes in memory of a frame in the pool, but for its features in bfloat16: a senone, and a soft target.
-POOL_BYTES = 8 + TARGET_BYTES + CLASS_BYTES * KEPT_CLASSES
+#: Bytes in memory of what a process works on at a time, a few hundred utterances, beside what it has loaded.
+WORK_BYTES = 50e6
+#: Bytes in memory of a frame in the pool, but for its features: senone, place, place in the order and in the soft
+#: targets, and a soft target.
+POOL_BYTES = 4 * 8 + TARGET_BYTES + CLASS_BYTES * KEPT_CLASSES
+#: Bytes of a feature in the pool: in bfloat16, and for a while twice, while half of the frames are put together.
+FEATURE_BYTES = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +93,7 @@ class Cost:
     Attributes:
         stage: its name.
         disk: bytes that it leaves on disk.
-        memory: bytes of one of its processes.
+        memory: bytes of the largest of its processes.
         operations: floating-point operations of matrix products; 0 for stages without them.
         seconds: by resource (compute, loading, disk, network); the longest counts.
         start: seconds until its processes are ready.
@@ -120,41 +123,51 @@ def costs(job: Job, machines: Machines, rates: Rates) -> Iterator[Cost]:
 
 def _stages(job: Job, machines: Machines, rates: Rates) -> Iterator[Cost]:
     frames, disk = job.frames, machines.disk
-    every = frames + job.test_hours * FRAMES_PER_HOUR
+    recorded, every = job.hours * FRAMES_PER_HOUR, frames + job.test_hours * FRAMES_PER_HOUR
+    extracted = (every - frames + recorded) * rates.features + (frames - recorded) * rates.copies
     features = every * job.feature_bytes
     audio = (job.hours + job.test_hours) * 3600 * 16000 * 2 / 2  # FLAC halves 16-bit samples
     yield Cost(
-        "features", features, PROCESS_BYTES + 200e6, 0,
-        {"compute": every * rates.features / machines.cores, "disk": (audio + features) / disk},
+        "features", features, rates.process + WORK_BYTES, 0,
+        {"compute": extracted / machines.cores, "disk": (audio + features) / disk},
     )  # fmt: skip
-    aligned = job.hours * FRAMES_PER_HOUR * rates.gmm + every * rates.alignment
     yield Cost(
-        "senones", every * SENONE_BYTES, PROCESS_BYTES + 300e6, 0,
-        {"compute": aligned / machines.cores, "disk": (features + every * SENONE_BYTES) / disk},
+        "GMMs", 0, rates.process + WORK_BYTES, 0,
+        {"compute": recorded * rates.gmm / machines.cores, "disk": recorded * job.feature_bytes / disk},
     )  # fmt: skip
-    yield _training("teachers", job, machines, job.teacher, job.teachers, job.teacher_epochs, rates.update, rates, 0)
+    yield Cost(
+        "alignment", every * SENONE_BYTES, rates.process + WORK_BYTES, 0,
+        {"compute": every * rates.alignment / machines.cores, "disk": (features + every * SENONE_BYTES) / disk},
+    )  # fmt: skip
+    loading, soft = rates.loading, rates.target_loading
+    yield _training(
+        "teachers", job, machines, job.teacher, job.teachers, job.teacher_epochs, rates.update, loading, rates, 0
+    )
     kept = frames * (TARGET_BYTES + CLASS_BYTES * KEPT_CLASSES)
     forward = 2 * job.teacher.num_parameters() * job.teachers * frames
     compute = frames * (rates.loading + rates.forward * job.teachers + rates.targets) / machines.cores
     if machines.gpus:
         compute = forward / (machines.gpus * machines.gpu_speed)
     yield Cost(
-        "soft targets", kept, PROCESS_BYTES + job.teachers * 4 * job.teacher.num_parameters(), forward,
+        "soft targets", kept, rates.process + WORK_BYTES + job.teachers * 4 * job.teacher.num_parameters(), forward,
         {"compute": compute, "disk": (features + kept) / disk},
     )  # fmt: skip
     yield _training(
-        "students", job, machines, job.student, job.students, job.student_epochs, rates.student, rates, kept
+        "students", job, machines, job.student, job.students, job.student_epochs, rates.student, soft, rates, kept
     )
     searched = job.test_hours * 3600 * job.decoded * (job.real_time_factor or GRAPH_FACTOR * rates.search)
     scored = job.test_hours * FRAMES_PER_HOUR * job.scored * rates.scoring
-    yield Cost("decoding", 1e6, PROCESS_BYTES + 2e9, 0, {"compute": (searched + scored) / machines.cores})
+    # A search process takes more than this only with a graph of 6 million arcs or more (60 bytes an arc), or lattices.
+    yield Cost("decoding", 1e6, rates.process + WORK_BYTES, 0, {"compute": (searched + scored) / machines.cores})
 
 
 def _training(
-    stage: str, job: Job, machines: Machines, network: Network, networks: int, epochs: int, update: float, rates: Rates,
-    targets: float,
+    stage: str, job: Job, machines: Machines, network: Network, networks: int, epochs: int, update: float,
+    loading: float, rates: Rates, targets: float,
 ) -> Cost:  # fmt: skip
     """Costs of training: each network on one core, or on its share of the GPUs with one process per GPU."""
+    # What fits into one pool is read once; else every epoch reads it again, for each network.
+    readings = 1 if job.frames <= job.pool_frames else epochs
     size = network.num_parameters()
     work = 6 * size * job.frames * epochs * networks
     at_once = min(networks, machines.gpus or machines.cores)
@@ -165,15 +178,13 @@ def _training(
         # Each GPU sends and receives all gradients (float32) but its own part, twice (ring all-reduce).
         exchanged = 2 * 4 * size * (per_network - 1) / per_network * updates
         alone = 6 * size * job.frames * epochs / (per_network * machines.gpu_speed)
-        loading = job.frames * epochs * rates.loading / min(per_network, max(1, machines.cores // at_once))
+        read = job.frames * readings * loading / min(per_network, max(1, machines.cores // at_once))
         seconds = {
-            "compute": rounds * alone, "network": rounds * exchanged / machines.network, "loading": rounds * loading
+            "compute": rounds * alone, "network": rounds * exchanged / machines.network, "loading": rounds * read
         }  # fmt: skip
-    else:
-        seconds = {"compute": rounds * job.frames * epochs * update}
-    # What fits into one pool is read once; else every epoch reads it again, for each network.
-    passes = networks * (1 if job.frames <= job.pool_frames else epochs)
-    seconds["disk"] = passes * (job.frames * job.feature_bytes + targets) / machines.disk
-    pool = (POOL_BYTES + 2 * network.feature_dim) * min(job.frames, job.pool_frames)
-    memory = PROCESS_BYTES + 16 * size + pool + 40 * job.batch * network.args["width"]
+    else:  # reading ahead takes its time from the same core
+        seconds = {"compute": rounds * job.frames * (epochs * update + readings * loading)}
+    seconds["disk"] = networks * readings * (job.frames * job.feature_bytes + targets) / machines.disk
+    pool = (POOL_BYTES + FEATURE_BYTES * network.feature_dim) * min(job.frames, job.pool_frames)
+    memory = rates.process + 16 * size + pool + 40 * job.batch * network.args["width"]
     return Cost(stage, networks * 16 * size, memory, work, seconds)

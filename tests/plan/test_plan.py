@@ -10,13 +10,16 @@ import pytest
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import read_json
 from asr_kd.models.dnn import dnn
-from asr_kd.plan import calibrate
+from asr_kd.plan import calibrate, clock
 from asr_kd.plan.__main__ import _decoded, main
 from asr_kd.plan.config import Config
 from asr_kd.plan.costs import GRAPH_FACTOR, Job, Machines, costs
 
 TEACHER, STUDENT = dnn(40, 600, "large"), dnn(40, 600, "quarter")
-RATES = calibrate.Rates(1e-5, 2e-5, 3e-4, 1e-9, 5e-5, 2e-5, 1e-5, 1e-5, 3e-5, 0.02, 0)
+RATES = calibrate.Rates(
+    features=1e-5, copies=2e-5, alignment=2e-5, gmm=3e-4, loading=1e-9, target_loading=2e-9, update=5e-5, student=2e-5,
+    forward=1e-5, targets=1e-5, scoring=3e-5, search=0.02, start=0, process=6e8,
+)  # fmt: skip
 JOB = Job(10, 3, 1, TEACHER, STUDENT, 4, 1, 2, 2, 1024, 2_000_000, 3, 6, 0.1)
 CORES = Machines(cores=2, gpus=0, gpu_speed=0, disk=1e9, network=1e9)
 
@@ -36,9 +39,15 @@ def test_what_doubles_doubles() -> None:
 
 
 def test_hours_are_frames_times_rates() -> None:
-    frames = 10 * 3 * 360_000
-    assert hours()["teachers"] * 3600 == pytest.approx(2 * 2 * frames * 5e-5)  # two rounds of two epochs
-    assert hours()["senones"] * 3600 == pytest.approx((frames / 3 * 3e-4 + (frames + 360_000) * 2e-5) / 2)
+    frames, test = 10 * 3 * 360_000, 360_000
+    found = {stage: 3600 * value for stage, value in hours().items()}
+    assert found["features"] == pytest.approx(((frames / 3 + test) * 1e-5 + frames * 2 / 3 * 2e-5) / 2)
+    assert found["GMMs"] == pytest.approx(frames / 3 * 3e-4 / 2)
+    assert found["alignment"] == pytest.approx((frames + test) * 2e-5 / 2)
+    assert found["teachers"] == pytest.approx(2 * 2 * frames * (5e-5 + 1e-9))  # two rounds of two epochs
+    assert found["students"] == pytest.approx(2 * frames * (2e-5 + 2e-9))
+    little = hours(dataclasses.replace(JOB, pool_frames=10**9))["students"] * 3600  # one pool is read once
+    assert little == pytest.approx(2 * frames * 2e-5 + frames * 2e-9)
 
 
 def test_decoding_is_search_and_the_scores_of_networks() -> None:
@@ -84,7 +93,7 @@ def test_the_recipes_systems_are_counted() -> None:
 def test_the_table(tmp_path, capsys, monkeypatch, inline) -> None:
     monkeypatch.setattr(calibrate, "MINUTES", 0.5)
     monkeypatch.setattr(calibrate, "LEAVES", 40)
-    monkeypatch.setattr(calibrate, "MIN_SECONDS", 0.05)
+    monkeypatch.setattr(clock, "MIN_SECONDS", 0.05)
     monkeypatch.setattr(calibrate, "MAX_CORES", 1)
     config = Config(
         hours=1, senones=50, preset="tiny", teachers=2, rates=tmp_path / "rates.json", out=tmp_path / "plan.json"
@@ -93,11 +102,11 @@ def test_the_table(tmp_path, capsys, monkeypatch, inline) -> None:
     plan = read_json(tmp_path / "plan.json")
     assert all(value > 0 for value in plan["rates"].values())
     assert [cost["stage"] for cost in plan["costs"]] == [
-        "features", "senones", "teachers", "soft targets", "students", "decoding"
+        "features", "GMMs", "alignment", "teachers", "soft targets", "students", "decoding"
     ]  # fmt: skip
-    first = capsys.readouterr().out.splitlines()[-9:]
+    first = capsys.readouterr().out.splitlines()[-10:]
     main(config)
-    assert capsys.readouterr().out.splitlines()[-9:] == first, "the second time rates are read"
+    assert capsys.readouterr().out.splitlines()[-10:] == first, "the second time rates are read"
     for flags, message in (
         ({"senones": 60}, "rates of other networks or batches"),
         ({"hours": 0}, "must be above 0"),
