@@ -5,9 +5,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 
-import bench_train  # noqa: E402
+import bench_train
 
-from asr_kd.common.storage import read_json  # noqa: E402
+from asr_kd.common.storage import read_json
 
 
 def test_measures_a_dnn_and_a_sequence_network(tmp_path):
