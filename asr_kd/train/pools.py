@@ -173,7 +173,8 @@ class PoolReader:
         """Read the soft targets of a pool's utterances, if a store has them.
 
         They are read in the order of the source, which mostly is that of the store, so that each of the store's shards
-        is opened once and not for every utterance.
+        is opened once and not for every utterance.  They are copied, since a range of a mapped file keeps all pages of
+        it that were read in memory.
 
         Args:
             wanted: piece of the source, key, frames, and the frames that are wanted, of each utterance.
@@ -185,7 +186,7 @@ class PoolReader:
             _, key, total, frames = wanted[place]
             targets = self.soft_targets.read(key, total, frames.start, frames.stop)
             if targets is not None:
-                found[place] = targets
+                found[place] = TargetRows.join([targets])
         return TargetRows.join([found[place] for place in sorted(found)]) if found else None
 
 

@@ -1,5 +1,7 @@
 """Context windows, shuffling across utterances, pools of limited size."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -93,15 +95,18 @@ def test_windows_are_the_same_on_any_device():
 
 def test_soft_targets_are_read_in_the_order_of_the_manifest(corpus):
     path, features = corpus
-    asked = []
+    asked, given = [], []
 
     class Store:
         def read(self, key, frames, start, stop):
             number = int(key[-1])
             asked.append(number)
+            assert all(array() is None for array in given[:-1]), "a shard that is no longer read can be unmapped"
             assert (frames, start, stop) == (LENGTHS[number], 0, LENGTHS[number])
             logits = torch.full((frames, 8), -20.0).index_fill_(1, torch.tensor(number), 0.0)
-            return TargetRows.pack(logits.softmax(1), top=1, floor=0.5)
+            rows = TargetRows.pack(logits.softmax(1), top=1, floor=0.5)
+            given.append(weakref.ref(rows.classes))
+            return rows
 
     pools = PoolReader(Manifests([path]), lambda cut: features[cut.id], 3, 2, Store(), dtype=torch.bfloat16)
     pool = pools._read([3, 0, 4])
