@@ -34,9 +34,9 @@ from asr_kd.hmm.viterbi import (
     BEAM,
     RETRY_BEAM,
     SELF_LOOP_SCALE,
+    Graph,
     GraphCompiler,
     Transitions,
-    graph_transition_ids,
     viterbi_align,
 )
 
@@ -102,10 +102,11 @@ def align(config: Config, gmm: Path) -> list[dict[str, Any]]:
     kaldi = to_kaldi(gmms)
     for text, own in zip(progress(texts, "alignment", unit="utterance"), features, strict=True):
         paths = []
-        for name, work in (("ours", ours), ("Kaldi's", kaldis)):
-            graph = compiler(text)
+        graph = compiler(text)
+        works = (("ours", ours, Graph.of(graph), gmms), ("Kaldi's", kaldis, graph, kaldi))
+        for name, work, graph, mixtures in works:
             started = time.perf_counter()
-            paths.append(work(graph, transitions, gmms if work is ours else kaldi, own))
+            paths.append(work(graph, transitions, mixtures, own))
             seconds[name] += time.perf_counter() - started
         frames += len(own)
         same += int((paths[0] == paths[1]).sum())
@@ -117,11 +118,10 @@ def align(config: Config, gmm: Path) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def ours(graph: Any, transitions: Transitions, gmms: Gmms, features: np.ndarray) -> np.ndarray:
+def ours(graph: Graph, transitions: Transitions, gmms: Gmms, features: np.ndarray) -> np.ndarray:
     """Transition-ids (T,) as a pass of asr_kd.hmm finds them."""
-    ids = graph_transition_ids(graph)
-    pdfs, inverse = np.unique(transitions.pdf[ids], return_inverse=True)
-    found = viterbi_align(graph, transitions, ids, gmms.scores(features, pdfs)[:, inverse])
+    pdfs, inverse = np.unique(transitions.pdf[graph.transition_ids], return_inverse=True)
+    found = viterbi_align(graph, transitions, gmms.scores(features, pdfs)[:, inverse])
     return np.zeros(len(features)) if found is None else found[0]
 
 

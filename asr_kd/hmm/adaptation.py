@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from asr_kd.hmm.corpus import Chunk
 from asr_kd.hmm.gmm import Accumulators, accumulate
 from asr_kd.hmm.passes import ALIGNMENT, ChunkFeatures, ModelFiles, load
 from asr_kd.hmm.transforms import ClassStatistics, RowStatistics, fmllr, fmllr_statistics, mllt_statistics
+
+#: Speakers whose transforms are estimated at once.
+SPEAKERS = 32
 
 
 @dataclass(frozen=True)
@@ -30,23 +34,23 @@ class StatisticsJob:
     model: ModelFiles
     silence_phones: tuple[int, ...]
 
-    def speech(self, chunk: Chunk) -> Iterable[tuple[int, np.ndarray, np.ndarray]]:
-        """Yield of each aligned utterance its number, its frames of speech (T,) bool, and their pdfs."""
+    def speech(self) -> tuple[np.ndarray, np.ndarray]:
+        """The aligned frames of speech (T,) bool, and their pdfs."""
         transitions, _, _ = load(self.model)
         alignment = load_array(self.chunk / ALIGNMENT)
-        for number, (_, span, _) in enumerate(chunk.utterances()):
-            path = alignment[span]
-            speech = (path > 0) & ~np.isin(transitions.phone[path], self.silence_phones)
-            yield number, speech, transitions.pdf[path[speech]]
+        speech = (alignment > 0) & ~np.isin(transitions.phone, self.silence_phones)[alignment]
+        return speech, transitions.pdf[alignment[speech]]
 
 
 def lda_statistics(job: StatisticsJob) -> ClassStatistics:
     """Statistics of the spliced cepstra of a chunk, with the pdfs as classes."""
     chunk = Chunk.load(job.chunk)
     stats = ClassStatistics.zeros(load(job.model)[0].num_pdfs, splice(chunk.cepstra[:1]).shape[1])
-    for number, speech, pdfs in job.speech(chunk):
-        first, last = chunk.bounds[number : number + 2]
-        stats.add(splice(chunk.cepstra[first:last])[speech], pdfs)
+    speech, pdfs = job.speech()
+    ends = np.cumsum(speech)
+    for a, b in itertools.pairwise(chunk.bounds.tolist()):
+        if speech[a:b].any():
+            stats.add(splice(chunk.cepstra[a:b])[speech[a:b]], pdfs[ends[a] - speech[a] : ends[b - 1]])
     return stats
 
 
@@ -54,9 +58,8 @@ def chunk_mllt_statistics(job: StatisticsJob) -> RowStatistics:
     """Statistics of MLLT in a chunk."""
     chunk = Chunk.load(job.chunk)
     _, gmms, transform = load(job.model)
-    features = ChunkFeatures(chunk, job.model, transform)
-    parts = [(features[number][speech], pdfs) for number, speech, pdfs in job.speech(chunk)]
-    return mllt_statistics(gmms, *(np.concatenate(part) for part in zip(*parts, strict=True)))
+    speech, pdfs = job.speech()
+    return mllt_statistics(gmms, ChunkFeatures(chunk, job.model, transform).all[speech], pdfs)
 
 
 def chunk_fmllr_statistics(job: StatisticsJob) -> dict[str, RowStatistics]:
@@ -64,12 +67,11 @@ def chunk_fmllr_statistics(job: StatisticsJob) -> dict[str, RowStatistics]:
     chunk = Chunk.load(job.chunk)
     _, gmms, transform = load(job.model)
     features = ChunkFeatures(chunk, job.model, transform)
-    total: dict[str, RowStatistics] = {}
-    for number, speech, pdfs in job.speech(chunk):
-        if len(pdfs):
-            plain, adapted = features.unadapted(number)[speech], features[number][speech]
-            add(total, chunk.speakers[number], fmllr_statistics(gmms, plain, pdfs, adapted, gmms))
-    return total
+    speech, pdfs = job.speech()
+    utterances = np.repeat(np.arange(len(chunk.ids)), np.diff(chunk.bounds))[speech]
+    speakers = np.array([chunk.voices.index(name) for name in chunk.speakers])[utterances]
+    total = fmllr_statistics(gmms, features.unadapted[speech], pdfs, features.all[speech], gmms, speakers, utterances)
+    return {chunk.voices[number]: stats for number, stats in total.items()}
 
 
 def unadapted_statistics(job: StatisticsJob) -> Accumulators:
@@ -77,10 +79,9 @@ def unadapted_statistics(job: StatisticsJob) -> Accumulators:
     chunk = Chunk.load(job.chunk)
     transitions, gmms, transform = load(job.model)
     features = ChunkFeatures(chunk, job.model, transform)
-    plain = np.concatenate([features.unadapted(number) for number in range(len(chunk.ids))])
     alignment = load_array(job.chunk / ALIGNMENT)
     aligned = alignment > 0
-    return accumulate(gmms, features.all()[aligned], transitions.pdf[alignment[aligned]], plain[aligned])
+    return accumulate(gmms, features.all[aligned], transitions.pdf[alignment[aligned]], features.unadapted[aligned])
 
 
 def add(total: dict[str, RowStatistics], speaker: str, stats: RowStatistics) -> None:
@@ -96,15 +97,18 @@ def speaker_transforms(
 ) -> dict[str, np.ndarray]:
     """The transform (D, D + 1) float32 of each speaker, from the statistics of chunks with these speakers.
 
-    Statistics are kept only until the last chunk with the speaker.
+    Statistics are kept only until the last chunk with the speaker, and those of a few more speakers.
     """
     last = {speaker: number for number, names in enumerate(speakers) for speaker in names}
     total: dict[str, RowStatistics] = {}
-    transforms = {}
+    transforms: dict[str, np.ndarray] = {}
+    complete: list[str] = []
     for number, part in enumerate(parts):
         for speaker, stats in part.items():
             add(total, speaker, stats)
-        for speaker in speakers[number]:
-            if last[speaker] == number:
-                transforms[speaker] = fmllr(total.pop(speaker, None), dim).astype(np.float32)
+        complete += [speaker for speaker in speakers[number] if last[speaker] == number]
+        while len(complete) >= SPEAKERS or (complete and number == len(speakers) - 1):
+            group, complete = complete[:SPEAKERS], complete[SPEAKERS:]
+            found = fmllr([total.pop(speaker, None) for speaker in group], dim)
+            transforms.update(zip(group, found.astype(np.float32), strict=True))
     return transforms

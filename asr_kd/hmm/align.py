@@ -11,7 +11,8 @@ from lhotse.cut import MonoCut
 from asr_kd.common.errors import UserError
 from asr_kd.hmm.kaldi_io import read_transition_model, read_tree
 from asr_kd.hmm.pronunciations import Pronunciations, locate_words
-from asr_kd.hmm.viterbi import BEAM, GraphCompiler, Transitions, graph_transition_ids, phone_segments, viterbi_align
+from asr_kd.hmm.scores import GmmScorer
+from asr_kd.hmm.viterbi import BEAM, Graph, GraphCompiler, Transitions, phone_segments, viterbi_align
 from asr_kd.lang.lexicon import Lexicon
 from asr_kd.models.scorer import Scorer
 
@@ -68,23 +69,31 @@ def align_cuts(
         if not text:
             results.append("empty transcript")
             continue
-        graph = compiler(text)
-        ids = graph_transition_ids(graph)
-        scores = scorer(cut)
-        if scores.shape != (cut.num_frames, transitions.num_pdfs):
-            raise UserError(
-                f"the scores of {cut.id} have the shape {scores.shape} instead of "
-                f"{(cut.num_frames, transitions.num_pdfs)}: use a model with the senones of this folder"
-            )
+        graph = Graph.of(compiler(text))
+        pdfs, columns = np.unique(transitions.pdf[graph.transition_ids], return_inverse=True)
+        scores = _scores(scorer, cut, pdfs, transitions.num_pdfs)
         if not np.isfinite(scores.sum()):
             results.append("its scores are NaN or infinite")
             continue
-        result = viterbi_align(graph, transitions, ids, scores[:, transitions.pdf[ids]], beam, retry_beam)
+        result = viterbi_align(graph, transitions, scores[:, columns], beam, retry_beam)
         if result is None:
             results.append(f"{len(scores)} frames do not align with the transcript")
         else:
             results.append(to_alignment(*result, transitions, text, lexicon, pronunciations))
     return results, guessed
+
+
+def _scores(scorer: Scorer, cut: MonoCut, pdfs: np.ndarray, num_pdfs: int) -> np.ndarray:
+    """The scores (T, len(pdfs)) of some pdfs; only of GMMs do the others not cost anything."""
+    if isinstance(scorer, GmmScorer) and scorer.gmms.num_pdfs == num_pdfs:
+        return scorer.pdf_scores(cut, pdfs)
+    scores = scorer(cut)
+    if scores.shape != (cut.num_frames, num_pdfs):
+        raise UserError(
+            f"the scores of {cut.id} have the shape {scores.shape} instead of "
+            f"{(cut.num_frames, num_pdfs)}: use a model with the senones of this folder"
+        )
+    return scores[:, pdfs]
 
 
 def to_alignment(

@@ -62,9 +62,12 @@ def delta_transform(dimension: int) -> np.ndarray:
 
 def splice(cepstra: np.ndarray) -> np.ndarray:
     """(T, D) -> (T, 9 D): each frame with its context; the first and the last frame are repeated at the edges."""
-    frames = len(cepstra)
-    rows = np.clip(np.arange(frames)[:, None] + np.arange(-CONTEXT, CONTEXT + 1), 0, frames - 1)
-    return cepstra[rows].reshape(frames, -1)
+    frames, dim = cepstra.shape
+    padded = np.empty((frames + 2 * CONTEXT, dim), cepstra.dtype)
+    padded[:CONTEXT], padded[CONTEXT:-CONTEXT], padded[-CONTEXT:] = cepstra[0], cepstra, cepstra[-1]
+    step = padded.itemsize
+    windows = np.lib.stride_tricks.as_strided(padded, (frames, (2 * CONTEXT + 1) * dim), (dim * step, step))
+    return np.ascontiguousarray(windows)
 
 
 def apply_transform(cepstra: np.ndarray, transform: np.ndarray) -> np.ndarray:

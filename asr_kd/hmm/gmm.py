@@ -7,8 +7,10 @@ The update rules and their constants are those of Kaldi (mle-diag-gmm.cc, model-
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -53,30 +55,43 @@ class Gmms:
             self.dim * np.log(2 * np.pi) + np.log(self.variances).sum(1) + (self.means**2 * inverse).sum(1)
         )
         self.constants = constants.astype(np.float32)
-        #: (G, 2D + 1); multiplied by ``quadratic_expansion``, the weighted log-likelihoods of the Gaussians.
+        #: (G, 2D + 1); multiplied by rows of ``quadratic_expansion``, the weighted log-likelihoods of the Gaussians.
         self.parameters = np.hstack([self.means_inverse_variances, self.inverse_variances, self.constants[:, None]])
 
     def scores(self, frames: np.ndarray, pdfs: np.ndarray | None = None) -> np.ndarray:
         """Return the log-likelihoods (T, C) float32 of frames (T, D), or (T, len(pdfs)) of a subset of pdfs."""
         pdfs = np.arange(self.num_pdfs) if pdfs is None else pdfs
         counts = np.diff(self.starts)[pdfs]
-        inputs = quadratic_expansion(frames)
-        out = np.empty((len(pdfs), len(frames)), dtype=np.float32)
+        order = np.argsort(counts, kind="stable")
+        first, sizes = self.starts[pdfs[order]], counts[order]
+        ends = np.cumsum(sizes)
+        gaussians = np.repeat(first - ends + sizes, sizes) + np.arange(sizes.sum())
+        terms = self.parameters[gaussians] @ quadratic_expansion(frames).T
         # All mixtures with the same number of Gaussians are computed at once.
-        for size in np.unique(counts):
-            rows = np.flatnonzero(counts == size)
-            gaussians = self.starts[pdfs[rows], None] + np.arange(size)
-            terms = (self.parameters[gaussians.reshape(-1)] @ inputs).reshape(len(rows), size, -1)
-            maximum = terms.max(1)
-            terms -= maximum[:, None]
-            out[rows] = maximum + np.log(np.exp(terms, out=terms).sum(1))
-        return np.ascontiguousarray(out.T)
+        same = np.flatnonzero(np.diff(sizes, prepend=0, append=0))
+        groups = [
+            (slice(a, b), terms[ends[a] - sizes[a] : ends[b - 1]].reshape(b - a, sizes[a], -1))
+            for a, b in itertools.pairwise(same)
+        ]
+        maximum = np.empty((len(pdfs), len(frames)), dtype=np.float32)
+        for rows, own in groups:
+            own -= own.max(1, out=maximum[rows])[:, None]
+        np.exp(terms, out=terms)
+        for rows, own in groups:
+            maximum[rows] += np.log(own.sum(1))
+        out = np.empty((len(frames), len(pdfs)), dtype=np.float32)
+        out[:, order] = maximum.T
+        return out
 
 
 def quadratic_expansion(frames: np.ndarray) -> np.ndarray:
-    """(T, D) -> (2D + 1, T) float32: x, −x²/2 and 1; Gaussian log-likelihoods are linear in them."""
-    frames = np.asarray(frames, dtype=np.float32)
-    return np.vstack([frames.T, -0.5 * np.square(frames.T), np.ones((1, len(frames)), np.float32)])
+    """(T, D) -> (T, 2D + 1) float32: x, −x²/2 and 1; Gaussian log-likelihoods are linear in them."""
+    dim = frames.shape[1]
+    out = np.empty((len(frames), 2 * dim + 1), np.float32)
+    out[:, :dim] = frames
+    np.multiply(np.square(out[:, :dim]), np.float32(-0.5), out=out[:, dim:-1])
+    out[:, -1] = 1
+    return out
 
 
 @dataclass
@@ -111,22 +126,69 @@ class Accumulators:
         return self
 
 
+class Posteriors(NamedTuple):
+    """What ``gaussian_posteriors`` yields of a pdf.
+
+    Attributes:
+        rows: (n,) numbers of its frames.
+        span: its M Gaussians.
+        posteriors: (M, n) float32 of the Gaussians.
+        log_likelihoods: (n,) of the frames.
+        inputs: (n, 2D + 1) ``quadratic_expansion`` of the frames.
+    """
+
+    rows: np.ndarray
+    span: slice
+    posteriors: np.ndarray
+    log_likelihoods: np.ndarray
+    inputs: np.ndarray
+
+
 def gaussian_posteriors(
-    gmms: Gmms, frames: np.ndarray, labels: np.ndarray
-) -> Iterator[tuple[np.ndarray, slice, np.ndarray, float]]:
-    """Yield, for each pdf in ``labels`` (T,): its n frames, its Gaussians, their posteriors (M, n), log-likelihood."""
-    order = np.argsort(labels, kind="stable")
-    bounds = np.searchsorted(labels[order], np.arange(gmms.num_pdfs + 1))
-    inputs = quadratic_expansion(frames[order])
-    for pdf in np.flatnonzero(np.diff(bounds)):
-        rows = slice(bounds[pdf], bounds[pdf + 1])
-        span = slice(gmms.starts[pdf], gmms.starts[pdf + 1])
-        posteriors = gmms.parameters[span] @ inputs[:, rows]  # (M, n)
+    gmms: Gmms, frames: np.ndarray, labels: np.ndarray, parts: np.ndarray | None = None
+) -> Iterator[Posteriors]:
+    """Yield the posteriors of frames (T, D) with the pdfs ``labels`` (T,), pdf by pdf.
+
+    Pdfs with the same number of Gaussians follow each other, since most steps are taken for all of them at once.  With
+    ``parts`` (T,), ascending numbers, the last bits of the posteriors of a part do not depend on the others, as those
+    of products of all frames would: a decision tree asks one of several questions that tell the data apart in the same
+    way, and which one the last bits decide.
+    """
+    counts = np.diff(gmms.starts)
+    rank = np.empty(len(counts), np.min_scalar_type(len(counts)))  # small numbers are sorted faster
+    rank[np.argsort(counts, kind="stable")] = np.arange(len(counts))
+    order = np.argsort(rank[labels], kind="stable")
+    bounds = np.flatnonzero(np.diff(labels[order], prepend=-1, append=-1))
+    pdfs = labels[order[bounds[:-1]]]
+    for first, last in itertools.pairwise(np.flatnonzero(np.diff(counts[pdfs], prepend=0, append=0))):
+        group = order[bounds[first] : bounds[last]]
+        inputs = quadratic_expansion(frames[group])
+        posteriors = np.empty((counts[pdfs[first]], len(group)), np.float32)
+        own = bounds[first : last + 1] - bounds[first]
+        spans = [slice(gmms.starts[pdf], gmms.starts[pdf + 1]) for pdf in pdfs[first:last]]
+        columns = [slice(a, b) for a, b in itertools.pairwise(own.tolist())]
+        alone = []
+        for span, rows in zip(spans, columns, strict=True):
+            for piece in [rows] if parts is None else _pieces(rows, parts[group[rows]]):
+                posteriors[:, piece] = gmms.parameters[span] @ inputs[piece].T
+                if piece.stop - piece.start == 1:
+                    alone.append(piece.start)
         maximum = posteriors.max(0)
-        np.exp(posteriors - maximum, out=posteriors)
+        posteriors -= maximum
+        np.exp(posteriors, out=posteriors)
         total = posteriors.sum(0)
+        # NumPy adds up a single column in another order than several.
+        total[alone] = np.ascontiguousarray(posteriors[:, alone].T).sum(1)
         posteriors /= total
-        yield order[rows], span, posteriors, float((maximum + np.log(total)).sum(dtype=np.float64))
+        maximum += np.log(total)
+        for span, rows in zip(spans, columns, strict=True):
+            yield Posteriors(group[rows], span, posteriors[:, rows], maximum[rows], inputs[rows])
+
+
+def _pieces(rows: slice, parts: np.ndarray) -> Iterator[slice]:
+    """The slices of ``rows`` with the same part (n,)."""
+    bounds = rows.start + np.flatnonzero(parts[1:] != parts[:-1]) + 1
+    return (slice(a, b) for a, b in itertools.pairwise([rows.start, *bounds.tolist(), rows.stop]))
 
 
 def accumulate(gmms: Gmms, frames: np.ndarray, labels: np.ndarray, other: np.ndarray | None = None) -> Accumulators:
@@ -134,14 +196,14 @@ def accumulate(gmms: Gmms, frames: np.ndarray, labels: np.ndarray, other: np.nda
 
     With ``other`` (T, D), posteriors are those of ``frames``, and the statistics those of ``other``.
     """
-    result = Accumulators.zeros(gmms)
-    values = frames if other is None else other
-    for rows, span, posteriors, log_likelihood in gaussian_posteriors(gmms, frames, labels):
-        observed = values[rows]
+    result, dim = Accumulators.zeros(gmms), gmms.dim
+    for rows, span, posteriors, log_likelihoods, inputs in gaussian_posteriors(gmms, frames, labels):
+        observed = inputs if other is None else quadratic_expansion(other[rows])
         result.occupation[span] = posteriors.sum(1)
-        result.sums[span] = posteriors @ observed
-        result.squares[span] = posteriors @ np.square(observed)
-        result.log_likelihood += log_likelihood
+        result.sums[span] = posteriors @ observed[:, :dim]
+        result.squares[span] = posteriors @ observed[:, dim:-1]
+        result.log_likelihood += float(log_likelihoods.sum(dtype=np.float64))
+    result.squares *= -2
     result.frames = len(labels)
     return result
 

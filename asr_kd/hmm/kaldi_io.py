@@ -322,19 +322,19 @@ def _read_gmms(reader: _Reader) -> Gmms:
     reader.token("<DIMENSION>")
     reader.integer()
     reader.token("<NUMPDFS>")
-    starts, weights, means, variances = [0], [], [], []
+    starts, weights, scaled, inverse = [0], [], [], []
     for _ in range(reader.integer()):
         reader.token("<DiagGMM>", "<DiagGMMBegin>")
         reader.token("<GCONSTS>")
         reader.vector()
         reader.token("<WEIGHTS>")
-        weights.append(reader.vector().astype(np.float64))
+        weights.append(reader.vector())
         reader.token("<MEANS_INVVARS>")
-        scaled = reader.matrix().astype(np.float64)
+        scaled.append(reader.matrix())
         reader.token("<INV_VARS>")
-        inverse = reader.matrix().astype(np.float64)
+        inverse.append(reader.matrix())
         reader.token("</DiagGMM>", "<DiagGMMEnd>")
-        means.append(scaled / inverse)
-        variances.append(1 / inverse)
-        starts.append(starts[-1] + len(inverse))
-    return Gmms(np.array(starts), np.concatenate(weights), np.concatenate(means), np.concatenate(variances))
+        starts.append(starts[-1] + len(inverse[-1]))
+    precisions = np.concatenate(inverse).astype(np.float64)
+    means = np.concatenate(scaled) / precisions
+    return Gmms(np.array(starts), np.concatenate(weights).astype(np.float64), means, 1 / precisions)

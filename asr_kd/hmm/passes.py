@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -19,12 +21,14 @@ from asr_kd.hmm.kaldi_io import read_model, read_transition_model, read_tree
 from asr_kd.hmm.transforms import apply_fmllr
 from asr_kd.hmm.tree import ContextStats
 from asr_kd.hmm.viterbi import (
+    Graph,
     GraphCompiler,
     Transitions,
     equal_alignment,
-    graph_transition_ids,
     phone_segments,
+    read_graphs,
     viterbi_align,
+    write_graphs,
 )
 
 ALIGNMENT = "alignment.npy"
@@ -93,70 +97,71 @@ class ChunkFeatures:
     """The features (T, E) of the utterances of a chunk, by number, and of the whole chunk."""
 
     def __init__(self, chunk: Chunk, model: ModelFiles, transform: np.ndarray) -> None:
-        self._chunk, self._transform = chunk, transform
-        self._known: dict[int, np.ndarray] = {}
-        self._speakers = load_array(chunk.folder / TRANSFORMS) if model.adapted else None
+        self._bounds = list(itertools.pairwise(chunk.bounds.tolist()))
+        transform = transform.astype(np.float32)
+        #: Before the transforms of the speakers.
+        self.unadapted = np.concatenate([apply_transform(chunk.cepstra[a:b], transform) for a, b in self._bounds])
+        self.all = self.unadapted
+        if model.adapted:
+            speakers = dict(zip(chunk.voices, load_array(chunk.folder / TRANSFORMS), strict=True))
+            self.all = np.empty_like(self.unadapted)
+            for (a, b), speaker in zip(self._bounds, chunk.speakers, strict=True):
+                self.all[a:b] = apply_fmllr(self.unadapted[a:b], speakers[speaker])
 
     def __getitem__(self, number: int) -> np.ndarray:
-        if number not in self._known:
-            features = self.unadapted(number)
-            if self._speakers is not None:
-                speaker = self._chunk.voices.index(self._chunk.speakers[number])
-                features = apply_fmllr(features, self._speakers[speaker])
-            self._known[number] = features
-        return self._known[number]
-
-    def unadapted(self, number: int) -> np.ndarray:
-        """The features before the transform of the speaker."""
-        first, last = self._chunk.bounds[number : number + 2]
-        return apply_transform(self._chunk.cepstra[first:last], self._transform)
-
-    def all(self) -> np.ndarray:
-        return np.concatenate([self[number] for number in range(len(self._chunk.ids))])
+        return self.all[slice(*self._bounds[number])]
 
 
 def run_pass(job: PassJob) -> PassStatistics:
     """Align a chunk, store the alignment next to it, and accumulate statistics."""
     chunk = Chunk.load(job.chunk)
     transitions, gmms, transform = load(job.model)
+    features = ChunkFeatures(chunk, job.model, transform)
     failed: list[str] = []
     if job.mode == "keep":
         alignment = load_array(job.chunk / ALIGNMENT)
     else:
-        alignment, failed = _align_chunk(job, chunk, transitions, gmms, transform)
+        alignment, failed = _align_chunk(job, chunk, transitions, gmms, features)
         save_array(job.chunk / ALIGNMENT, alignment)
     aligned = alignment > 0
-    features = ChunkFeatures(chunk, job.model, transform).all()
-    stats = accumulate(gmms, features[aligned], transitions.pdf[alignment[aligned]])
+    stats = accumulate(gmms, features.all[aligned], transitions.pdf[alignment[aligned]])
     return PassStatistics(stats, np.bincount(alignment[aligned], minlength=len(transitions.pdf)), failed)
 
 
 def _align_chunk(
-    job: PassJob, chunk: Chunk, transitions: Transitions, gmms: Gmms, transform: np.ndarray
+    job: PassJob, chunk: Chunk, transitions: Transitions, gmms: Gmms, features: ChunkFeatures
 ) -> tuple[np.ndarray, list[str]]:
     """Return the transition-ids (T,) of a chunk (0: not aligned), and the utterances that could not be aligned."""
-    tree = read_tree(job.model.tree)
-    compiler = GraphCompiler(transitions, tree, chunk.lexicon, chunk.probabilities, chunk.phones)
     alignment = np.zeros(len(chunk.cepstra), dtype=np.int32)
-    features = ChunkFeatures(chunk, job.model, transform)
     failed: list[str] = []
-    for number, (name, span, words) in enumerate(chunk.utterances()):
+    for number, ((name, span, _), graph) in enumerate(
+        zip(chunk.utterances(), _graphs(job, chunk, transitions), strict=True)
+    ):
         if 0 < job.max_frames < span.stop - span.start:
             continue
-        graph = compiler(words)
         if job.mode == "equal":
             path = equal_alignment(graph, span.stop - span.start, zlib.crc32(name.encode()) >> 1)
         else:
-            ids = graph_transition_ids(graph)
-            pdfs, inverse = np.unique(transitions.pdf[ids], return_inverse=True)
-            scores = gmms.scores(features[number], pdfs)[:, inverse]
-            result = viterbi_align(graph, transitions, ids, scores)
+            pdfs, inverse = np.unique(transitions.pdf[graph.transition_ids], return_inverse=True)
+            result = viterbi_align(graph, transitions, gmms.scores(features[number], pdfs)[:, inverse])
             path = result[0] if result else None
         if path is None:
             failed.append(name)
         else:
             alignment[span] = path
     return alignment, failed
+
+
+def _graphs(job: PassJob, chunk: Chunk, transitions: Transitions) -> Iterator[Graph]:
+    """The graphs of a chunk's utterances, which are compiled once for each tree."""
+    path = job.chunk / f"{job.model.tree.stem}.graphs"
+    if not path.is_file():
+        for outdated in job.chunk.glob("*.graphs"):
+            outdated.unlink()
+        tree = read_tree(job.model.tree)
+        compiler = GraphCompiler(transitions, tree, chunk.lexicon, chunk.probabilities, chunk.phones)
+        write_graphs(path, (Graph.of(compiler(words)) for words in chunk.words))
+    return read_graphs(path)
 
 
 def triphone_contexts(path: np.ndarray, transitions: Transitions, pdf_class: np.ndarray) -> np.ndarray:
@@ -214,22 +219,24 @@ def convert_alignment(job: ConvertJob) -> None:
     tree = read_tree(job.new.tree)
     pdf_class = _pdf_classes(old)
     alignment = load_array(job.chunk / ALIGNMENT)
-    for _, span, _ in chunk.utterances():
-        path = alignment[span]
-        if path[0]:
-            alignment[span] = _convert_path(path, old, new, tree, pdf_class)
+    aligned = alignment > 0
+    paths = [alignment[span] for _, span, _ in chunk.utterances() if alignment[span][0]]
+    if paths:
+        contexts = np.concatenate([triphone_contexts(path, old, pdf_class) for path in paths])
+        alignment[aligned] = _convert(alignment[aligned], contexts, old, new, tree)
     save_array(job.chunk / ALIGNMENT, alignment)
 
 
-def _convert_path(
-    path: np.ndarray, old: Transitions, new: Transitions, tree: ContextDependency, pdf_class: np.ndarray
+def _convert(
+    path: np.ndarray, contexts: np.ndarray, old: Transitions, new: Transitions, tree: ContextDependency
 ) -> np.ndarray:
-    """The transition-ids (T,) of an utterance in the new model."""
-    keys = np.column_stack([triphone_contexts(path, old, pdf_class), old.state[path]])
-    unique, inverse = np.unique(keys, axis=0, return_inverse=True)
+    """The transition-ids (T,) of frames with these ``triphone_contexts`` (T, 4) in the new model."""
+    keys = (*contexts.T, old.state[path])
+    shape = tuple(int(key.max()) + 1 for key in keys)
+    unique, inverse = np.unique(np.ravel_multi_index(keys, shape), return_inverse=True)
     states = []
-    for left, centre, right, class_, state in unique.tolist():
+    for left, centre, right, class_, state in np.transpose(np.unravel_index(unique, shape)).tolist():
         _, pdf = tree.compute([left, centre, right], class_)
         states.append(new.state_index[centre, state, pdf])
     offset = path - old.first[old.transition_state[path]]  # index of the transition within its state
-    return (new.first[np.array(states)[inverse.reshape(-1)]] + offset).astype(np.int32)
+    return (new.first[np.array(states)[inverse]] + offset).astype(np.int32)

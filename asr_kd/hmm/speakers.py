@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,8 @@ from lhotse.cut import MonoCut
 
 from asr_kd.common.parallel import run_in_order
 from asr_kd.corpora.cuts import chunks
-from asr_kd.hmm.adaptation import add, speaker_transforms
-from asr_kd.hmm.align import ForcedAligner
+from asr_kd.hmm.adaptation import speaker_transforms
+from asr_kd.hmm.align import Alignment, ForcedAligner
 from asr_kd.hmm.corpus import speaker_of
 from asr_kd.hmm.kaldi_io import read_model
 from asr_kd.hmm.scores import GmmScorer
@@ -37,22 +36,38 @@ class SpeakerJob:
     silence_pdfs: tuple[int, ...]
 
 
+class _ChunkScorer(GmmScorer):
+    """Keeps the features of a chunk of cuts."""
+
+    def __init__(self, folder: Path, transforms: Path | None) -> None:
+        super().__init__(folder, transforms)
+        self._known: dict[str, np.ndarray] = {}
+
+    def unadapted(self, cut: MonoCut) -> np.ndarray:
+        if cut.id not in self._known:
+            self._known[cut.id] = super().unadapted(cut)
+        return self._known[cut.id]
+
+
 def speaker_statistics(job: SpeakerJob) -> dict[str, RowStatistics]:
     """The statistics of the speakers of a chunk."""
-    load_scorer = partial(GmmScorer, job.gmm, job.transforms)
-    scorer, (_, gmms) = load_scorer(), read_model(job.gmm / "tri.mdl")
-    results, _ = ForcedAligner(job.gmm, job.lang, load_scorer)(job.cuts)
-    total: dict[str, RowStatistics] = {}
-    for cut, result in zip(job.cuts, results, strict=True):
-        if isinstance(result, str):
-            continue
-        speech = ~np.isin(result.senones, job.silence_pdfs)
-        if speech.any():
-            labels, plain = result.senones[speech], scorer.unadapted(cut)[speech]
-            add(
-                total, speaker_of(cut), fmllr_statistics(gmms, plain, labels, scorer.features(cut)[speech], scorer.gmms)
-            )
-    return total
+    scorer, (_, gmms) = _ChunkScorer(job.gmm, job.transforms), read_model(job.gmm / "tri.mdl")
+    results, _ = ForcedAligner(job.gmm, job.lang, lambda: scorer)(job.cuts)
+    aligned = [
+        (cut, result.senones) for cut, result in zip(job.cuts, results, strict=True) if isinstance(result, Alignment)
+    ]
+    if not aligned:
+        return {}
+    names = sorted({speaker_of(cut) for cut, _ in aligned})
+    labels = np.concatenate([senones for _, senones in aligned])
+    utterances = np.repeat(np.arange(len(aligned)), [len(own) for _, own in aligned])
+    speakers = np.array([names.index(speaker_of(cut)) for cut, _ in aligned])[utterances]
+    plain, adapted = (np.concatenate([read(cut) for cut, _ in aligned]) for read in (scorer.unadapted, scorer.features))
+    speech = ~np.isin(labels, job.silence_pdfs)
+    total = fmllr_statistics(
+        gmms, plain[speech], labels[speech], adapted[speech], scorer.gmms, speakers[speech], utterances[speech]
+    )
+    return {names[number]: stats for number, stats in total.items()}
 
 
 def transforms_of(

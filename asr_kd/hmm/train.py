@@ -190,7 +190,7 @@ class Trainer:
     def _mllt(self, model: ModelFiles) -> ModelFiles:
         """The same model with features, and means, that fit its diagonal covariances better."""
         stats = functools.reduce(operator.iadd, self._statistics(chunk_mllt_statistics, model, "MLLT"))
-        transform = maximise(stats, np.eye(stats.linear.shape[1]))
+        transform = maximise([stats], np.eye(stats.linear.shape[1]))[0]
         transitions, gmms = read_model(model.mdl)
         frontend = self._write_frontend(transform @ np.array(read_json(model.frontend)["transform"]))
         refined = replace(model, mdl=model.mdl.with_suffix(".mllt.mdl"), frontend=frontend)
@@ -248,14 +248,15 @@ class Trainer:
         jobs = [PassJob(chunk, old, "keep") for chunk in self.chunks]
         stats = ContextStats.merge(self._map(passes.tree_statistics, jobs, "tree statistics"))
         tree = build_tree(stats, self.phone_sets, self.pdf_classes, leaves, min_leaf_frames)
-        context_dependency = make_tree(tree_bytes(tree.root))
+        content = tree_bytes(tree.root)
+        context_dependency = make_tree(content)
         pdfs = np.array([context_dependency.compute(c[:3], c[3])[1] for c in stats.contexts.tolist()])
         sums = np.zeros((tree.num_pdfs, stats.stats.shape[1]))
         np.add.at(sums, pdfs, stats.stats)
         dim = (sums.shape[1] - 1) // 2
         floor = variance_floor(sums.sum(0))
         gmms = single_gaussians(sums[:, 0], sums[:, 1 : 1 + dim], sums[:, 1 + dim :], floor)
-        tri = self._new_model(name, tree_bytes(tree.root), gmms, old)
+        tri = self._new_model(name, content, gmms, old)
         conversions = [ConvertJob(chunk, old, tri) for chunk in self.chunks]
         for _ in self._map(passes.convert_alignment, conversions, "conversion of the alignments"):
             pass

@@ -10,8 +10,7 @@ MLLT and fMLLR maximise the same auxiliary function, row by row: that of MLLT ha
 
 from __future__ import annotations
 
-import math
-import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +21,8 @@ from asr_kd.hmm.gmm import Gmms, gaussian_posteriors
 MIN_FRAMES = 500
 #: Sweeps over all rows, at most, and the gain per frame below which they end.
 SWEEPS, SMALLEST_GAIN = 40, 1e-6
+#: Frames whose products stay in the cache.
+BLOCK = 128
 
 
 @dataclass
@@ -96,51 +97,64 @@ class RowStatistics:
     def auxiliary(self, transform: np.ndarray) -> float:
         """The log-likelihood of the frames under W, up to a constant: N log|det A| + Σ w k − ½ Σ w G wᵀ."""
         _, log_det = np.linalg.slogdet(transform[:, : len(transform)])
-        square = np.einsum("de,def,df->", transform, self.quadratic, transform)
-        return float(self.frames * log_det + (transform * self.linear).sum() - 0.5 * square)
+        square = _times(transform, self.quadratic) * transform
+        return float(self.frames * log_det + (transform * self.linear).sum() - 0.5 * square.sum())
 
 
-def maximise(stats: RowStatistics, transform: np.ndarray) -> np.ndarray:
-    """The transform (D, E) with the largest auxiliary function, from a first one; each row is updated in turn."""
-    transform, dim = transform.astype(np.float64), len(transform)
-    scale = np.trace(stats.quadratic, axis1=1, axis2=2) / stats.quadratic.shape[1]
-    inverses = np.linalg.inv(stats.quadratic + 1e-10 * scale[:, None, None] * np.eye(stats.quadratic.shape[1]))
-    constants = np.einsum("de,def->df", stats.linear, inverses)
-    best = stats.auxiliary(transform)
-    for _ in range(SWEEPS):
-        inverse = np.linalg.inv(transform[:, :dim])
-        for row in range(dim):
-            cofactors = inverse[:, row].copy()  # up to det A, which the factor takes in
-            direction = cofactors @ inverses[row, :dim]
-            square, product = cofactors @ direction[:dim], direction @ stats.linear[row]
-            best_row = _best_factor(float(square), float(product), stats.frames) * direction + constants[row]
-            # The inverse of a matrix of which one row changes (Sherman and Morrison 1950).
-            change = (best_row[:dim] - transform[row, :dim]) @ inverse
-            inverse -= np.outer(cofactors, change / (1 + change[row]))
-            transform[row] = best_row
-        before, best = best, stats.auxiliary(transform)
-        if best - before < SMALLEST_GAIN * stats.frames:
-            break
-    return transform
+def maximise(stats: Sequence[RowStatistics], transform: np.ndarray) -> np.ndarray:
+    """The transforms (N, D, E) with the largest auxiliary functions, from a first one (D, E).
 
-
-def _best_factor(square: float, product: float, frames: float) -> float:
-    """The α for which the row (α c + k) G⁻¹ maximises the auxiliary function, the others being fixed.
-
-    Args:
-        square: c G⁻¹ cᵀ, c the cofactors of the row.
-        product: c G⁻¹ kᵀ.
+    Each row is updated in turn, in all transforms at once: given the others, the best one is (α c + k) G⁻¹, c being its
+    cofactors.
     """
-    root = math.sqrt(product**2 + 4 * square * frames)
-    factors = (-product + root) / (2 * square), (-product - root) / (2 * square)
-    tiny = sys.float_info.min  # one of the two determinants may have been cancelled out
-    return max(factors, key=lambda a: frames * math.log(max(abs(a * square + product), tiny)) - 0.5 * a**2 * square)
+    frames = np.array([one.frames for one in stats])
+    linear, quadratic = np.stack([one.linear for one in stats]), np.stack([one.quadratic for one in stats])
+    dim, width = transform.shape
+    transforms = np.repeat(transform[None].astype(np.float64), len(stats), axis=0)
+    scale = np.trace(quadratic, axis1=2, axis2=3) / width
+    inverses = np.linalg.inv(quadratic + 1e-10 * scale[..., None, None] * np.eye(width))
+    constants = _times(linear, inverses)
+    left = np.arange(len(stats))  # those that still gain
+    best = np.array([one.auxiliary(transform) for one in stats])
+    for _ in range(SWEEPS):
+        own, number = transforms[left], frames[left]
+        inverse, value = np.linalg.inv(own[..., :dim]), np.zeros(len(left))
+        for row in range(dim):
+            cofactors = inverse[..., row].copy()  # up to det A, which the factor takes in
+            direction = _times(cofactors, inverses[left, row, :dim])
+            square, product = _dot(cofactors, direction[:, :dim]), _dot(direction, linear[left, row])
+            # Of the two factors that are stationary, the one with the larger determinant and the shorter row.
+            factor = 2 * number / (product + np.copysign(np.sqrt(product**2 + 4 * square * number), product))
+            best_row = factor[:, None] * direction + constants[left, row]
+            # The inverse of a matrix of which one row changes (Sherman and Morrison 1950).
+            change = _times(best_row[:, :dim] - own[:, row, :dim], inverse)
+            inverse -= cofactors[..., None] * (change / (1 + change[:, row, None]))[:, None]
+            own[:, row] = best_row
+            value -= 0.5 * factor * (factor * square + product)
+        transforms[left] = own
+        value += 0.5 * (own * linear[left]).sum((1, 2))  # with it Σ w k − ½ Σ w G wᵀ, since G wᵀ = α c + k
+        before, best = best, value + number * np.linalg.slogdet(own[..., :dim])[1]
+        gains = best - before >= SMALLEST_GAIN * number
+        left, best = left[gains], best[gains]
+        if not len(left):
+            break
+    return transforms
+
+
+def _times(vectors: np.ndarray, matrices: np.ndarray) -> np.ndarray:
+    """(…, E): the product of each of the vectors (…, D) and its matrix (…, D, E)."""
+    return np.asarray((vectors[..., None, :] @ matrices)[..., 0, :])
+
+
+def _dot(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    return np.asarray(np.einsum("...d,...d->...", first, second))
 
 
 def fmllr_statistics(
-    gmms: Gmms, frames: np.ndarray, labels: np.ndarray, adapted: np.ndarray, model: Gmms
-) -> RowStatistics:
-    """The statistics of a speaker's transform.
+    gmms: Gmms, frames: np.ndarray, labels: np.ndarray, adapted: np.ndarray, model: Gmms, speakers: np.ndarray,
+    utterances: np.ndarray | None = None,
+) -> dict[int, RowStatistics]:  # fmt: skip
+    """The statistics of speakers' transforms.
 
     Args:
         gmms: the Gaussians that the transformed frames shall fit.
@@ -148,20 +162,29 @@ def fmllr_statistics(
         labels: (T,) pdfs.
         adapted: (T, D) the frames that the Gaussians' posteriors are those of.
         model: with the same Gaussians, those that ``adapted`` fits.
+        speakers: (T,) numbers of those who speak.
+        utterances: (T,) ascending numbers, if there are several (``parts`` of ``gaussian_posteriors``).
     """
-    extended = np.hstack([frames, np.ones((len(frames), 1))]).astype(np.float64)
-    precisions, weighted = np.zeros(frames.shape), np.zeros(frames.shape)
+    dim = frames.shape[1]
     inverse = 1 / gmms.variances
-    for rows, span, posteriors, _ in gaussian_posteriors(model, adapted, labels):
-        precisions[rows] = posteriors.T @ inverse[span]
-        weighted[rows] = posteriors.T @ (gmms.means[span] * inverse[span])
-    return RowStatistics(len(frames), weighted.T @ extended, _weighted_squares(extended, precisions))
+    parameters, weights = np.hstack([inverse, gmms.means * inverse]), np.empty((len(frames), 2 * dim))
+    for rows, span, posteriors, *_ in gaussian_posteriors(model, adapted, labels, utterances):
+        weights[rows] = posteriors.T @ parameters[span]
+    extended = np.hstack([frames, np.ones((len(frames), 1))]).astype(np.float64)
+    total = {}
+    for speaker in np.unique(speakers).tolist():
+        rows = np.flatnonzero(speakers == speaker)
+        own, (precisions, weighted) = extended[rows], np.hsplit(weights[rows], 2)
+        total[speaker] = RowStatistics(len(rows), weighted.T @ own, _weighted_squares(own, precisions))
+    return total
 
 
-def fmllr(stats: RowStatistics | None, dim: int) -> np.ndarray:
-    """The transform (dim, dim + 1) of a speaker; the identity if there is too little speech."""
+def fmllr(stats: Sequence[RowStatistics | None], dim: int) -> np.ndarray:
+    """The transforms (N, dim, dim + 1) of speakers; the identity for whom there is too little speech."""
     identity = np.eye(dim, dim + 1)
-    return identity if stats is None or stats.frames < MIN_FRAMES else maximise(stats, identity)
+    enough = [one for one in stats if one is not None and one.frames >= MIN_FRAMES]
+    found = iter(maximise(enough, identity) if enough else ())
+    return np.stack([identity if one is None or one.frames < MIN_FRAMES else next(found) for one in stats])
 
 
 def apply_fmllr(frames: np.ndarray, transform: np.ndarray) -> np.ndarray:
@@ -175,17 +198,31 @@ def mllt_statistics(gmms: Gmms, frames: np.ndarray, labels: np.ndarray) -> RowSt
     frames = frames.astype(np.float64)
     precisions, inverse = np.zeros(frames.shape), 1 / gmms.variances
     occupation, sums = np.zeros(len(gmms.means)), np.zeros(gmms.means.shape)
-    for rows, span, posteriors, _ in gaussian_posteriors(gmms, frames, labels):
+    for rows, span, posteriors, *_ in gaussian_posteriors(gmms, frames, labels):
         posteriors = posteriors.astype(np.float64)
         precisions[rows] = posteriors.T @ inverse[span]
         occupation[span], sums[span] = posteriors.sum(1), posteriors @ frames[rows]
     quadratic = _weighted_squares(frames, precisions)
+    sums -= 0.5 * gmms.means * occupation[:, None]
     for row, weights in enumerate(inverse.T):  # Σ γ (x − μ)(x − μ)ᵀ/σ², from Σ γ xxᵀ/σ²
         cross = (sums * weights[:, None]).T @ gmms.means
-        quadratic[row] -= cross + cross.T - (gmms.means * (occupation * weights)[:, None]).T @ gmms.means
+        quadratic[row] -= cross + cross.T
     return RowStatistics(len(frames), np.zeros((gmms.dim, gmms.dim)), quadratic)
 
 
 def _weighted_squares(frames: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """(D, E, E) Σ w xxᵀ for each column of the weights (T, D); frames (T, E)."""
-    return np.stack([(frames * column[:, None]).T @ frames for column in weights.T])
+    width = frames.shape[1]
+    ends = np.cumsum(range(width, 0, -1))
+    packed = np.zeros((ends[-1], weights.shape[1]))  # of a symmetric matrix, what is above the diagonal
+    products = np.empty((ends[-1], BLOCK))
+    for first in range(0, len(frames), BLOCK):
+        block = np.ascontiguousarray(frames[first : first + BLOCK].T)
+        own = products[:, : block.shape[1]]
+        for i, end in enumerate(ends):
+            np.multiply(block[i], block[i:], out=own[end - width + i : end])
+        packed += own @ weights[first : first + BLOCK]
+    rows, columns = np.triu_indices(width)
+    squares = np.empty((weights.shape[1], width, width))
+    squares[:, rows, columns] = squares[:, columns, rows] = packed.T
+    return squares

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import NamedTuple
 
 import kaldi_hmm_gmm
 import kaldifst
 import numpy as np
 
+from asr_kd.common.files import atomic_path
 from asr_kd.hmm.states import States
 from asr_kd.lang.fst import lexicon_fst, variant_costs
 from asr_kd.lang.lexicon import Probabilities
@@ -33,6 +37,7 @@ class Transitions:
         first: first transition-id, indexed by transition-state.
         transition_state: transition-state.
         state_index: (phone, HMM state, pdf) -> transition-state.
+        log_probabilities: float32, as training graphs have them (``SELF_LOOP_SCALE``).
     """
 
     model: kaldi_hmm_gmm.TransitionModel
@@ -43,6 +48,7 @@ class Transitions:
     first: np.ndarray
     transition_state: np.ndarray
     state_index: dict[tuple[int, int, int], int]
+    log_probabilities: np.ndarray
 
     @classmethod
     def of(cls, model: kaldi_hmm_gmm.TransitionModel) -> Transitions:
@@ -53,7 +59,13 @@ class Transitions:
         index = {(int(p), int(s), int(f)): i for i, (p, s, f) in enumerate(triples) if i}
         # Graphs are compiled with reorder=true: the self-loops of a state follow the transition that leaves it.
         starts = (state == 0) & ~loops
-        return cls(model, np.array(model.id2pdf_id), phone, state, starts, np.array(model.state2id), states, index)
+        # As Kaldi's GetScaledTransitionLogProb.
+        scores, leaving = np.array(model.log_probs), np.array(model.non_self_loop_log_probs)[states]
+        scores = np.where(loops, SELF_LOOP_SCALE * scores, scores - leaving + SELF_LOOP_SCALE * leaving)
+        return cls(
+            model, np.array(model.id2pdf_id), phone, state, starts, np.array(model.state2id), states, index,
+            scores.astype(np.float32),
+        )  # fmt: skip
 
     @property
     def num_pdfs(self) -> int:
@@ -93,58 +105,83 @@ class GraphCompiler:
         return self._compiler.compile_graph_from_text([self._ids[word] for word in words])
 
 
-def graph_transition_ids(graph: kaldifst.StdVectorFst) -> np.ndarray:
-    """The sorted transition-ids of a graph."""
-    # In its text: to look at each arc by kaldifst takes four times as long.
-    fields = (line.split() for line in graph.to_str().splitlines())
-    labels = {int(arc[2]) for arc in fields if len(arc) > 2}  # a final state has two fields
-    return np.array(sorted(labels - {0}), dtype=np.int64)
+class Graph(NamedTuple):
+    """A training graph, whose input labels are numbers of transition-ids, from 1, and without their probabilities.
+
+    So it depends on the tree alone, and serves every model with the same one.
+
+    Attributes:
+        fst: the graph.
+        transition_ids: (K,) sorted.
+    """
+
+    fst: kaldifst.StdVectorFst
+    transition_ids: np.ndarray
+
+    @classmethod
+    def of(cls, fst: kaldifst.StdVectorFst) -> Graph:
+        """The graph that ``GraphCompiler`` made.
+
+        Kaldi copies the table of scores, whose columns are the labels - 1: with transition-ids as labels most would be
+        unused.
+        """
+        # In its text: to look at each arc by kaldifst takes ten times as long.
+        text = fst.to_str(fst_field_separator=" ")
+        labels = {int(label) for label in re.findall(r"^\d+ \d+ (\d+)", text, re.MULTILINE)}
+        ids = np.array(sorted(labels - {0}), dtype=np.int64)
+        return cls(relabel(fst, list(enumerate(ids.tolist(), 1))), ids)
 
 
-def equal_alignment(graph: kaldifst.StdVectorFst, frames: int, seed: int) -> np.ndarray | None:
+def write_graphs(path: Path, graphs: Iterable[Graph]) -> None:
+    """Write graphs as an archive of Kaldi's, whose keys are the transition-ids."""
+    with atomic_path(path) as temporary, kaldifst.VectorFstWriter(f"ark:{temporary}") as writer:
+        for graph in graphs:
+            writer.write(",".join(map(str, graph.transition_ids.tolist())), graph.fst)
+
+
+def read_graphs(path: Path) -> Iterator[Graph]:
+    """The graphs of an archive, each to be used before the next one is read."""
+    with kaldifst.SequentialVectorFstReader(f"ark:{path}") as reader:
+        for key, fst in reader:
+            yield Graph(fst, np.array(key.split(","), dtype=np.int64))
+
+
+def equal_alignment(graph: Graph, frames: int, seed: int) -> np.ndarray | None:
     """Transition-ids (T,) of a random path through the graph whose states have about equal durations (flat start).
 
     None if there is no such path.
     """
-    done, path = kaldifst.equal_align(graph, frames, seed)
+    done, path = kaldifst.equal_align(graph.fst, frames, seed)
     if not done:
         return None
     _, labels, _, _ = kaldifst.get_linear_symbol_sequence(path)
-    return np.array(labels, dtype=np.int32)
+    return graph.transition_ids[np.array(labels) - 1].astype(np.int32)
 
 
 def viterbi_align(
-    graph: kaldifst.StdVectorFst,
-    transitions: Transitions,
-    transition_ids: np.ndarray,
-    scores: np.ndarray,
-    beam: float = BEAM,
-    retry_beam: float = RETRY_BEAM,
+    graph: Graph, transitions: Transitions, scores: np.ndarray, beam: float = BEAM, retry_beam: float = RETRY_BEAM
 ) -> tuple[np.ndarray, float] | None:
     """Find the most probable path through a training graph.
 
     Args:
-        graph: from ``GraphCompiler``; the transition probabilities are added to it in place, so use it only once.
+        graph: of the transcript.
         transitions: the transition model.
-        transition_ids: those of the graph (``graph_transition_ids``).
-        scores: (T, len(transition_ids)) float32 log-likelihoods of their pdfs.
+        scores: (T, K) float32 log-likelihoods of the pdfs of the graph's transition-ids.
         beam: pruning beam.
         retry_beam: beam of a second attempt if no path survives the first.
 
     Returns:
         the transition-ids (T,) int32 and the log-likelihood per frame of the path; None if no path survives.
     """
-    _add_transition_probabilities(graph, transitions)
-    # Kaldi copies the table, whose columns are the labels - 1: with transition-ids as labels most would be unused.
-    graph = relabel(graph, list(enumerate(transition_ids.tolist(), 1)))
-    table = np.ascontiguousarray(scores * ACOUSTIC_SCALE, dtype=np.float32)
+    table = np.multiply(scores, np.float32(ACOUSTIC_SCALE), dtype=np.float32, order="C")
+    table += transitions.log_probabilities[graph.transition_ids]
     _, failed, _, total, _, path, _ = kaldi_hmm_gmm.align_utterance_wrapper(
-        kaldi_hmm_gmm.AlignConfig(beam, retry_beam), "", ACOUSTIC_SCALE, graph,
+        kaldi_hmm_gmm.AlignConfig(beam, retry_beam), "", ACOUSTIC_SCALE, graph.fst,
         kaldi_hmm_gmm.DecodableCtc(table), 0, 0, 0, 0.0, 0,
     )  # fmt: skip
     if failed or len(path) != len(scores):
         return None
-    return transition_ids[np.array(path) - 1].astype(np.int32), total / len(scores)
+    return graph.transition_ids[np.array(path) - 1].astype(np.int32), total / len(scores)
 
 
 def _add_transition_probabilities(graph: kaldifst.StdVectorFst, transitions: Transitions) -> None:

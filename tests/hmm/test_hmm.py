@@ -53,10 +53,10 @@ from asr_kd.hmm.scores import GmmScorer, StoredTransforms, write_transforms
 from asr_kd.hmm.states import best_path
 from asr_kd.hmm.viterbi import (
     ACOUSTIC_SCALE,
+    Graph,
     GraphCompiler,
     Transitions,
     graph_states,
-    graph_transition_ids,
     viterbi_align,
 )
 from asr_kd.hmm.word_times import WordFinder
@@ -209,9 +209,8 @@ def test_states_of_a_graph_have_the_best_path_that_kaldi_finds(corpus: Path, gmm
         words = pronunciations.words(cut)
         lexicon, _ = pronunciations.lexicon([words])
         compiler, scores = GraphCompiler(transitions, tree, lexicon, {}, pronunciations.phones), scorer(cut)
-        graph = compiler(words)
-        ids = graph_transition_ids(graph)
-        expected = viterbi_align(graph, transitions, ids, scores[:, transitions.pdf[ids]], 40.0, 80.0)
+        graph = Graph.of(compiler(words))
+        expected = viterbi_align(graph, transitions, scores[:, transitions.pdf[graph.transition_ids]], 40.0, 80.0)
         states, numbers = graph_states(compiler(words), transitions)
         halves = (half * np.float32(ACOUSTIC_SCALE) for half in np.array_split(scores, 2))
         found = best_path(states, halves, 40.0)

@@ -50,6 +50,11 @@ def log_likelihood(gmms: Gmms, frames: np.ndarray, labels: np.ndarray, transform
     return float(accumulate(gmms, adapted, labels).log_likelihood + len(frames) * log_det)
 
 
+def statistics(gmms: Gmms, frames: np.ndarray, labels: np.ndarray, adapted: np.ndarray) -> RowStatistics:
+    """Of one speaker."""
+    return fmllr_statistics(gmms, frames, labels, adapted, gmms, np.zeros(len(frames), int))[0]
+
+
 def test_lda_finds_the_directions_of_the_generalised_eigenproblem() -> None:
     rng = np.random.default_rng(0)
     mix = rng.normal(size=(6, 6))
@@ -85,8 +90,8 @@ def test_a_known_distortion_of_a_speaker_is_undone_and_the_likelihood_rises() ->
     transform = np.eye(DIM, DIM + 1)
     likelihoods = [log_likelihood(gmms, frames, labels, transform)]
     for _ in range(12):  # the posteriors get better with the transform
-        stats = fmllr_statistics(gmms, frames, labels, apply_fmllr(frames, transform), gmms)
-        transform = maximise(stats, transform)
+        stats = statistics(gmms, frames, labels, apply_fmllr(frames, transform))
+        transform = maximise([stats], transform)[0]
         likelihoods.append(log_likelihood(gmms, frames, labels, transform))
     assert all(after > before - 1 for before, after in itertools.pairwise(likelihoods))
     np.testing.assert_allclose(transform, np.column_stack([matrix, offset]), atol=0.06)
@@ -97,27 +102,43 @@ def test_every_sweep_increases_the_auxiliary_function(monkeypatch) -> None:
     gmms = model()
     frames, labels = drawn(gmms)
     frames = frames @ np.random.default_rng(3).normal(size=(DIM, DIM))
-    stats = fmllr_statistics(gmms, frames, labels, frames, gmms)
+    stats = statistics(gmms, frames, labels, frames)
     transform = np.eye(DIM, DIM + 1)
     monkeypatch.setattr(transforms, "SWEEPS", 1)
     value = stats.auxiliary(transform)
     for _ in range(10):
-        transform = maximise(stats, transform)
+        transform = maximise([stats], transform)[0]
         value, before = stats.auxiliary(transform), value
         assert value >= before - 1e-9 * abs(before)
     monkeypatch.undo()
     # Nothing next to the maximum is higher: the determinant counts as it should.
-    best = maximise(stats, transform)
+    best = maximise([stats], transform)[0]
     for seed in range(20):
         near = best + 1e-3 * np.random.default_rng(seed).normal(size=best.shape)
         assert stats.auxiliary(near) < stats.auxiliary(best)
+
+
+def test_transforms_of_several_speakers_are_those_of_each() -> None:
+    gmms, rng = model(), np.random.default_rng(6)
+    frames, labels = drawn(gmms)
+    speakers = rng.choice([0, 2, 5], len(frames), p=[0.1, 0.2, 0.7])
+    frames = frames * (1 + 0.1 * speakers[:, None]) + speakers[:, None]
+    together = fmllr_statistics(gmms, frames, labels, frames, gmms, speakers)
+    assert together.keys() == {0, 2, 5}
+    found = maximise([*together.values()], np.eye(DIM, DIM + 1))
+    for speaker, stats, transform in zip(together, together.values(), found, strict=True):
+        own = speakers == speaker
+        alone = statistics(gmms, frames[own], labels[own], frames[own])
+        assert stats.frames == own.sum()
+        np.testing.assert_allclose(stats.quadratic, alone.quadratic, rtol=1e-6)
+        np.testing.assert_allclose(transform, maximise([alone], np.eye(DIM, DIM + 1))[0], atol=1e-5)
 
 
 def test_the_auxiliary_function_is_the_log_likelihood_of_single_gaussians() -> None:
     rng = np.random.default_rng(4)
     gmms = Gmms(np.arange(4), np.ones(3), rng.normal(size=(3, DIM)), rng.uniform(0.5, 2, (3, DIM)))
     frames, labels = rng.normal(size=(300, DIM)), rng.integers(0, 3, 300)
-    stats = fmllr_statistics(gmms, frames, labels, frames, gmms)
+    stats = statistics(gmms, frames, labels, frames)
     first, second = np.eye(DIM, DIM + 1), np.eye(DIM, DIM + 1) + 0.1 * rng.normal(size=(DIM, DIM + 1))
     gain = log_likelihood(gmms, frames, labels, second) - log_likelihood(gmms, frames, labels, first)
     assert stats.auxiliary(second) - stats.auxiliary(first) == pytest.approx(gain, rel=1e-4)
@@ -136,7 +157,7 @@ def test_mllt_makes_the_covariances_diagonal() -> None:
         half = len(frames) // 2
         stats = mllt_statistics(mixed, features[:half], labels[:half])
         stats += mllt_statistics(mixed, features[half:], labels[half:])
-        update = maximise(stats, np.eye(DIM))
+        update = maximise([stats], np.eye(DIM))[0]
         assert stats.auxiliary(update) >= stats.auxiliary(np.eye(DIM)) - 1e-6
         transform = update @ transform
         mixed = Gmms(mixed.starts, mixed.weights, mixed.means @ update.T, mixed.variances)
@@ -164,7 +185,7 @@ def test_mllt_statistics_are_those_of_centred_frames() -> None:
 def test_speakers_with_little_or_no_speech_keep_the_identity() -> None:
     gmms = model()
     frames, labels = drawn(gmms)
-    stats = [fmllr_statistics(gmms, part + 1, names, part + 1, gmms) for part, names in (
+    stats = [statistics(gmms, part + 1, names, part + 1) for part, names in (
         (frames[: MIN_FRAMES - 1], labels[: MIN_FRAMES - 1]), (frames[:300], labels[:300]), (frames[300:], labels[300:])
     )]  # fmt: skip
     parts = [{"short": stats[0], "long": stats[1]}, {"long": stats[2]}, {}]
@@ -172,12 +193,9 @@ def test_speakers_with_little_or_no_speech_keep_the_identity() -> None:
     assert found.keys() == {"long", "short", "quiet"}
     for name in ("short", "quiet"):
         np.testing.assert_array_equal(found[name], np.eye(DIM, DIM + 1))
-    np.testing.assert_allclose(found["long"], fmllr(together(frames + 1, labels, gmms), DIM), atol=1e-5)
+    together = statistics(gmms, frames + 1, labels, frames + 1)
+    np.testing.assert_allclose(found["long"], fmllr([together], DIM)[0], atol=1e-5)
     np.testing.assert_allclose(found["long"][:, DIM], -1, atol=0.2)
-
-
-def together(frames: np.ndarray, labels: np.ndarray, gmms: Gmms) -> RowStatistics:
-    return fmllr_statistics(gmms, frames, labels, frames, gmms)
 
 
 def test_transforms_are_read_by_kaldi_and_names_may_have_spaces(tmp_path: Path) -> None:
