@@ -1,6 +1,6 @@
-"""Decoding: k2's search over HCLG, by a kernel in this process, or in processes under the interpreter that has k2.
+"""Decoding: k2's search over HCLG, in processes under the interpreter that has k2, or by a kernel in this one.
 
-- ``kernel``: the search by ``beam_search.cpp``, where there is a C++ compiler.
+- ``kernel``: the same search by ``beam_search.cpp``, for ``--search kernel``.
 - ``worker``: the search and its process; needs only the standard library, NumPy, torch and k2.
 - ``prepare``: finds the interpreter that has k2, and converts the graph, which ``openfst`` reads, for it.
 - ``client``: searches in this process, or starts workers, sends them scores, and replaces those that die.

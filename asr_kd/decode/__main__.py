@@ -60,7 +60,7 @@ def _decode(config: Config, out: Path, pool: SearchPool) -> dict[str, Any]:
     recogniser = make_recogniser(config)
     if not config.scheduler:  # processes load k2 and the graph during the imports below
         jobs = 1 if config.in_process else config.jobs or cpu_count()
-        local = pool(jobs, recogniser.graph, recogniser.python, recogniser.num_pdfs)
+        local = pool(jobs, recogniser.graph, recogniser.by, recogniser.num_pdfs)
     from asr_kd.decode.cluster import ClusterDecoder
     from asr_kd.decode.pipeline import build_decoder
     from asr_kd.decode.splits import decode_splits
@@ -96,7 +96,7 @@ def _decode_files(config: Config, pool: SearchPool) -> None:
 
 def _recognise(config: Config, pool: SearchPool) -> int:
     recogniser = make_recogniser(config)
-    searches = pool(1, recogniser.graph, recogniser.python, recogniser.num_pdfs)
+    searches = pool(1, recogniser.graph, recogniser.by, recogniser.num_pdfs)
     from asr_kd.decode.files import decode_files
     from asr_kd.decode.pipeline import build_decoder
 

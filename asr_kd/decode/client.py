@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from asr_kd.common.errors import UserError
 from asr_kd.decode import kernel, worker
 from asr_kd.decode.prepare import K2_PYTHON_VARIABLE, exit_reason, worker_environment
 from asr_kd.decode.worker import Hypothesis, SearchOptions
+
+#: The interpreter of a worker process, which has k2; or what searches in this process.
+By = Path | Literal["k2", "kernel"]
 
 
 def check_scores(scores: np.ndarray, num_pdfs: int) -> str:
@@ -108,13 +111,12 @@ class WorkerProcess:
 
 
 class InProcess:
-    """The search in this process: by the kernel, or else by k2, whose failed checks abort the whole process."""
+    """The search in this process: by the kernel, or by k2, whose failed checks abort the whole process."""
 
-    def __init__(self, graph: Path) -> None:
-        by_kernel = kernel.library() is not None
-        self._clock = time.thread_time if by_kernel else time.process_time  # k2 has threads of its own
+    def __init__(self, graph: Path, by: Literal["k2", "kernel"]) -> None:
+        self._clock = time.thread_time if by == "kernel" else time.process_time  # k2 has threads of its own
         try:
-            self._searcher: worker.Searcher = (kernel.KernelSearcher if by_kernel else worker.K2Searcher)(graph)
+            self._searcher: worker.Searcher = (kernel.KernelSearcher if by == "kernel" else worker.K2Searcher)(graph)
         except ImportError as error:
             raise UserError(f"--in-process needs k2 in this interpreter ({error}): leave out the flag") from None
         except ValueError as error:  # the graph is damaged
@@ -148,15 +150,15 @@ class Search:
 
     Args:
         graph: folder from ``prepared_graph``.
-        python: the worker's interpreter; None: search in this process.
+        by: the interpreter of a worker, which has k2; or what searches in this process.
         num_pdfs: number of columns that score matrices must have.
 
     Attributes:
         seconds: CPU seconds that searches have taken so far.
     """
 
-    def __init__(self, graph: Path, python: Path | None, num_pdfs: int) -> None:
-        self.graph, self.python, self.num_pdfs = graph, python, num_pdfs
+    def __init__(self, graph: Path, by: By, num_pdfs: int) -> None:
+        self.graph, self.by, self.num_pdfs = graph, by, num_pdfs
         self.engine: WorkerProcess | InProcess | None = None
         self.seconds = 0.0
         self._stopped = False
@@ -185,7 +187,8 @@ class Search:
     def start(self) -> None:
         """Start the worker now (otherwise the first search does): importing torch and k2 takes seconds."""
         if self.engine is None:
-            self.engine = InProcess(self.graph) if self.python is None else WorkerProcess(self.graph, self.python)
+            by = self.by
+            self.engine = InProcess(self.graph, by) if isinstance(by, str) else WorkerProcess(self.graph, by)
 
     def stop(self) -> None:
         """Make a search that runs in another thread end soon, with an error."""
@@ -224,18 +227,18 @@ class SearchPool:
     """Searches that stay open from one network to the next; on short splits, most of the time goes into starting k2."""
 
     def __init__(self) -> None:
-        self._key: tuple[Path, Path | None, int] | None = None
+        self._key: tuple[Path, By, int] | None = None
         self._searches: list[Search] = []
 
-    def __call__(self, count: int, graph: Path, python: Path | None, num_pdfs: int) -> list[Search]:
+    def __call__(self, count: int, graph: Path, by: By, num_pdfs: int) -> list[Search]:
         """The first ``count`` searches of the pool, with the arguments of ``Search``.
 
         The pool closes its searches when these arguments change.
         """
-        if self._key != (graph, python, num_pdfs):
+        if self._key != (graph, by, num_pdfs):
             self.close()
-            self._key = graph, python, num_pdfs
-        self._searches += [Search(graph, python, num_pdfs) for _ in range(count - len(self._searches))]
+            self._key = graph, by, num_pdfs
+        self._searches += [Search(graph, by, num_pdfs) for _ in range(count - len(self._searches))]
         self._searches[0].start()  # it loads k2 and the graph while the caller imports slow modules
         return self._searches[:count]
 

@@ -33,6 +33,6 @@ def _decode_shard(recogniser: Recogniser, options: SearchOptions, shard: Shard) 
     global _current
     with _lock:
         if _current is None or _current[0] != recogniser:
-            searches = _pool(1, recogniser.graph, recogniser.python, recogniser.num_pdfs)
+            searches = _pool(1, recogniser.graph, recogniser.by, recogniser.num_pdfs)
             _current = recogniser, build_decoder(recogniser, searches)
         _current[1].decode_shard(shard, options)

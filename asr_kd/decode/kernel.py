@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import os
 import threading
 import weakref
 from pathlib import Path
@@ -24,8 +23,8 @@ FLAGS = ["-ffp-contract=off"]  # a product and a sum are rounded one by one, as 
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """The kernel; None without a compiler, or where ASR_KD_KERNELS is 0 in the environment."""
-    loaded = None if os.environ.get("ASR_KD_KERNELS") == "0" else compiled(SOURCE, FLAGS)
+    """The kernel; None without a compiler."""
+    loaded = compiled(SOURCE, FLAGS)
     if loaded is not None:
         pointer, size, real, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_int32
         loaded.search_new.argtypes, loaded.search_new.restype = [pointer, number], pointer

@@ -7,6 +7,7 @@ from typing import Literal
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import read_json
 from asr_kd.decode import kernel
+from asr_kd.decode.client import By
 from asr_kd.decode.config import Config
 from asr_kd.decode.output import read_tuned
 from asr_kd.decode.prepare import find_k2_python, prepared_graph
@@ -29,7 +30,7 @@ class Recogniser:
         specialists: folders of specialists that are combined with the one network.
         top_k: specialists are active that cover one of its top-k senones.
         graph: folder of the graph, converted for k2.
-        python: the interpreter of the search processes; None: searches in this process, by the kernel or by its k2.
+        by: the interpreter of the search processes, which has k2; or what searches in this process.
         batch: maximum number of utterances per search.
         words: folder of the graph, with words.txt and the language model.
         rescore: ARPA model for the second pass.
@@ -45,7 +46,7 @@ class Recogniser:
     specialists: tuple[Path, ...]
     top_k: int
     graph: Path
-    python: Path | None
+    by: By
     batch: int
     words: Path
     rescore: Path | None
@@ -71,12 +72,15 @@ def make_recogniser(config: Config) -> Recogniser:
     """The recogniser that the flags describe; the graph is converted for k2 if necessary.
 
     Raises:
-        UserError: the graph or a specialist is missing, or no interpreter has k2.
+        UserError: the graph or a specialist is missing, no interpreter has k2, or there is no kernel.
     """
     python = None if config.in_process else find_k2_python(config.k2_python)
     graph = prepared_graph(config.graph, python, config.cache)
-    if kernel.library() is not None:
-        python = None
+    if config.search == "kernel" and kernel.library() is None:
+        raise UserError(
+            "--search kernel needs a C++ compiler (CXX, c++, g++ or clang++): install one, or leave out the flag"
+        )
+    by: By = "kernel" if config.search == "kernel" else python or "k2"
     description = read_json(config.graph / "graph.json")
     num_pdfs, silence = int(description["num_pdfs"]), tuple(description.get("silence_pdfs", ()))
     for model in config.model:
@@ -84,7 +88,7 @@ def make_recogniser(config: Config) -> Recogniser:
     check_same_front_end(config.model, config.features)
     specialists = tuple(find_specialists(config))
     return Recogniser(
-        config.model, config.features, num_pdfs, silence, config.mean, specialists, config.top_k, graph, python,
+        config.model, config.features, num_pdfs, silence, config.mean, specialists, config.top_k, graph, by,
         config.batch, config.graph, config.rescore, config.mbr, config.with_times,
     )  # fmt: skip
 

@@ -24,7 +24,6 @@ from asr_kd.decode.acoustics import load_scorer
 from asr_kd.decode.client import Search, SearchPool
 from asr_kd.decode.config import Config
 from asr_kd.decode.pipeline import Decoder
-from asr_kd.decode.recogniser import make_recogniser
 from asr_kd.decode.tuning import Point, _beyond_edges, smooth_errors
 from asr_kd.decode.worker import SearchOptions
 from asr_kd.features.normalise import QUIET
@@ -83,14 +82,13 @@ def test_a_cluster_decodes_the_same_words(toy: SimpleNamespace, tmp_path: Path, 
 
 def test_searches_stay_open_for_the_next_network(toy: SimpleNamespace, tmp_path: Path) -> None:
     configs = [config(toy, tmp_path / name, jobs=jobs, splits=("test",)) for name, jobs in (("one", 2), ("two", 1))]
-    python = make_recogniser(configs[0]).python
     with closing(SearchPool()) as searches:
         main(configs[0], searches=searches)
-        two = searches(2, toy.prepared, python, PDFS)
+        two = searches(2, toy.prepared, toy.python, PDFS)
         engines = [search.engine for search in two]
         main(configs[1], searches=searches)
         assert None not in engines and engines == [search.engine for search in two]
-        other = searches(1, toy.prepared, python, PDFS + 1)
+        other = searches(1, toy.prepared, toy.python, PDFS + 1)
         assert other[0] not in two and [search.engine for search in two] == [None, None]
     assert (tmp_path / "one/hyp_test.tsv").read_bytes() == (tmp_path / "two/hyp_test.tsv").read_bytes()
     with pytest.raises(UserError, match="one command at a time"):

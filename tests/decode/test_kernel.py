@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +14,9 @@ pytest.importorskip("kaldifst")
 pytest.importorskip("kaldi_hmm_gmm")
 from decode_toy import PDFS, random_scores
 
+from asr_kd.common.errors import UserError
 from asr_kd.decode import kernel
+from asr_kd.decode.__main__ import main
 from asr_kd.decode.client import InProcess, Search
 from asr_kd.decode.config import Config
 from asr_kd.decode.recogniser import make_recogniser
@@ -24,7 +27,7 @@ from asr_kd.decode.worker import Hypothesis, SearchOptions
 def by_kernel(toy: SimpleNamespace) -> Iterator[Search]:
     if kernel.library() is None:
         pytest.skip("there is no C++ compiler")
-    search = Search(toy.prepared, None, PDFS)
+    search = Search(toy.prepared, "kernel", PDFS)
     yield search
     search.close()
 
@@ -62,7 +65,7 @@ def assert_equal(one: Hypothesis, other: Hypothesis) -> None:
 def test_searches_share_a_graph_and_keep_their_penalties(toy: SimpleNamespace, by_kernel: Search) -> None:
     matrices, plain = random_scores(12, 3), SearchOptions(acoustic_scale=0.3)
     before = by_kernel(matrices, plain)
-    other = InProcess(toy.prepared)
+    other = InProcess(toy.prepared, "kernel")
     penalised, _ = other.search(matrices, dataclasses.replace(plain, insertion_penalty=20.0))
     after = by_kernel(matrices, plain)
     assert [o.hypothesis for o in before] == [o.hypothesis for o in after]
@@ -71,13 +74,19 @@ def test_searches_share_a_graph_and_keep_their_penalties(toy: SimpleNamespace, b
     assert by_kernel.engine._searcher.graph is other._searcher.graph  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("name", ["CXX", "ASR_KD_KERNELS"])
-def test_k2_searches_without_a_compiler(
-    name: str, toy: SimpleNamespace, by_kernel: Search, monkeypatch: pytest.MonkeyPatch
+def test_the_kernel_searches_where_it_is_asked_for_and_there_is_a_compiler(
+    toy: SimpleNamespace, by_kernel: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = Config((toy.model,), toy.graph, toy.features)
-    assert make_recogniser(config).python is None
-    monkeypatch.setenv(name, {"CXX": "no-such-compiler", "ASR_KD_KERNELS": "0"}[name])
+    for name in ("k2", "kernel"):
+        settings = Config(
+            (toy.model,), toy.graph, toy.features, out=tmp_path / name, splits=("test",), acoustic_scale=0.3, jobs=1,
+            search=name, k2_python=toy.python,
+        )  # fmt: skip
+        assert make_recogniser(settings).by == {"k2": toy.python, "kernel": "kernel"}[name]
+        main(settings)
+    assert (tmp_path / "k2/hyp_test.tsv").read_bytes() == (tmp_path / "kernel/hyp_test.tsv").read_bytes()
+    monkeypatch.setenv("CXX", "no-such-compiler")
     kernel.library.cache_clear()
-    assert make_recogniser(config).python == toy.python
+    with pytest.raises(UserError, match="C\\+\\+ compiler"):
+        make_recogniser(settings)
     kernel.library.cache_clear()

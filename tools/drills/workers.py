@@ -65,8 +65,7 @@ class Command:
         with open(self.log, "wb") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", f"asr_kd.{self.stage}", *flags.split(), *self.extra], stdout=log, stderr=log,
-                start_new_session=True, cwd=ROOT,
-                env={**os.environ, "OMP_NUM_THREADS": "1", "ASR_KD_KERNELS": "0"},  # or decode has no processes
+                start_new_session=True, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"},
             )  # fmt: skip
 
     @property
