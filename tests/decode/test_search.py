@@ -25,7 +25,7 @@ from decode_toy import PDFS, aborting_python, random_scores
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import read_json
-from asr_kd.decode import worker
+from asr_kd.decode import kernel, worker
 from asr_kd.decode.client import Search, check_scores
 from asr_kd.decode.output import lattice_text
 from asr_kd.decode.prepare import find_k2_python, prepared_graph
@@ -87,14 +87,21 @@ def bench_search() -> Iterator[dict[str, Any]]:
     sys.path.remove(str(TOOLS))
 
 
-def test_k2_agrees_with_kaldi_decoder(toy: SimpleNamespace, search: Search, bench_search: dict[str, Any]) -> None:
+def test_the_searches_agree_with_kaldi_decoder(
+    toy: SimpleNamespace, search: Search, bench_search: dict[str, Any]
+) -> None:
     options = SearchOptions(beam=20.0, max_active=5000, acoustic_scale=0.3)
-    result = bench_search["compare"](toy.graph / "HCLG.fst", search, random_scores(1, 120), options)
-    assert len(result.pairs) == result.same_words == 120
-    assert len(result.k2_seconds) == len(result.kaldi_seconds) == 1 and result.kaldi_seconds[0] > 0
-    assert result.largest_difference < 1e-2
+    searches = {"k2": search} | ({"ours": Search(toy.prepared, None, PDFS)} if kernel.library() else {})
+    decoders = {name: bench_search["searching"](one, options) for name, one in searches.items()}
+    decoders["Kaldi"] = bench_search["kaldi"](toy.graph / "HCLG.fst", options)
+    result = bench_search["compare"](decoders, random_scores(1, 120), rounds=2)
+    for name in searches:
+        assert len(result.paths[name]) == result.same_words(name, "Kaldi") == 120
+        assert len(result.seconds[name]) == 2 and result.ratio(name, "Kaldi") > 0
+        assert result.largest_difference(name, "Kaldi") < 1e-2
 
 
+@pytest.mark.skipif(kernel.library() is None, reason="there is no C++ compiler")
 def test_the_comparison_tool(
     toy: SimpleNamespace, bench_search: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -103,9 +110,13 @@ def test_the_comparison_tool(
         acoustic_scale=0.5, rounds=1, strict=True, k2_python=toy.python, out=tmp_path / "search.json",
     )  # fmt: skip
     bench_search["main"](flags)
-    assert "| 40 of 40 |" in capsys.readouterr().out
-    narrow, wide = read_json(tmp_path / "search.json")["rows"]
-    assert wide["max active"] > narrow["max active"] and wide["k2 errors"] == wide["Kaldi errors"] > 0
+    assert "| 40 of 40 | 40 of 40 |" in capsys.readouterr().out
+    rows = read_json(tmp_path / "search.json")["rows"]
+    assert [(row["max active"], row["lattices"]) for row in rows] == [
+        (2500, "no"), (2500, "yes"), (20000, "no"), (20000, "yes"),
+    ]  # fmt: skip
+    assert rows[2]["ours errors"] == rows[2]["k2 errors"] == rows[2]["Kaldi errors"] > 0
+    assert all(row["difference from k2"] == 0 for row in rows)
     flags.tolerance = -1.0
     with pytest.raises(UserError, match="the decoders disagree"):
         bench_search["main"](flags)
