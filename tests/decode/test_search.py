@@ -168,6 +168,16 @@ def test_a_lattice_contains_the_best_path(search: Search) -> None:
     assert -weight.value == pytest.approx(total, abs=0.02)
 
 
+def test_the_text_of_a_lattice_has_a_line_for_each_word() -> None:
+    arcs = np.array([[0, 1, 5], [0, 1, 6], [1, 2, 7], [2, 3, -1]], np.int32)
+    scores = np.array([[-1.5, -0.25], [0, 1], [-2, -3], [-1e-5, 0]], np.float32)
+    words, row_splits = np.array([8, 9, 4, 3], np.int32), np.array([0, 3, 3, 4, 4], np.int32)
+    assert lattice_text("utt", worker.Lattice(arcs, scores, words, row_splits), 0.5).splitlines() == [
+        "utt", "0 4 0 8 0,0", "4 5 0 9 0,0", "5 1 5 4 1.5,0.5", "0 1 6 0 -0,-2", "1 2 7 3 2,6", "2 3 0 0 1e-05,-0",
+        "3 0,0", "",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("matrix", "reason"),
     [
