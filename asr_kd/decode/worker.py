@@ -259,7 +259,7 @@ class Graph:
 
     def words_on(self, path: np.ndarray) -> np.ndarray:
         """The words on successive arcs."""
-        starts, counts = self.row_splits[path], np.diff(self.row_splits)[path]
+        starts, counts = self.row_splits[path], self.row_splits[path + 1] - self.row_splits[path]
         ends = np.cumsum(counts)
         return self.words[np.repeat(starts - ends + counts, counts) + np.arange(ends[-1] if len(ends) else 0)]
 
@@ -271,7 +271,7 @@ class Graph:
         """
         graph = self.scores[numbers]
         acoustic = totals - (graph - np.float32(penalty) * self.word_counts[numbers])
-        row_splits = np.concatenate([[0], np.cumsum(np.diff(self.row_splits)[numbers])]).astype(np.int32)
+        row_splits = np.concatenate([[0], np.cumsum(self.word_counts[numbers], dtype=np.int32)]).astype(np.int32)
         return Lattice(arcs, np.stack([graph, acoustic], axis=1), self.words_on(numbers), row_splits)
 
 
