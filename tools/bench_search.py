@@ -1,4 +1,4 @@
-"""Our search, k2's and Kaldi's decoders on the same graph and scores: time, words and errors.
+"""The search by k2, by the kernel, and by Kaldi's decoders on the same graph and scores: time, words and errors.
 
     python tools/bench_search.py --graph exp/graph --model exp/teachers/seed-0 --features exp/features \
         --cuts exp/features/cuts_dev.jsonl.gz --acoustic-scale 0.12 --out search.json
@@ -45,7 +45,7 @@ TOPOLOGY = """<Topology> <TopologyEntry> <ForPhones> 1 </ForPhones>
 
 @dataclasses.dataclass
 class Config:
-    """Search with ours, with k2, and with Kaldi's FasterDecoder and LatticeFasterDecoder."""
+    """Search with k2, with the kernel, and with Kaldi's FasterDecoder and LatticeFasterDecoder."""
 
     graph: Path
     """Folder of the graph."""
@@ -71,11 +71,11 @@ class Config:
     rounds: int = 3
     """Searches of every utterance; the times are the medians."""
     batch: int = 4
-    """Utterances per search of ours and of k2."""
+    """Utterances per search of k2 and of the kernel."""
     tolerance: float = 1e-2
     """Largest difference between the path scores that counts as agreement."""
     strict: bool = False
-    """Exit with 1 unless ours and Kaldi's find the same words and scores with the largest number of states."""
+    """Exit with 1 unless the kernel and Kaldi find the same words and scores with the largest number of states."""
     k2_python: Path | None = None
     """Interpreter that has k2; default: see asr_kd.decode."""
     out: Path | None = None
@@ -133,7 +133,7 @@ def compare(
 
 
 def searching(search: Search, options: SearchOptions) -> Decoder:
-    """Our search or k2's."""
+    """The search by k2 or by the kernel."""
 
     def decode(matrices: Sequence[np.ndarray]) -> tuple[list[Best], float]:
         before, found = search.seconds, []
@@ -209,26 +209,26 @@ def row(result: Comparison, options: SearchOptions, cuts: Sequence[MonoCut], wor
         "max active": options.max_active,
         "lattices": "yes" if options.lattice else "no",
         **{f"{name} RTF": float(np.median(seconds)) / audio for name, seconds in result.seconds.items()},
-        "ours : k2": result.ratio("ours", "k2"),
-        "ours : Kaldi": result.ratio("ours", "Kaldi"),
+        "kernel : k2": result.ratio("kernel", "k2"),
+        "kernel : Kaldi": result.ratio("kernel", "Kaldi"),
         **{f"{name} errors": count for name, count in errors.items()},
         "of words": sum(map(len, texts)),
-        "words as k2": f"{result.same_words('ours', 'k2')} of {len(cuts)}",
-        "words as Kaldi": f"{result.same_words('ours', 'Kaldi')} of {len(cuts)}",
-        "difference from k2": result.largest_difference("ours", "k2"),
-        "difference from Kaldi": result.largest_difference("ours", "Kaldi"),
+        "words as k2": f"{result.same_words('kernel', 'k2')} of {len(cuts)}",
+        "words as Kaldi": f"{result.same_words('kernel', 'Kaldi')} of {len(cuts)}",
+        "difference from k2": result.largest_difference("kernel", "k2"),
+        "difference from Kaldi": result.largest_difference("kernel", "Kaldi"),
     }
 
 
 def main(config: Config) -> None:
     if kernel.library() is None:
-        raise UserError("our search needs a C++ compiler, and ASR_KD_KERNELS other than 0")
+        raise UserError("the kernel needs a C++ compiler (CXX, c++, g++ or clang++): install one")
     description = read_json(config.graph / "graph.json")
     num_pdfs = int(description["num_pdfs"])
     python = find_k2_python(config.k2_python)
     scorer = load_scorer(config.model, config.features, num_pdfs, description.get("silence_pdfs", ()))
     prepared = prepared_graph(config.graph, python)
-    searches = {"ours": Search(prepared, None, num_pdfs), "k2": Search(prepared, python, num_pdfs)}
+    searches = {"kernel": Search(prepared, "kernel", num_pdfs), "k2": Search(prepared, python, num_pdfs)}
     cuts = list(itertools.islice(CutSet.from_file(config.cuts), config.utterances))
     scores = [scorer(cut) for cut in progress(cuts, "score", len(cuts), "utterance")]
     rows, agree = [], True
@@ -243,8 +243,8 @@ def main(config: Config) -> None:
         result = compare(decoders, scores, config.rounds, config.batch)
         rows.append(row(result, options, cuts, Words(config.graph)))
         if max_active == max(config.max_active):
-            same = result.same_words("ours", "Kaldi") == len(cuts)
-            agree &= same and result.largest_difference("ours", "Kaldi") <= config.tolerance
+            same = result.same_words("kernel", "Kaldi") == len(cuts)
+            agree &= same and result.largest_difference("kernel", "Kaldi") <= config.tolerance
     for search in searches.values():
         search.close()
     bench.report(config, rows, f"{len(cuts)} utterances, scale {config.acoustic_scale:g}")

@@ -91,7 +91,7 @@ def test_the_searches_agree_with_kaldi_decoder(
     toy: SimpleNamespace, search: Search, bench_search: dict[str, Any]
 ) -> None:
     options = SearchOptions(beam=20.0, max_active=5000, acoustic_scale=0.3)
-    searches = {"k2": search} | ({"ours": Search(toy.prepared, None, PDFS)} if kernel.library() else {})
+    searches = {"k2": search} | ({"kernel": Search(toy.prepared, "kernel", PDFS)} if kernel.library() else {})
     decoders = {name: bench_search["searching"](one, options) for name, one in searches.items()}
     decoders["Kaldi"] = bench_search["kaldi"](toy.graph / "HCLG.fst", options)
     result = bench_search["compare"](decoders, random_scores(1, 120), rounds=2)
@@ -115,7 +115,7 @@ def test_the_comparison_tool(
     assert [(row["max active"], row["lattices"]) for row in rows] == [
         (2500, "no"), (2500, "yes"), (20000, "no"), (20000, "yes"),
     ]  # fmt: skip
-    assert rows[2]["ours errors"] == rows[2]["k2 errors"] == rows[2]["Kaldi errors"] > 0
+    assert rows[2]["kernel errors"] == rows[2]["k2 errors"] == rows[2]["Kaldi errors"] > 0
     assert all(row["difference from k2"] == 0 for row in rows)
     flags.tolerance = -1.0
     with pytest.raises(UserError, match="the decoders disagree"):
