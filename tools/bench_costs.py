@@ -36,7 +36,7 @@ from asr_kd.models.network import read_network
 from asr_kd.plan.calibrate import Rates, measure
 from asr_kd.plan.costs import Job, Machines, costs
 from asr_kd.report.figures import styled
-from asr_kd.report.svg import SERIES, render, standalone
+from asr_kd.report.svg import PAGE, SERIES, render, standalone
 
 TEACHER, PRESET, BATCH = Path("quarter_hard", "seed-0"), "tiny", 1024
 #: Stages in the order in which they run, by the name that asr_kd.plan has for them.
@@ -58,6 +58,8 @@ class Config:
     """Stages that run; training needs soft_targets before it, and so does shards, which is training from shards."""
     beam: float = 8.0
     """Beam of the search."""
+    busy: bool = False
+    """Note with the results that the machine does other work, which makes a core slower."""
     work: Path | None = None
     """Folder for what the stages write, up to 10 GB for 100 hours, until they have finished; default: TMPDIR."""
     out: Path | None = None
@@ -75,7 +77,7 @@ def main(config: Config) -> None:
         for stage, usage in measured(config, exp, hours):
             rows[stage, hours] = {
                 "stage": stage, "hours": hours, "s": round(usage.cpu, 1), "MB": round(usage.largest / 1e6),
-                "all processes, MB": round(usage.memory / 1e6),
+                "all processes, MB": round(usage.memory / 1e6), "busy": config.busy,
             }  # fmt: skip
             print(rows[stage, hours], flush=True)
     ordered = [
@@ -187,7 +189,7 @@ def align(features: str, lang: str, gmm: str, out: str) -> None:
 
 @styled
 def draw(rows: Sequence[dict[str, Any]]) -> Figure:
-    """Seconds and memory against hours: dots for what was measured, lines for the plan."""
+    """Seconds and memory against hours: dots for what was measured, hollow on a busy machine; lines for the plan."""
     figure = Figure(figsize=(8.2, 3.5))
     panels = figure.subplots(1, 2)
     for axes, title, found, plan, scale in (
@@ -200,9 +202,12 @@ def draw(rows: Sequence[dict[str, Any]]) -> Figure:
             x, colour = [row["hours"] for row in own], SERIES[1 + number]
             axes.plot(x, [scale * row[plan] for row in own], color=colour, linewidth=1.4, alpha=0.7)
             label = stage.replace("_", " ")
-            axes.plot(x, [scale * row[found] for row in own], "o", color=colour, markersize=5, label=label)
+            axes.scatter(
+                x, [scale * row[found] for row in own], 26, [PAGE if row["busy"] else colour for row in own],
+                edgecolors=colour, label=label, zorder=3,
+            )  # fmt: skip
         axes.set_title(title, fontweight="normal", fontsize=9.5)
-        axes.set_xlabel("hours of speech (dots: measured, lines: planned)")
+        axes.set_xlabel("hours of speech")
         axes.set_xlim(0)
         axes.set_ylim(0)
     panels[0].legend(frameon=False, fontsize=9)

@@ -32,14 +32,25 @@ def test_recordings_are_repeated_until_there_are_enough(tmp_path: Path) -> None:
 
 def test_the_figure_has_a_dot_for_every_measurement() -> None:
     rows = [
-        {"stage": stage, "hours": hours, "s": 5 + hours, "planned s": 6 + hours, "MB": 700, "planned MB": 800}
+        {
+            "stage": stage,
+            "hours": hours,
+            "s": 5 + hours,
+            "planned s": 6 + hours,
+            "MB": 700,
+            "planned MB": 800,
+            "busy": hours == 100,
+        }
         for stage in ("features", "soft_targets")
         for hours in (1, 10, 100)
     ]
     seconds, memory = bench_costs.draw(rows).axes
     for panel, dots, line in ((seconds, [6, 15, 105], [7, 16, 106]), (memory, [0.7] * 3, [0.8] * 3)):
-        assert [drawing.get_linestyle() for drawing in panel.lines] == ["-", "None", "-", "None"]
-        for number, drawn in enumerate(panel.lines):
-            assert list(drawn.get_xdata()) == [1, 10, 100]
-            assert list(drawn.get_ydata()) == pytest.approx(dots if number % 2 else line)
+        assert len(panel.lines) == len(panel.collections) == 2
+        for drawn, measured in zip(panel.lines, panel.collections, strict=True):
+            assert list(drawn.get_xdata()) == [1, 10, 100] and list(drawn.get_ydata()) == pytest.approx(line)
+            x, y = measured.get_offsets().T.tolist()
+            assert x == [1, 10, 100] and y == pytest.approx(dots)
+            faces = measured.get_facecolors()
+            assert (faces[0] == faces[1]).all() and (faces[1] != faces[2]).any(), "hollow on a busy machine"
     assert [text.get_text() for text in seconds.get_legend().get_texts()] == ["features", "soft targets"]
