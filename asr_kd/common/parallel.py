@@ -1,5 +1,7 @@
 """Jobs on a ``concurrent.futures`` executor, with a progress bar: local processes or the workers of a Dask cluster."""
 
+import contextlib
+import ctypes
 import dataclasses
 import functools
 import itertools
@@ -26,6 +28,7 @@ from asr_kd.common.storage import RUN_ONLY, Stage
 JOBS_PER_WORKER = 4  # submitted at a time, including the running one
 QUIET_SECONDS = 10.0  # without a finished job, after which processes that are stopped are named
 MAX_TMPDIR_LENGTH = 70  # characters; a socket's address has at most 107, and multiprocessing appends to the folder
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -105,6 +108,18 @@ def _start_worker(threads: int, environment: Mapping[str, str]) -> None:
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep the memory that this process frees for what it does next.
+
+    By default it returns large blocks to the kernel, which clears their pages before it hands them out again.  That
+    took a fifth of an update of the paper's network.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
+        library = ctypes.CDLL(None)
+        library.mallopt(M_MMAP_MAX, 0)
+        library.mallopt(M_TRIM_THRESHOLD, -1)
 
 
 def _end_with_parent() -> None:

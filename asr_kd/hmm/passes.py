@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from kaldi_hmm_gmm import ContextDependency
 
+from asr_kd.common.parallel import keep_freed_memory
 from asr_kd.common.storage import load_array, read_json, save_array
 from asr_kd.hmm.cepstra import apply_transform
 from asr_kd.hmm.corpus import TRANSFORMS, Chunk
@@ -71,6 +72,7 @@ class PassStatistics:
 
 @functools.lru_cache(maxsize=1)
 def load(model: ModelFiles) -> tuple[Transitions, Gmms, np.ndarray]:
+    keep_freed_memory()
     transitions, gmms = read_model(model.mdl)
     return Transitions.of(transitions), gmms, np.array(read_json(model.frontend)["transform"])
 

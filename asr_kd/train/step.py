@@ -1,7 +1,5 @@
 """One update of a network: forward, loss, backward, optimiser; by one process, or by several that share the batch."""
 
-import contextlib
-import ctypes
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -12,14 +10,13 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from asr_kd.common import distributed
+from asr_kd.common.parallel import keep_freed_memory
 from asr_kd.losses import CompactTargets, KDLoss, frame_kd_loss
 from asr_kd.losses.frames import UNLABELLED
 from asr_kd.models.dnn import DNN
 from asr_kd.models.network import AcousticModel, Chunks, outputs
 from asr_kd.train.batches import Batch
 from asr_kd.train.layers import BatchNorm, DropoutMasks, StreamMasks, convert_layers, pool_dropout
-
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 
 
 class Step:
@@ -57,7 +54,7 @@ class Step:
         self.network: Callable[[Tensor, Chunks | None], Tensor] = self.data_parallel()
         self.constrain: Callable[[], None] | None = getattr(model, "constrain", None)
         if next(model.parameters()).device.type == "cpu":
-            _keep_freed_memory()
+            keep_freed_memory()
 
     def __call__(self, batch: Batch, learning_rate: float) -> dict[str, Tensor]:
         """Update the weights.
@@ -158,15 +155,3 @@ class _Outputs(nn.Module):
 
     def forward(self, inputs: Tensor, chunks: Chunks | None) -> Tensor:
         return outputs(self.inner, inputs, chunks)
-
-
-def _keep_freed_memory() -> None:
-    """Let the C library keep freed memory for the next update.
-
-    By default it returns large blocks to the kernel, which clears their pages before it hands them out again.  That
-    took a fifth of an update of the paper's network.
-    """
-    with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
-        library = ctypes.CDLL(None)
-        library.mallopt(M_MMAP_MAX, 0)
-        library.mallopt(M_TRIM_THRESHOLD, -1)

@@ -17,7 +17,7 @@ from asr_kd.common.errors import UserError
 from asr_kd.features.front_end import FrontEnd
 from asr_kd.features.normalise import Normaliser
 from asr_kd.hmm.cepstra import apply_transform, cepstra, delta_transform, num_cepstra
-from asr_kd.hmm.gmm import Gmms, accumulate, mix_up, mle_update
+from asr_kd.hmm.gmm import Gmms, accumulate, gaussian_posteriors, mix_up, mle_update
 from asr_kd.hmm.kaldi_io import read_model, write_model
 from asr_kd.hmm.topology import topology_text
 
@@ -59,6 +59,23 @@ def test_statistics_equal_those_of_kaldi() -> None:
         span = slice(gmms.starts[pdf], gmms.starts[pdf + 1])
         np.testing.assert_allclose(ours.occupation[span], theirs.get_acc(pdf).occupancy, atol=1e-3)
         np.testing.assert_allclose(ours.sums[span], theirs.get_acc(pdf).mean_accumulator, atol=1e-3)
+
+
+def test_posteriors_of_a_part_do_not_depend_on_the_others() -> None:
+    gmms, rng = mixtures(dim=39), np.random.default_rng(6)
+    frames, labels = rng.normal(0, 2, (200, 39)).astype(np.float32), rng.integers(0, 4, 200)
+    parts = np.repeat([0, 1, 2], [30, 10, 160])
+
+    def posteriors(rows: np.ndarray) -> dict[int, np.ndarray]:
+        found = gaussian_posteriors(gmms, frames[rows], labels[rows], parts[rows])
+        return {int(rows[row]): column for part in found for row, column in zip(part[0], part[2].T, strict=True)}
+
+    together = posteriors(np.arange(200))
+    assert together.keys() == set(range(200))
+    for part in range(3):
+        for row, column in posteriors(np.flatnonzero(parts == part)).items():
+            np.testing.assert_array_equal(column, together[row])
+            np.testing.assert_allclose(column.sum(), 1, rtol=1e-6)
 
 
 def test_em_increases_the_likelihood_and_splitting_meets_its_target() -> None:
