@@ -121,7 +121,7 @@ def align(config: Config, gmm: Path) -> list[dict[str, Any]]:
     for text, own in zip(progress(texts, "alignment", unit="utterance"), features, strict=True):
         paths = []
         graph = compiler(text)
-        works = (("ours", ours, Graph.of(graph), gmms), ("Kaldi's", kaldis, graph, kaldi))
+        works = (("ours", ours, Graph.of(graph, transitions), gmms), ("Kaldi's", kaldis, graph, kaldi))
         for name, work, graph, mixtures in works:
             started = time.process_time()
             paths.append(work(graph, transitions, mixtures, own))

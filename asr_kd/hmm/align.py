@@ -69,7 +69,7 @@ def align_cuts(
         if not text:
             results.append("empty transcript")
             continue
-        graph = Graph.of(compiler(text))
+        graph = Graph.of(compiler(text), transitions)
         pdfs, columns = np.unique(transitions.pdf[graph.transition_ids], return_inverse=True)
         scores = _scores(scorer, cut, pdfs, transitions.num_pdfs)
         if not np.isfinite(scores.sum()):

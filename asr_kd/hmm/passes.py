@@ -162,7 +162,7 @@ def _graphs(job: PassJob, chunk: Chunk, transitions: Transitions) -> Iterator[Gr
             outdated.unlink()
         tree = read_tree(job.model.tree)
         compiler = GraphCompiler(transitions, tree, chunk.lexicon, chunk.probabilities, chunk.phones)
-        write_graphs(path, (Graph.of(compiler(words)) for words in chunk.words))
+        write_graphs(path, (Graph.of(compiler(words), transitions) for words in chunk.words))
     return read_graphs(path)
 
 

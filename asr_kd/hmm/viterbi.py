@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import kaldi_hmm_gmm
 import kaldifst
@@ -37,7 +38,6 @@ class Transitions:
         first: first transition-id, indexed by transition-state.
         transition_state: transition-state.
         state_index: (phone, HMM state, pdf) -> transition-state.
-        log_probabilities: float32, as training graphs have them (``SELF_LOOP_SCALE``).
     """
 
     model: kaldi_hmm_gmm.TransitionModel
@@ -48,7 +48,6 @@ class Transitions:
     first: np.ndarray
     transition_state: np.ndarray
     state_index: dict[tuple[int, int, int], int]
-    log_probabilities: np.ndarray
 
     @classmethod
     def of(cls, model: kaldi_hmm_gmm.TransitionModel) -> Transitions:
@@ -59,13 +58,24 @@ class Transitions:
         index = {(int(p), int(s), int(f)): i for i, (p, s, f) in enumerate(triples) if i}
         # Graphs are compiled with reorder=true: the self-loops of a state follow the transition that leaves it.
         starts = (state == 0) & ~loops
-        # As Kaldi's GetScaledTransitionLogProb.
-        scores, leaving = np.array(model.log_probs), np.array(model.non_self_loop_log_probs)[states]
-        scores = np.where(loops, SELF_LOOP_SCALE * scores, scores - leaving + SELF_LOOP_SCALE * leaving)
-        return cls(
-            model, np.array(model.id2pdf_id), phone, state, starts, np.array(model.state2id), states, index,
-            scores.astype(np.float32),
-        )  # fmt: skip
+        return cls(model, np.array(model.id2pdf_id), phone, state, starts, np.array(model.state2id), states, index)
+
+    def part(self, ids: np.ndarray) -> kaldi_hmm_gmm.TransitionModel:
+        """A model of the transition-ids ``ids`` (K,), all those of some transition-states, as 1, …, K."""
+        tuples, topology, _, _, _, pdfs, scores, leaving = self.tables
+        states, first, numbers = np.unique(self.transition_state[ids], return_index=True, return_inverse=True)
+        part = kaldi_hmm_gmm.TransitionModel.__new__(kaldi_hmm_gmm.TransitionModel)
+        part.__setstate__((
+            [tuples[state - 1] for state in states.tolist()], topology, [0, *(first + 1).tolist(), len(ids) + 1],
+            [0, *(numbers + 1).tolist()], [0, *self.pdf[ids].tolist()], pdfs, [0.0, *(scores[i] for i in ids.tolist())],
+            [0.0, *(leaving[state] for state in states.tolist())],
+        ))  # fmt: skip
+        return part
+
+    @functools.cached_property
+    def tables(self) -> tuple[Any, ...]:
+        """The tables of Kaldi's object."""
+        return tuple(self.model.__getstate__())
 
     @property
     def num_pdfs(self) -> int:
@@ -112,14 +122,14 @@ class Graph(NamedTuple):
 
     Attributes:
         fst: the graph.
-        transition_ids: (K,) sorted.
+        transition_ids: (K,) sorted, all those of the transition-states in the graph.
     """
 
     fst: kaldifst.StdVectorFst
     transition_ids: np.ndarray
 
     @classmethod
-    def of(cls, fst: kaldifst.StdVectorFst) -> Graph:
+    def of(cls, fst: kaldifst.StdVectorFst, transitions: Transitions) -> Graph:
         """The graph that ``GraphCompiler`` made.
 
         Kaldi copies the table of scores, whose columns are the labels - 1: with transition-ids as labels most would be
@@ -128,7 +138,8 @@ class Graph(NamedTuple):
         # In its text: to look at each arc by kaldifst takes ten times as long.
         text = fst.to_str(fst_field_separator=" ")
         labels = {int(label) for label in re.findall(r"^\d+ \d+ (\d+)", text, re.MULTILINE)}
-        ids = np.array(sorted(labels - {0}), dtype=np.int64)
+        states = transitions.transition_state[sorted(labels - {0})]
+        ids = np.flatnonzero(np.isin(transitions.transition_state, states))
         return cls(relabel(fst, list(enumerate(ids.tolist(), 1))), ids)
 
 
@@ -164,7 +175,7 @@ def viterbi_align(
     """Find the most probable path through a training graph.
 
     Args:
-        graph: of the transcript.
+        graph: of the transcript; the transition probabilities are added to it in place, so use it only once.
         transitions: the transition model.
         scores: (T, K) float32 log-likelihoods of the pdfs of the graph's transition-ids.
         beam: pruning beam.
@@ -173,8 +184,8 @@ def viterbi_align(
     Returns:
         the transition-ids (T,) int32 and the log-likelihood per frame of the path; None if no path survives.
     """
+    _add_transition_probabilities(graph.fst, transitions.part(graph.transition_ids))
     table = np.multiply(scores, np.float32(ACOUSTIC_SCALE), dtype=np.float32, order="C")
-    table += transitions.log_probabilities[graph.transition_ids]
     _, failed, _, total, _, path, _ = kaldi_hmm_gmm.align_utterance_wrapper(
         kaldi_hmm_gmm.AlignConfig(beam, retry_beam), "", ACOUSTIC_SCALE, graph.fst,
         kaldi_hmm_gmm.DecodableCtc(table), 0, 0, 0, 0.0, 0,
@@ -184,9 +195,9 @@ def viterbi_align(
     return graph.transition_ids[np.array(path) - 1].astype(np.int32), total / len(scores)
 
 
-def _add_transition_probabilities(graph: kaldifst.StdVectorFst, transitions: Transitions) -> None:
+def _add_transition_probabilities(graph: kaldifst.StdVectorFst, model: kaldi_hmm_gmm.TransitionModel) -> None:
     kaldi_hmm_gmm.add_transition_probs(
-        trans_model=transitions.model, transition_scale=1.0, self_loop_scale=SELF_LOOP_SCALE, fst=graph
+        trans_model=model, transition_scale=1.0, self_loop_scale=SELF_LOOP_SCALE, fst=graph
     )
 
 
@@ -201,7 +212,7 @@ def graph_states(graph: kaldifst.StdVectorFst, transitions: Transitions) -> tupl
         the states, whose columns are pdfs; and their transition-ids (S, 2), in the first frame and in further ones.
     """
     graph = _without_words(graph)
-    _add_transition_probabilities(graph, transitions)
+    _add_transition_probabilities(graph, transitions.model)
     arcs = [
         (state, arc.nextstate, arc.ilabel, -arc.weight.value)
         for state in kaldifst.StateIterator(graph) for arc in kaldifst.ArcIterator(graph, state)

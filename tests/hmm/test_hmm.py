@@ -209,7 +209,7 @@ def test_states_of_a_graph_have_the_best_path_that_kaldi_finds(corpus: Path, gmm
         words = pronunciations.words(cut)
         lexicon, _ = pronunciations.lexicon([words])
         compiler, scores = GraphCompiler(transitions, tree, lexicon, {}, pronunciations.phones), scorer(cut)
-        graph = Graph.of(compiler(words))
+        graph = Graph.of(compiler(words), transitions)
         expected = viterbi_align(graph, transitions, scores[:, transitions.pdf[graph.transition_ids]], 40.0, 80.0)
         states, numbers = graph_states(compiler(words), transitions)
         halves = (half * np.float32(ACOUSTIC_SCALE) for half in np.array_split(scores, 2))
