@@ -116,7 +116,8 @@ def _skip(arcs: np.ndarray, silent: np.ndarray) -> None:
 
 
 def _connected(arcs: np.ndarray) -> np.ndarray:
-    """Return the arcs that are on a path from state 0 to the last one: pruning leaves dead ends."""
+    """Return the arcs that are on a path from state 0 to the last one, with the states on such paths numbered anew:
+    pruning leaves dead ends."""
     last = arcs["target"].max()
     while True:
         begins, ends = np.zeros((2, last + 1), bool)
@@ -125,8 +126,11 @@ def _connected(arcs: np.ndarray) -> np.ndarray:
         if not kept.any():
             raise ValueError("a lattice has no path")
         if kept.all():
-            return arcs
+            break
         arcs = arcs[kept]
+    numbers = np.cumsum(begins) - 1
+    arcs["source"], arcs["target"] = numbers[arcs["source"]], numbers[arcs["target"]]
+    return arcs
 
 
 def _times(source: np.ndarray, target: np.ndarray) -> np.ndarray:

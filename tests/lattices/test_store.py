@@ -108,6 +108,14 @@ def test_paths_of_an_archive_are_those_of_its_text(tmp_path):
         assert found.item() == pytest.approx(torch.tensor(scores).double().logsumexp(0).item() + end, abs=1e-5)
 
 
+def test_dead_ends_are_left_out_however_many_there_are(tmp_path):
+    path = [b"0 1 1 0 1,2\n", b"1 70009 2 0 3,4\n", b"70009 0,0\n"]
+    dead = [b"0 %d 3 0 0,0\n" % state for state in range(2, 70_000)]
+    write_archive(tmp_path / "lattices_dev.gz", {"with": path[:1] + dead + path[1:], "without": path})
+    (_, arcs), (_, expected) = read_lattices(tmp_path / "lattices_dev.gz")
+    np.testing.assert_array_equal(arcs, expected)
+
+
 @pytest.mark.parametrize(
     "lines",
     [
