@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from asr_kd.common.compiled import compiled
+from asr_kd.common.errors import UserError
 from asr_kd.decode.worker import Graph, Hypothesis, Searcher, SearchOptions, grid_scores
 
 SOURCE = Path(__file__).with_name("beam_search.cpp")
@@ -33,6 +34,20 @@ def library() -> ctypes.CDLL | None:
         loaded.search_run.restype = size
         loaded.search_take.argtypes, loaded.search_take.restype = [pointer] * 4, None
         loaded.best_path.argtypes, loaded.best_path.restype = [pointer, pointer, size, pointer], size
+    return loaded
+
+
+def required() -> ctypes.CDLL:
+    """The kernel.
+
+    Raises:
+        UserError: there is no compiler.
+    """
+    loaded = library()
+    if loaded is None:
+        raise UserError(
+            "--search kernel needs a C++ compiler (CXX, c++, g++ or clang++): install one, or leave out the flag"
+        )
     return loaded
 
 
@@ -76,20 +91,19 @@ class KernelSearcher(Searcher):
     """The kernel's search; searches in several threads run at the same time.
 
     Raises:
+        UserError: there is no compiler.
         ValueError: the graph is damaged.
     """
 
     graph: SharedGraph
 
     def __init__(self, folder: Path) -> None:
-        kernel = library()
-        assert kernel is not None
-        self.kernel, self.graph = kernel, _shared(folder)
+        self.kernel, self.graph = required(), _shared(folder)
         first = self.graph.first_arcs
-        self._search_pointer = kernel.search_new(first.ctypes.data, len(first) - 1)
+        self._search_pointer = self.kernel.search_new(first.ctypes.data, len(first) - 1)
         if not self._search_pointer:
             raise MemoryError
-        weakref.finalize(self, kernel.search_delete, self._search_pointer)
+        weakref.finalize(self, self.kernel.search_delete, self._search_pointer)
 
     def _search(self, scores: list[np.ndarray], options: SearchOptions) -> list[Hypothesis]:
         return [self._search_one(matrix, options) for matrix in scores]

@@ -76,10 +76,8 @@ def make_recogniser(config: Config) -> Recogniser:
     """
     python = None if config.in_process else find_k2_python(config.k2_python)
     graph = prepared_graph(config.graph, python, config.cache)
-    if config.search == "kernel" and kernel.library() is None:
-        raise UserError(
-            "--search kernel needs a C++ compiler (CXX, c++, g++ or clang++): install one, or leave out the flag"
-        )
+    if config.search == "kernel":
+        kernel.required()
     by: By = "kernel" if config.search == "kernel" else python or "k2"
     description = read_json(config.graph / "graph.json")
     num_pdfs, silence = int(description["num_pdfs"]), tuple(description.get("silence_pdfs", ()))
