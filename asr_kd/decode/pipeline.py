@@ -20,10 +20,12 @@ from asr_kd.common.parallel import prefetch, run_all
 from asr_kd.common.storage import atomic_open, read_json, write_json
 from asr_kd.decode.acoustics import load_scorer
 from asr_kd.decode.client import Outcome, Search
+from asr_kd.decode.lattices import select
 from asr_kd.decode.output import lattice_text
 from asr_kd.decode.recogniser import Recogniser
 from asr_kd.decode.second_pass import SecondPass, make_second_pass
 from asr_kd.decode.worker import SearchOptions
+from asr_kd.lattices.archive import on_paths
 from asr_kd.models.scorer import FrameScorer
 
 Item = TypeVar("Item")
@@ -211,8 +213,9 @@ def _lattice_writer(shard: Path, options: SearchOptions) -> Iterator[Callable[[s
     ):
 
         def write(name: str, outcome: Outcome) -> None:
-            if outcome.hypothesis is not None and outcome.hypothesis.lattice is not None:
-                packed.write(lattice_text(name, outcome.hypothesis.lattice, options.acoustic_scale).encode())
+            if outcome.hypothesis is not None and (lattice := outcome.hypothesis.lattice) is not None:
+                kept = select(lattice, on_paths(*lattice.arcs[:, :2].T))
+                packed.write(lattice_text(name, kept, options.acoustic_scale).encode())
 
         yield write
 

@@ -115,21 +115,24 @@ def _skip(arcs: np.ndarray, silent: np.ndarray) -> None:
         arcs["source"] = before[arcs["source"]]
 
 
-def _connected(arcs: np.ndarray) -> np.ndarray:
-    """Return the arcs that are on a path from state 0 to the last one, with the states on such paths numbered anew:
-    pruning leaves dead ends."""
-    last = arcs["target"].max()
-    while True:
+def on_paths(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Return which arcs (A,) bool are on a path from state 0 to the last state: pruning leaves dead ends."""
+    last = target.max()
+    kept, count = np.ones(len(source), bool), 0
+    while count != (count := np.count_nonzero(kept)):
         begins, ends = np.zeros((2, last + 1), bool)
-        begins[arcs["source"]] = ends[arcs["target"]] = begins[last] = ends[0] = True
-        kept = begins[arcs["target"]] & ends[arcs["source"]]
-        if not kept.any():
-            raise ValueError("a lattice has no path")
-        if kept.all():
-            break
-        arcs = arcs[kept]
-    numbers = np.cumsum(begins) - 1
-    arcs["source"], arcs["target"] = numbers[arcs["source"]], numbers[arcs["target"]]
+        begins[source[kept]] = ends[target[kept]] = begins[last] = ends[0] = True
+        kept &= begins[target] & ends[source]
+    return kept
+
+
+def _connected(arcs: np.ndarray) -> np.ndarray:
+    """Return the arcs that are on a path, between states numbered anew."""
+    arcs = arcs[on_paths(arcs["source"], arcs["target"])]
+    if not len(arcs):
+        raise ValueError("a lattice has no path")
+    _, numbers = np.unique([arcs["source"], arcs["target"]], return_inverse=True)
+    arcs["source"], arcs["target"] = numbers.reshape(2, -1)
     return arcs
 
 

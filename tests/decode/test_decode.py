@@ -62,7 +62,11 @@ def test_tuning_on_dev_and_decoding(toy: SimpleNamespace, tmp_path: Path, capsys
     assert figures["options"]["acoustic_scale"] == tuned["acoustic_scale"]
     assert figures["splits"]["test"]["failed"] == 0 and figures["splits"]["test"]["search_rtf"] > 0
     with gzip.open(out / "lattices_test.gz", "rt") as file:
-        assert {line.strip() for line in file if line.startswith("test-")} == set(hypotheses)
+        lattices = [entry.splitlines() for entry in file.read().split("\n\n")[:-1]]
+    assert {name for name, *_ in lattices} == set(hypotheses)
+    for _, *arcs, end in lattices:  # no dead ends
+        sources, targets = ({line.split()[column] for line in arcs} for column in (0, 1))
+        assert sources | {end.split()[0]} == targets | {"0"}
     assert not (out / "shards").exists()
 
     main(chosen)
