@@ -119,7 +119,7 @@ def on_paths(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Return which arcs (A,) bool are on a path from state 0 to the last state: pruning leaves dead ends."""
     last = target.max()
     kept, count = np.ones(len(source), bool), 0
-    while count != (count := np.count_nonzero(kept)):
+    while count != (count := int(kept.sum())):
         begins, ends = np.zeros((2, last + 1), bool)
         begins[source[kept]] = ends[target[kept]] = begins[last] = ends[0] = True
         kept &= begins[target] & ends[source]
