@@ -196,8 +196,9 @@ def convert_layers(network: nn.Module, masks: StreamMasks) -> nn.Module:
 
 
 def pool_dropout(network: nn.Module, masks: DropoutMasks) -> None:
-    """Let every ``nn.Dropout`` of a network draw from ``masks``, in place."""
+    """Let every ``nn.Dropout`` of a network draw from ``masks``, in place; classes derived from it stay as they are."""
     for module in list(network.modules()):
         for name, child in module.named_children():
-            if isinstance(child, nn.Dropout) and 0 < child.p < 1:
+            own = type(child) not in (nn.Dropout, PooledDropout)
+            if isinstance(child, nn.Dropout) and not own and 0 < child.p < 1:
                 setattr(module, name, PooledDropout(child.p, masks).train(child.training))

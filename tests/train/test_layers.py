@@ -11,6 +11,7 @@ from asr_kd.train.layers import (
     BatchNorm,
     DropoutMasks,
     MaskPool,
+    PooledDropout,
     ReluDropout,
     StreamMasks,
     convert_layers,
@@ -115,3 +116,15 @@ def test_pooled_dropout_keeps_units_in_proportion(p, dtype):
     masks.reseed(1)
     assert torch.equal(network(values), dropped)
     assert torch.equal(network.eval()(values), values)
+
+
+def test_dropout_of_other_classes_stays():
+    class Own(nn.Dropout):
+        """A user's own kind of dropout."""
+
+    network = nn.ModuleDict({"own": Own(0.5), "plain": nn.Dropout(0.5), "never": nn.Dropout(0.0)})
+    before = dict(network.items())
+    for masks in (DropoutMasks(), DropoutMasks()):  # a second time the masks are exchanged
+        pool_dropout(network, masks)
+        assert network["own"] is before["own"] and network["never"] is before["never"]
+        assert isinstance(network["plain"], PooledDropout) and network["plain"].masks is masks
