@@ -18,7 +18,7 @@ from asr_kd.hmm.kaldi_tables import Entry, archive_entries, read_matrix, write_m
 from asr_kd.hmm.transforms import apply_fmllr
 from asr_kd.losses import Mean
 from asr_kd.models.network import read_network
-from asr_kd.models.scorer import CHUNK_FRAMES, FrameScorer, NetworkScorer, ensemble_posteriors
+from asr_kd.models.scorer import FrameScorer, NetworkScorer, ensemble_posteriors, in_chunks
 
 #: Files of GMMs that are trained with fMLLR: the Gaussians for features without it, and the transforms of speakers.
 INDEPENDENT, TRANSFORMS = "si.mdl", "fmllr.ark"
@@ -102,8 +102,7 @@ class GmmScorer(FrameScorer):
     def pdf_scores(self, cut: MonoCut, pdfs: np.ndarray) -> np.ndarray:
         """Return the scores (T, len(pdfs)) of some pdfs."""
         features = self.features(cut)
-        parts = [self.gmms.scores(features[i : i + CHUNK_FRAMES], pdfs) for i in range(0, len(features), CHUNK_FRAMES)]
-        return np.concatenate(parts)
+        return in_chunks(lambda frames: self.gmms.scores(features[frames], pdfs), 0, len(features))
 
 
 def network_scorer(networks: Sequence[Path], features: Path, mean: Mean) -> NetworkScorer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,6 +32,13 @@ NOT_SILENCE = -30.0
 CHUNK_FRAMES = 6000
 
 
+def in_chunks(score: Callable[[slice], np.ndarray], start: int, stop: int) -> np.ndarray:
+    """What ``score`` returns for the frames from ``start`` to ``stop``, given ``CHUNK_FRAMES`` of them at a time."""
+    starts = range(start, max(stop, start + 1), CHUNK_FRAMES)  # one of no frames gives scores of shape (0, C)
+    scores = [score(slice(first, min(first + CHUNK_FRAMES, stop))) for first in starts]
+    return scores[0] if len(scores) == 1 else np.concatenate(scores)
+
+
 class FrameScorer(ABC):
     """A scorer that can score a part of an utterance; may be called from several threads at once."""
 
@@ -44,9 +52,7 @@ class FrameScorer(ABC):
 
     def scores(self, features: np.ndarray, start: int, stop: int) -> np.ndarray:
         """The scores (stop − start, C) float32 of the frames from ``start`` to ``stop``."""
-        starts = range(start, max(stop, start + 1), CHUNK_FRAMES)  # one of no frames gives scores of shape (0, C)
-        scores = [self.chunk_scores(features, slice(first, min(first + CHUNK_FRAMES, stop))) for first in starts]
-        return scores[0] if len(scores) == 1 else np.concatenate(scores)
+        return in_chunks(functools.partial(self.chunk_scores, features), start, stop)
 
     def __call__(self, cut: MonoCut) -> np.ndarray:
         features = self.features(cut)

@@ -306,6 +306,16 @@ def test_adapted_models_align_and_have_their_transforms(corpus: Path, adapted: P
     assert likelihood(known, adapted) > likelihood(GmmScorer(adapted), adapted)
 
 
+def test_gmms_score_some_pdfs_in_parts_and_frames_that_are_none(adapted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer, pdfs = GmmScorer(adapted), np.array([3, 0, 5])
+    cut = next(iter(cuts_of(adapted, "train").values()))
+    whole = scorer(cut)
+    monkeypatch.setattr("asr_kd.models.scorer.CHUNK_FRAMES", 50)
+    np.testing.assert_allclose(scorer.pdf_scores(cut, pdfs), whole[:, pdfs], rtol=1e-5)
+    monkeypatch.setattr(scorer, "features", lambda cut: np.zeros((0, 40), np.float32))
+    assert scorer.pdf_scores(cut, pdfs).shape == (0, 3)
+
+
 def likelihood(scorer: GmmScorer, folder: Path) -> float:
     """Log-likelihood per frame of the alignment of train in a folder, with the determinants of the transforms."""
     scores = []
