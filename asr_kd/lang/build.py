@@ -17,7 +17,14 @@ from asr_kd.lang.config import Config
 from asr_kd.lang.folder import UNKNOWN, Lang
 from asr_kd.lang.fst import grammar_fst
 from asr_kd.lang.ngram import BackoffModel
-from asr_kd.lang.vocabulary import piece_lexicon, read_text, report_unknown, word_lexicon, write_lexicon
+from asr_kd.lang.vocabulary import (
+    piece_lexicon,
+    read_dictionary,
+    read_text,
+    report_unknown,
+    word_lexicon,
+    write_lexicon,
+)
 
 Encode = Callable[[str], list[int]]
 log = logging.getLogger(__name__)
@@ -38,7 +45,9 @@ def build(config: Config) -> dict[str, Any]:
         raise UserError(f"{config.data} has no training transcripts: run python -m asr_kd.corpora with --train")
     imported = read_arpa(config.arpa, config.max_words, config.text) if config.arpa else None
     if config.units == "phone":
-        pronounced = word_lexicon(config, transcripts, imported[0] if imported else frequent_words(config, transcripts))
+        dictionary = read_dictionary(config)
+        additional = imported[0] if imported else vocabulary(config, transcripts, dictionary.lexicon)
+        pronounced = word_lexicon(transcripts, additional, dictionary)
     else:
         pronounced = piece_lexicon(config, transcripts)
     write_lexicon(config, pronounced, transcripts)
@@ -79,15 +88,24 @@ def read_transcripts(data: Path, split: str, case: Case) -> list[str]:
     return [normalise(cut["supervisions"][0]["text"], case) for cut in read_jsonl(path)]
 
 
-def frequent_words(config: Config, transcripts: Sequence[str]) -> list[str]:
-    """Return the words that occur at least ``min_count`` times in --lm-text, the most frequent ones first."""
+def vocabulary(config: Config, transcripts: Sequence[str], dictionary: Iterable[str]) -> list[str]:
+    """Return the words beyond those of the transcripts, at most ``max_words`` with them.
+
+    They are the words that occur at least ``min_count`` times in --lm-text, the most frequent ones first, and if
+    ``min_count`` is 0 the rest of the dictionary, one spelling of each, small letters before capitals.
+    """
     counts: Counter[str] = Counter()
     for path in config.lm_text:
         for line in read_text(path, config.text):
             counts.update(line.split())
     spoken = {word for text in transcripts for word in text.split()}
     frequent = [w for w, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if n >= config.min_count]
-    return [word for word in frequent if word not in spoken][: max(0, config.max_words - len(spoken))]
+    words = [word for word in frequent if word not in spoken]
+    if config.min_count == 0:
+        known = {word.upper() for word in spoken.union(words)}
+        rest = {word.upper(): word for word in sorted(dictionary)}  # small letters come last, and win
+        words += [word for spelling, word in rest.items() if spelling not in known]
+    return words[: max(0, config.max_words - len(spoken))]
 
 
 # ---------------------------------------------------------------- language model

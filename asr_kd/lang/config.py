@@ -14,7 +14,8 @@ from asr_kd.common.text import Case
 class Config(Settings):
     """Make the lexicon, the n-gram language model and the transducers L and G of a prepared corpus.
 
-    The vocabulary consists of all words of the training transcripts and the frequent words of --lm-text.  The dev
+    The vocabulary consists of all words of the training transcripts and the frequent words of --lm-text (with
+    --min-count 0, of the pronunciation lexicon).  The dev
     transcripts determine the interpolation weights of the texts' language models; OOV rate and perplexity are
     reported on them.
     """
@@ -45,8 +46,9 @@ class Config(Settings):
     Kaldi does: AH_B, AH_I, AH_E, AH_S."""
     max_words: Natural = 200_000
     """Maximum size of the vocabulary; words of the transcripts are always included."""
-    min_count: Count = 2
-    """Minimum number of occurrences of a word of --lm-text."""
+    min_count: Natural = 2
+    """Minimum number of occurrences of a word of --lm-text.  0 takes the words of the pronunciation lexicon that no
+    text has, too; the language model gives each of them the same small probability."""
     vocab_size: Count = 200
     """Number of sentencepiece pieces to train."""
     order: Annotated[int | None, within(1, 5)] = None

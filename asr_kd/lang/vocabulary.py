@@ -41,7 +41,7 @@ def read_text(path: Path, case: Case) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Pronounced:
-    """The words or pieces of a lang folder.
+    """The words or pieces of a lang folder, or those of a dictionary.
 
     Attributes:
         lexicon: their pronunciations.
@@ -58,30 +58,29 @@ class Pronounced:
     alphabet: Sequence[str] = ()
 
 
-def word_lexicon(config: Config, transcripts: Sequence[str], additional: Iterable[str]) -> Pronounced:
+def word_lexicon(transcripts: Sequence[str], additional: Iterable[str], dictionary: Pronounced) -> Pronounced:
     """Return the pronunciations of all words of the transcripts, and of the additional words that have one."""
     spoken = {word for text in transcripts for word in text.split()}
-    dictionary, probabilities, english = read_dictionary(config)
     wanted = {word for word in spoken.union(additional) if not is_reserved(word)}
-    lexicon, guesses = pronounce(wanted, dictionary, english)
+    lexicon, guesses = pronounce(wanted, dictionary.lexicon, dictionary.english)
     dropped = {guess.word for guess in guesses if guess.source == "none"} - spoken
     lexicon = {word: variants for word, variants in lexicon.items() if word not in dropped}
     guesses = [guess for guess in guesses if guess.word not in dropped]
     log.info("lexicon: %d words, %d with guessed pronunciations", len(lexicon), len({guess.word for guess in guesses}))
-    kept = {word: probabilities[word] for word in lexicon if word in probabilities}
-    return Pronounced({UNKNOWN: [SPOKEN_NOISE], **lexicon}, kept, guesses, english)
+    kept = {word: dictionary.probabilities[word] for word in lexicon if word in dictionary.probabilities}
+    return Pronounced({UNKNOWN: [SPOKEN_NOISE], **lexicon}, kept, guesses, dictionary.english)
 
 
-def read_dictionary(config: Config) -> tuple[Lexicon, Probabilities, bool]:
-    """Return the pronunciations of --lexicon or of CMU's dictionary, their probabilities, and whether guesses suit."""
+def read_dictionary(config: Config) -> Pronounced:
+    """Return all words of --lexicon or of CMU's dictionary."""
     if config.lexicon is None:
-        return cmu_dictionary(config.text), {}, True
+        return Pronounced(cmu_dictionary(config.text))
     dictionary, probabilities = read_lexicon(config.lexicon, config.text, config.remove_stress)
     phones = {phone for variants in dictionary.values() for variant in variants for phone in variant}
     if not (english := is_english(phones)) and is_english({phone.rstrip("012") for phone in phones}):
         log.warning("the phones of %s have stress marks, and each is modelled by itself: --remove-stress removes them",
                     config.lexicon)  # fmt: skip
-    return dictionary, probabilities, english
+    return Pronounced(dictionary, probabilities, english=english)
 
 
 def piece_lexicon(config: Config, transcripts: Sequence[str]) -> Pronounced:

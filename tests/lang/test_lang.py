@@ -6,6 +6,7 @@ import math
 import os
 import re
 import string
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -218,6 +219,25 @@ def test_external_arpa_model(tmp_path, data):
     lang = Lang.load(tmp_path / "other")
     assert {"ZEBRA", "AARDVARK", "DOG'S"} <= set(lang.words) and "--" not in lang.words
     assert math.isfinite(sentence_cost(lang.fst("G"), lang, "THE ZEBRA SAT"))
+
+
+@pytest.mark.parametrize("case", ["upper", "keep"])
+def test_all_words_of_the_lexicon_can_be_recognised(tmp_path, data, case):
+    """Words of no text have the probability of the uniform distribution, each, and one spelling each."""
+    lexicon = tmp_path / "lexicon.txt"
+    lexicon.write_text("The DH AH\nABLE EY B AH L\nAble EY B AH L\nBAKER B EY K ER\nable EY B AH L\n<unk> SPN\n")
+    text = write_gzip(tmp_path / "text.txt.gz", LM_TEXT)
+    config = Config(data, tmp_path / "lang", lexicon=lexicon, text=case, lm_text=(text,), min_count=0)
+    main(config)
+    lang = Lang.load(tmp_path / "lang")
+    new = {"ABLE" if case == "upper" else "able", "BAKER"}
+    texts = {word for line in TRAIN + LM_TEXT for word in line.split()}
+    assert new < set(lang.lexicon) <= new | texts | {UNKNOWN} and lang.lexicon["BAKER"] == [("B", "EY", "K", "ER")]
+    words, model = read_arpa(tmp_path / "lang" / "lm.arpa", 100, case)
+    rare, rarer, often = (model.log_probs[0][words.index(word)] for word in (*new, "THE"))
+    assert rare == rarer and -8 < rare < often
+    main(replace(config, out=tmp_path / "few", max_words=3))
+    assert not new & set(Lang.load(tmp_path / "few").lexicon)
 
 
 def test_external_lexicon(tmp_path, data):
