@@ -28,6 +28,7 @@ from asr_kd.common.storage import MARK, Stage, copy_file, read_json, write_json
 from asr_kd.corpora.manifests import jsonl_writer, read_jsonl
 from asr_kd.corpora.shar.__main__ import main as write_shards
 from asr_kd.corpora.shar.config import Config as SharConfig
+from asr_kd.decode.config import Search
 from asr_kd.hmm.config import Config as HmmConfig
 from asr_kd.hmm.pipeline import align as align_with_gmms
 from asr_kd.hmm.store import copy_models, write_summary
@@ -58,6 +59,8 @@ class Config:
     """Stages that run; training needs soft_targets before it, and so does shards, which is training from shards."""
     beam: float = 8.0
     """Beam of the search."""
+    search: Search = "k2"
+    """What searches (asr_kd.decode --search)."""
     busy: bool = False
     """Note with the results that the machine does other work, which makes a core slower."""
     work: Path | None = None
@@ -148,7 +151,8 @@ def command(config: Config, stage: str, exp: Path, root: Path, hours: float) -> 
 
 def _decode(config: Config, exp: Path, cuts: Path, split: str, out: Path) -> list[str]:
     flags = bench.flags(model=exp / TEACHER, graph=exp / "graph", features=exp / "features", cuts=cuts, splits=split)
-    return ["-m", "asr_kd.decode", *flags, *bench.flags(beam=config.beam, acoustic_scale=0.12, out=out)]
+    search = bench.flags(beam=config.beam, search=config.search, acoustic_scale=0.12)
+    return ["-m", "asr_kd.decode", *flags, *search, *bench.flags(out=out)]
 
 
 def repeat(source: Path, split: str, out: Path, hours: float) -> None:

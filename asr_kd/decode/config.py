@@ -13,6 +13,8 @@ from asr_kd.common.parallel import Workers
 from asr_kd.common.settings import Count, Natural, Positive, within
 from asr_kd.common.storage import RUN_ONLY
 
+Search = Literal["k2", "kernel"]
+
 
 @dataclass
 class Config(Workers):
@@ -96,7 +98,7 @@ class Config(Workers):
     that of the words with 0.8 eight of ten are right, and tuned.json keeps the map for other decodings."""
     batch: Count = field(default=4, metadata=RUN_ONLY)
     """Maximum number of utterances per search; on a CPU a larger number costs memory and saves no time."""
-    search: Literal["k2", "kernel"] = field(default="k2", metadata=RUN_ONLY)
+    search: Search = field(default="k2", metadata=RUN_ONLY)
     """What searches: k2, or a kernel that this machine's C++ compiler builds, which finds the same lattices, to the
     bit, in a fifth of the time on a CPU."""
     k2_python: Path | None = field(default=None, metadata=RUN_ONLY)

@@ -67,19 +67,22 @@ def _decoded(config: Config) -> tuple[int, int]:
 def _rates(config: Config, teacher: Network, student: Network) -> Rates:
     from asr_kd.plan.calibrate import Rates, measure
 
-    about = {"teacher": teacher.to_json(), "student": student.to_json(), "batch_size": config.batch_size}
+    about = {
+        "teacher": teacher.to_json(), "student": student.to_json(), "batch_size": config.batch_size,
+        "search": config.search,
+    }  # fmt: skip
     if config.rates is not None and config.rates.is_file():
         known = read_json(config.rates)
         try:
             if known["about"] != about:
-                raise UserError(f"{config.rates} has the rates of other networks or batches: name another file")
+                raise UserError(f"{config.rates} has the rates of other networks, batches or search: name another file")
             rates = Rates(**known["rates"])
             if not all(0 < rate < math.inf for rate in vars(rates).values()):
                 raise ValueError("a rate is not a positive number")
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{config.rates} is damaged ({error}): delete it to measure them again") from None
         return rates
-    found = measure(teacher, student, config.batch_size)
+    found = measure(teacher, student, config.batch_size, config.search)
     if config.rates is not None:
         write_json(config.rates, {"about": about, "rates": found})
     return found

@@ -22,6 +22,7 @@ from asr_kd.corpora.config import Config as CorporaConfig
 from asr_kd.corpora.cuts import load_cuts
 from asr_kd.decode.__main__ import main as decode
 from asr_kd.decode.config import Config as DecodeConfig
+from asr_kd.decode.config import Search
 from asr_kd.features.config import Config as FeaturesConfig
 from asr_kd.features.extraction import extract_corpus
 from asr_kd.features.normalise import Normaliser
@@ -84,7 +85,7 @@ class Rates:
     process: float
 
 
-def measure(teacher: Network, student: Network, batch: int) -> Rates:
+def measure(teacher: Network, student: Network, batch: int, search: Search = "k2") -> Rates:
     """Measure all rates in one to two minutes, most of it for GMMs on a small corpus.
 
     All cores are measured at the same time, as stages use them: a core is slower while the others compute.
@@ -96,7 +97,7 @@ def measure(teacher: Network, student: Network, batch: int) -> Rates:
         with _silence():
             _corpus(root)
         parts: list[Callable[[], dict[str, float]]] = [
-            *(functools.partial(_speech, root, root / f"core-{core}") for core in range(cores)),
+            *(functools.partial(_speech, root, root / f"core-{core}", search) for core in range(cores)),
             *cores * [functools.partial(network_rates, teacher, student, batch)],
             *cores * [_start],
         ]
@@ -148,7 +149,7 @@ def _corpus(root: Path) -> None:
     make_lang(LangConfig(data=root / "data", out=root / "lang"))
 
 
-def _speech(corpus: Path, out: Path) -> dict[str, float]:
+def _speech(corpus: Path, out: Path, search: Search) -> dict[str, float]:
     """Rates of features, alignment, GMM training, loading and search on that corpus, in this process.
 
     GMMs are trained on the original speech; its copies at other speeds are only aligned.
@@ -177,7 +178,7 @@ def _speech(corpus: Path, out: Path) -> dict[str, float]:
     return {
         "features": plain / plain_frames, "copies": (extracting - plain) / (frames - plain_frames),
         "alignment": aligning / frames, "gmm": training / spoken, "loading": _loading(settings, None),
-        "target_loading": _loading(settings, _store(settings, out / "store")), "search": _search(settings, out),
+        "target_loading": _loading(settings, _store(settings, out / "store")), "search": _search(settings, out, search),
     }  # fmt: skip
 
 
@@ -204,9 +205,9 @@ def _store(settings: HmmConfig, out: Path) -> SoftTargets:
     return SoftTargets(out)
 
 
-def _search(settings: HmmConfig, out: Path) -> float:
+def _search(settings: HmmConfig, out: Path, search: Search) -> float:
     """Seconds of search per second of speech, with the GMM; ``GRAPH_FACTOR`` in costs.py scales it to larger graphs."""
     make_graph(GraphConfig(settings.lang, settings.out, out / "graph"))
-    decode(DecodeConfig((settings.out,), out / "graph", settings.features, out=out / "decode", jobs=1))
+    decode(DecodeConfig((settings.out,), out / "graph", settings.features, out=out / "decode", jobs=1, search=search))
     splits = read_json(out / "decode" / "decode.json")["splits"].values()
     return sum(split["search_seconds"] for split in splits) / sum(split["audio_seconds"] for split in splits)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from asr_kd.common.settings import Count, Natural, NotNegative, Positive, Settings
+from asr_kd.decode.config import Search
 
 Preset = Literal["tiny", "quarter", "small", "medium", "large", "paper"]
 
@@ -44,6 +45,8 @@ class Config(Settings):
     systems: Path | None = None
     """YAML file with the systems that are decoded (recipes/librispeech/conf/systems.yaml, or a study), whose variables
     teachers and seeds are --teachers and --students; default: one network, the ensemble, one student."""
+    search: Search = "k2"
+    """What searches (asr_kd.decode --search)."""
     real_time_factor: NotNegative = 0.0
     """Real-time factor of the search on one core (in reports, the RTF minus the RTF of scoring, in brackets there); 0:
     measured here in a small graph, times 4, as a graph of 1.7 million arcs takes with beam 15."""

@@ -108,7 +108,8 @@ def test_the_table(tmp_path, capsys, monkeypatch, inline) -> None:
     main(config)
     assert capsys.readouterr().out.splitlines()[-10:] == first, "the second time rates are read"
     for flags, message in (
-        ({"senones": 60}, "rates of other networks or batches"),
+        ({"senones": 60}, "rates of other networks, batches or search"),
+        ({"search": "kernel"}, "rates of other networks, batches or search"),
         ({"hours": 0}, "must be above 0"),
         ({"gpus": 8}, "give --gpu-tflops"),
     ):
