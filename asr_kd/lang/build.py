@@ -16,6 +16,7 @@ from asr_kd.lang.arpa import read_arpa, write_arpa
 from asr_kd.lang.config import Config
 from asr_kd.lang.folder import UNKNOWN, Lang
 from asr_kd.lang.fst import grammar_fst
+from asr_kd.lang.lexicon import cmu_dictionary
 from asr_kd.lang.ngram import BackoffModel
 from asr_kd.lang.vocabulary import (
     piece_lexicon,
@@ -92,7 +93,7 @@ def vocabulary(config: Config, transcripts: Sequence[str], dictionary: Iterable[
     """Return the words beyond those of the transcripts, at most ``max_words`` with them.
 
     They are the words that occur at least ``min_count`` times in --lm-text, the most frequent ones first, and if
-    ``min_count`` is 0 the rest of the dictionary, one spelling of each, small letters before capitals.
+    ``min_count`` is 0 the rest of the dictionary: with ``text`` "keep", the CMU dictionary's in lower case alone.
     """
     counts: Counter[str] = Counter()
     for path in config.lm_text:
@@ -102,10 +103,12 @@ def vocabulary(config: Config, transcripts: Sequence[str], dictionary: Iterable[
     frequent = [w for w, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if n >= config.min_count]
     words = [word for word in frequent if word not in spoken]
     if config.min_count == 0:
-        known = {word.upper() for word in spoken.union(words)}
-        rest = {word.upper(): word for word in sorted(dictionary)}  # small letters come last, and win
-        words += [word for spelling, word in rest.items() if spelling not in known]
-    return words[: max(0, config.max_words - len(spoken))]
+        spelt = cmu_dictionary("lower") if config.text == "keep" and config.lexicon is None else dictionary
+        words += sorted(set(spelt) - spoken.union(words))
+    room = max(0, config.max_words - len(spoken))
+    if len(words) > room:
+        log.warning("%d words are left out of the vocabulary, which --max-words limits", len(words) - room)
+    return words[:room]
 
 
 # ---------------------------------------------------------------- language model
