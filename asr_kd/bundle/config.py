@@ -45,7 +45,7 @@ class Config(Settings):
     golden: Natural = 3
     """Utterances of the first split that are kept with features, scores and words, for tests of other runtimes."""
     tolerance: Annotated[float, within(0)] = 0.3
-    """Largest rise of the WER by int8 on the first split, in points (three words on a small split)."""
+    """Largest rise of the WER by int8 on the first split, in points; a higher one is refused if it is beyond chance."""
     sherpa_onnx: bool = False
     """Also write sherpa-onnx/, for sherpa-onnx, which recognises streams on phones and in browsers."""
     title: str = ""

@@ -38,8 +38,8 @@ class Form:
     Attributes:
         name: of the form.
         bytes: of its file.
-        words: hypothesis by split and utterance.
-        errors, reference_words: by split.
+        words, errors: hypothesis, and number of its wrong words, by split and utterance.
+        reference_words: by split.
         seconds, audio_seconds: of scoring on one core, from samples to scores, and of the audio.
         measures, right: what is measured of each word that was found, and whether it is right, by split.
     """
@@ -47,7 +47,7 @@ class Form:
     name: str
     bytes: int
     words: dict[tuple[str, str], str] = dataclasses.field(default_factory=dict)
-    errors: Counter[str] = dataclasses.field(default_factory=Counter)
+    errors: dict[tuple[str, str], int] = dataclasses.field(default_factory=dict)
     reference_words: Counter[str] = dataclasses.field(default_factory=Counter)
     seconds: float = 0.0
     audio_seconds: float = 0.0
@@ -57,12 +57,13 @@ class Form:
     def add(self, split: str, utterance: str, text: Sequence[str], words: Sequence[str]) -> None:
         """Count the words found of an utterance, of the transcript ``text``."""
         self.words[split, utterance] = " ".join(words)
-        self.errors[split] += kaldialign.edit_distance(text, words)["total"]
+        self.errors[split, utterance] = kaldialign.edit_distance(text, words)["total"]
         self.reference_words[split] += len(text)
 
     def wer(self, split: str) -> float:
         """In percent."""
-        return 100 * self.errors[split] / max(self.reference_words[split], 1)
+        wrong = sum(errors for (own, _), errors in self.errors.items() if own == split)
+        return 100 * wrong / max(self.reference_words[split], 1)
 
     @property
     def rtf(self) -> float | None:
