@@ -14,10 +14,9 @@ from asr_kd.common.text import Case
 class Config(Settings):
     """Make the lexicon, the n-gram language model and the transducers L and G of a prepared corpus.
 
-    The vocabulary consists of all words of the training transcripts and the frequent words of --lm-text (with
-    --min-count 0, of the pronunciation lexicon).  The dev
-    transcripts determine the interpolation weights of the texts' language models; OOV rate and perplexity are
-    reported on them.
+    The vocabulary consists of all words of the training transcripts and the frequent words of --lm-text, with
+    --min-count 0 all of these and of the pronunciation lexicon.  The dev transcripts determine the interpolation
+    weights of the texts' language models; OOV rate and perplexity are reported on them.
     """
 
     data: Path
