@@ -2,7 +2,7 @@
 # The main job: a corpus in, the paper's Table 1 out.
 #
 #   bash recipes/librispeech/run.sh                      the embedded corpus, no download, about 8 minutes on 2 cores
-#                                                        that are fast in bfloat16, 24 where it is emulated
+#                                                        that are fast in bfloat16, 24 on others
 #   bash recipes/librispeech/run.sh --conf so762 --corpus-dir DIR --train PART --dev PART --test PART
 #   bash recipes/librispeech/run.sh --conf so762 --study ten_teachers     a study on top of it (studies/README.md)
 #
