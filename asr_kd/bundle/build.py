@@ -35,10 +35,11 @@ from asr_kd.models.front_end import check_same_front_end
 from asr_kd.models.senones import check_same_senones
 from asr_kd.runtime import Recogniser
 from asr_kd.runtime.bundle import DESCRIPTION, FLOAT, GRAPH, INT8, WORDS, Bundle
+from asr_kd.score.bootstrap import Bootstrap
 
 GOLDEN = "golden"
-#: What is within so many standard deviations of the additional errors is chance (one-sided, 5 %).
-CHANCE = 1.645
+#: What so many percent of the bootstrap's draws do not exceed is chance.
+CHANCE = 5
 #: The scores of every tenth frame are kept.
 GOLDEN_STEP = 10
 
@@ -122,15 +123,14 @@ def _check(config: Config, forms: Forms) -> None:
     split = config.splits[0]
     figures = ", ".join(f"{form.name} {form.wer(split):.2f} %" for form in forms)
     logging.info("WER on %s: %s", split, figures)
-    changed = [key for key, words in trained.words.items() if key[0] == split and as_float.words[key] != words]
+    changed = [name for name, words in trained.words[split].items() if as_float.words[split][name] != words]
     if changed:
         raise UserError(
             f"the network in ONNX recognises other words than the trained one in {len(changed)} utterances of {split} "
-            f"({figures}; the first: {changed[0][1]}): report this"
+            f"({figures}; the first: {changed[0]}): report this"
         )
-    more = np.array([as_int8.errors[key] - errors for key, errors in trained.errors.items() if key[0] == split])
-    allowed = config.tolerance / 100 * trained.reference_words[split]
-    if more.sum() - CHANCE * np.sqrt(np.square(more).sum()) > allowed:  # utterances vary independently
+    rates = Bootstrap().rates(trained.scores(split), as_int8.scores(split))
+    if len(rates) and np.percentile(rates[:, 1] - rates[:, 0], CHANCE) > config.tolerance:
         raise UserError(
             f"int8 costs more than --tolerance {config.tolerance:g} points of WER on {split}, beyond chance "
             f"({figures}): raise --calibration, or --tolerance"

@@ -29,13 +29,13 @@ def write_card(config: Config, bundle: Bundle, forms: Forms, confidences: dict[s
     network = read_network(config.model)
     title = config.title or config.out.resolve().name
     latency = round(1000 * bundle.right * bundle.seconds)
-    splits, words = config.splits, forms.int8.reference_words
+    splits = config.splits
     header = ["form", "MB", *(f"WER on {split}, %" for split in splits), "scoring on one core, seconds per second"]
     rows = [
         [form.name, f"{form.bytes / 1e6:.2f}", *(_wer(form, split) for split in splits), _rtf(form)] for form in forms
     ]
     table = Table(header, rows).markdown()
-    size = ", ".join(f"{split}: {words[split]:,} words" for split in splits)
+    size = ", ".join(f"{split}: {forms.int8.reference_words(split):,} words" for split in splits)
     licence = f"Licence of the training data: {config.licence}\n\n" if config.licence else ""
     text = f"""# {title}
 
@@ -102,7 +102,7 @@ def _confidences(judged: dict[str, Judged]) -> str:
 
 
 def _wer(form: Form, split: str) -> str:
-    return f"{form.wer(split):.2f}" if split in form.reference_words else "–"
+    return f"{form.wer(split):.2f}" if split in form.references else "–"
 
 
 def _rtf(form: Form) -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import kaldialign
 import numpy as np
 from lhotse.cut import MonoCut
 
@@ -24,6 +23,7 @@ from asr_kd.models.network import read_network
 from asr_kd.runtime import Recogniser
 from asr_kd.runtime.bundle import FLOAT, INT8, Bundle
 from asr_kd.runtime.search import Found, Search
+from asr_kd.score.wer import Reference, Scores, score
 
 #: Returns the scores (T, C), times the acoustic scale, of samples.
 Scorer = Callable[[np.ndarray], np.ndarray]
@@ -38,32 +38,31 @@ class Form:
     Attributes:
         name: of the form.
         bytes: of its file.
-        words, errors: hypothesis, and number of its wrong words, by split and utterance.
-        reference_words: by split.
+        references, words: what was said and what was found, by split and utterance.
         seconds, audio_seconds: of scoring on one core, from samples to scores, and of the audio.
         measures, right: what is measured of each word that was found, and whether it is right, by split.
     """
 
     name: str
     bytes: int
-    words: dict[tuple[str, str], str] = dataclasses.field(default_factory=dict)
-    errors: dict[tuple[str, str], int] = dataclasses.field(default_factory=dict)
-    reference_words: Counter[str] = dataclasses.field(default_factory=Counter)
+    references: defaultdict[str, dict[str, Reference]] = dataclasses.field(default_factory=lambda: defaultdict(dict))
+    words: defaultdict[str, dict[str, list[str]]] = dataclasses.field(default_factory=lambda: defaultdict(dict))
     seconds: float = 0.0
     audio_seconds: float = 0.0
     measures: defaultdict[str, list[np.ndarray]] = dataclasses.field(default_factory=lambda: defaultdict(list))
     right: defaultdict[str, list[bool]] = dataclasses.field(default_factory=lambda: defaultdict(list))
 
-    def add(self, split: str, utterance: str, text: Sequence[str], words: Sequence[str]) -> None:
-        """Count the words found of an utterance, of the transcript ``text``."""
-        self.words[split, utterance] = " ".join(words)
-        self.errors[split, utterance] = kaldialign.edit_distance(text, words)["total"]
-        self.reference_words[split] += len(text)
+    def scores(self, split: str) -> Scores:
+        """Word errors, utterance by utterance."""
+        return score(self.references[split], self.words[split])
 
     def wer(self, split: str) -> float:
         """In percent."""
-        wrong = sum(errors for (own, _), errors in self.errors.items() if own == split)
-        return 100 * wrong / max(self.reference_words[split], 1)
+        return 100 * float(self.scores(split).errors.sum()) / max(self.reference_words(split), 1)
+
+    def reference_words(self, split: str) -> int:
+        """The number of words that were said."""
+        return sum(len(reference.words) for reference in self.references[split].values())
 
     @property
     def rtf(self) -> float | None:
@@ -72,7 +71,7 @@ class Form:
 
     def figures(self) -> dict[str, Any]:
         """For the completion mark."""
-        wer = {split: round(self.wer(split), 2) for split in self.reference_words}
+        wer = {split: round(self.wer(split), 2) for split in self.references}
         return {"bytes": self.bytes, "wer": wer, "rtf": self.rtf}
 
 
@@ -105,22 +104,25 @@ def measure(
     scorers: list[Scorer] = [_trained(config, bundle, normaliser), *(recogniser.scores for recogniser in recognisers)]
     cuts = [(split, cut) for split in config.splits for cut in load_cuts(config.features, split)]
     for number, (split, cut) in enumerate(progress(cuts, "bundle", len(cuts), "utterance")):
-        text, samples = recognisers[0].graph.words.split(cut.supervisions[0].text or ""), samples_of(cut)
-        for form, score in zip(forms, scorers, strict=True):
+        spoken, samples = cut.supervisions[0], samples_of(cut)
+        text = recognisers[0].graph.words.split(spoken.text or "")
+        reference = Reference(tuple(text), spoken.speaker or cut.id)
+        for form, scorer in zip(forms, scorers, strict=True):
             if split != config.splits[0] and form is not forms[-1]:
                 continue  # a comparison on one split is enough
-            found, seconds = _recognise(recognisers[0], score, samples)
+            found, seconds = _recognise(recognisers[0], scorer, samples)
             words = [word.text for word in found]
             if number >= WARM_UP:
                 form.seconds += seconds
                 form.audio_seconds += cut.duration
-            form.add(split, cut.id, text, words)
+            form.references[split][cut.id], form.words[split][cut.id] = reference, words
             form.measures[split] += [word.measures for word in found]
             form.right[split] += right_words(text, words)
         if split == config.splits[0]:
             stream = recognisers[1].stream()
             stream.accept(samples)
-            streamed.add(split, cut.id, text, stream.finish().text.split())
+            streamed.references[split][cut.id] = reference
+            streamed.words[split][cut.id] = stream.finish().text.split()
     trained, as_float, as_int8 = forms
     return Forms(trained, as_float, as_int8, streamed)
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import kaldifst
@@ -46,6 +47,7 @@ from asr_kd.runtime.__main__ import main as run_bundle
 from asr_kd.runtime.bundle import FLOAT, GRAPH, INT8, Bundle
 from asr_kd.runtime.network import whole_inputs
 from asr_kd.runtime.stream import Settings
+from asr_kd.score.wer import Reference
 from asr_kd.train import __main__ as train
 from asr_kd.train.config import Config as TrainConfig
 
@@ -435,19 +437,26 @@ def test_sherpa_onnx_recognises_the_words_of_our_stream(prepared, folders, kind:
 
 def test_worse_bundles_are_refused(graph: Path, prepared, tmp_path: Path) -> None:
     config = Config(tmp_path, graph, prepared.features, tmp_path / "out", splits=("dev",))
-    keys = [("dev", str(number)) for number in range(20)]
-    words, other = dict.fromkeys(keys, "W1"), dict.fromkeys(keys, "W2")
-    names = ("trained", "float32", "int8", "streams")
-    forms = Forms(*(Form(name, 1, words, dict.fromkeys(keys, 1), Counter(dev=1000)) for name in names))
-    _check(config, forms)
-    forms[2].errors = dict.fromkeys(keys, 1) | {key: 2 for key in keys[:5]} | {keys[6]: 0, keys[7]: 4}
-    _check(config, forms)  # seven more errors are more than three, but six utterances of twenty differ: chance
-    forms[2].errors = dict.fromkeys(keys, 1) | {key: 2 for key in keys[:9]} | {("test", "0"): 9}
+
+    def form(*wrong: int, other: str = "Y") -> Form:
+        """Of utterances of 50 words with so many wrong ones."""
+        made, names = Form("int8", 1), list(map(str, range(len(wrong))))
+        made.references["dev"] = dict.fromkeys(names, Reference(("X",) * 50, "speaker"))
+        made.words["dev"] = {name: [other] * n + ["X"] * (50 - n) for name, n in zip(names, wrong, strict=True)}
+        made.references["test"], made.words["test"] = {"0": Reference(("X",), "speaker")}, {"0": ["Y"]}
+        return made
+
+    def check(before: Sequence[int], after: Sequence[int], other: str = "Y") -> None:
+        _check(config, Forms(form(*before), form(*before, other=other), form(*after), form(*after)))
+
+    check([1] * 20, [1] * 20)
+    check([1] * 20, [2] * 5 + [0, 4] + [1] * 13)  # seven more are more than three, but in few utterances: chance
     with pytest.raises(UserError, match=r"int8 costs more than --tolerance 0\.3 .*beyond chance .*int8 2\.90 %"):
-        _check(config, forms)
-    forms[1].words = other
+        check([1] * 20, [2] * 9 + [1] * 11)
+    with pytest.raises(UserError, match=r"beyond chance .*int8 8\.00 %"):
+        check([1] * 2, [3, 5])  # however few utterances there are
     with pytest.raises(UserError, match="other words than the trained one in 20 utterances of dev"):
-        _check(config, forms)
+        check([1] * 20, [1] * 20, other="Z")
 
 
 @pytest.mark.parametrize("kind", ["dnn", "tdnnf"])
