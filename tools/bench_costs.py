@@ -83,6 +83,8 @@ def main(config: Config) -> None:
                 "all processes, MB": round(usage.memory / 1e6), "busy": config.busy,
             }  # fmt: skip
             print(rows[stage, hours], flush=True)
+            if config.out is not None:  # 100 hours take an hour or more, which nobody should lose
+                write_json(config.out, {**known, "rates": calibrated, "rows": [*rows.values()]})
     ordered = [
         rows[key] | planned(*key, exp, calibrated)
         for key in sorted(rows, key=lambda key: ([*STAGES].index(key[0]), key[1]))

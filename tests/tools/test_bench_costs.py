@@ -1,6 +1,7 @@
 """Corpora of repeated recordings, and the figure of what stages cost on them."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 
 import bench_costs
+from process_tree import Usage
 
 from asr_kd.common.storage import read_json, stage_figures, write_json
 from asr_kd.corpora.manifests import jsonl_writer, read_jsonl
@@ -28,6 +30,22 @@ def test_recordings_are_repeated_until_there_are_enough(tmp_path: Path) -> None:
     assert read_json(tmp_path / "out" / "hmm.json")["splits"]["train"]["frames"] == 5000
     assert (tmp_path / "out" / "cmvn.json").is_file() and not (tmp_path / "out" / "cuts_dev.jsonl.gz").exists()
     assert stage_figures(tmp_path / "out"), "readers take it for a finished stage"
+
+
+def test_what_was_measured_before_a_failure_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measured(config: bench_costs.Config, exp: Path, hours: float) -> Iterator[tuple[str, Usage]]:
+        yield "features", Usage(cpu=1.5, wall=2.0, memory=3_000_000, largest=2_000_000)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench_costs, "measured", measured)
+    monkeypatch.setattr(bench_costs, "calibrate", lambda config, exp: {"features": 1e-6})
+    out = tmp_path / "costs.json"
+    write_json(out, {"rows": [{"stage": "features", "hours": 1, "s": 7.0}]})
+    with pytest.raises(KeyboardInterrupt):
+        bench_costs.main(bench_costs.Config(exp=tmp_path, hours=(10,), out=out))
+    kept = read_json(out)
+    assert [(row["hours"], row["s"]) for row in kept["rows"]] == [(1, 7.0), (10, 1.5)]
+    assert kept["rates"] == {"features": 1e-6}
 
 
 def test_the_figure_has_a_dot_for_every_measurement() -> None:
