@@ -156,7 +156,7 @@ def _stages(job: Job, machines: Machines, rates: Rates) -> Iterator[Cost]:
         "students", job, machines, job.student, job.students, job.student_epochs, rates.student, soft, rates, kept
     )
     searched = job.test_hours * 3600 * job.decoded * (job.real_time_factor or GRAPH_FACTOR * rates.search)
-    scored = job.test_hours * FRAMES_PER_HOUR * job.scored * rates.scoring
+    scored = job.test_hours * FRAMES_PER_HOUR * (job.scored * rates.scoring + job.decoded * rates.loading)
     # A search process takes more than this only with a graph of 6 million arcs or more (60 bytes an arc), or lattices.
     yield Cost("decoding", 1e6, rates.process + WORK_BYTES, 0, {"compute": (searched + scored) / machines.cores})
 
