@@ -68,10 +68,14 @@ def _children() -> list[psutil.Process]:
 
 def _watch(peaks: list[int], over: threading.Event, others: set[psutil.Process]) -> None:
     """Keep the peaks of the memory of this process's children but for ``others``: of all, and of the largest."""
-    while not over.wait(SAMPLE_SECONDS):
+    pause = SAMPLE_SECONDS
+    while not over.wait(pause):
+        began = time.perf_counter()
         found = [_memory(one.pid) for child in _children() if child not in others for one in _with_descendants(child)]
         now = sum(share for share, _ in found), max((resident for _, resident in found), default=0)
         peaks[:] = map(max, peaks, now)
+        # The kernel counts a process's pages one by one: it must not take more than a twentieth of a core from it.
+        pause = max(SAMPLE_SECONDS, 20 * (time.perf_counter() - began))
 
 
 def _with_descendants(process: psutil.Process) -> list[psutil.Process]:
