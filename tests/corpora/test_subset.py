@@ -39,6 +39,14 @@ def test_a_smaller_share_is_contained_in_a_larger_one(perturbed, tmp_path):
     assert set(subsets[0]) < set(subsets[1]) < set(subsets[2]) == set(full)
 
 
+def test_copies_may_be_left_out(perturbed, tmp_path):
+    subset.main(subset.Config(perturbed, tmp_path / "out", share=0.5, copies=False))
+    subset.main(subset.Config(perturbed, tmp_path / "both", share=0.5))
+    kept, both = ids(tmp_path / "out" / TRAIN), ids(tmp_path / "both" / TRAIN)
+    assert kept == [name for name in both if not name.endswith("_sp0.9")]
+    assert 2 * len(kept) == len(both)
+
+
 def test_groups_of_speakers_are_disjoint_and_complete(perturbed, tmp_path):
     halves = []
     for group in ("1/2", "2/2"):

@@ -22,7 +22,7 @@ def main(config: Config) -> None:
     figures = {"utterances": 0, "frames": 0, "speakers": len(set(utterances.values()))}
     with jsonl_writer(config.out / TRAIN) as add:
         for cut in read_jsonl(config.cuts / TRAIN):
-            if source_id(cut) in utterances:
+            if source_id(cut) in utterances and (config.copies or cut["id"] in utterances):
                 add(cut)
                 figures["utterances"] += 1
                 figures["frames"] += cut["features"]["num_frames"]
