@@ -67,6 +67,7 @@ class Rates:
         search: search per second of speech, in a small graph with the default flags of asr_kd.decode.
         start: start of a process that computes and reads corpora; every stage waits for two.
         process: bytes of memory of such a process.
+        feature: bytes of a feature in the number type that networks are trained in on a core.
     """
 
     features: float
@@ -83,6 +84,7 @@ class Rates:
     search: float
     start: float
     process: float
+    feature: float
 
 
 def measure(teacher: Network, student: Network, batch: int, search: Search = "k2") -> Rates:

@@ -19,8 +19,10 @@ WORK_BYTES = 50e6
 #: Bytes in memory of a frame in the pool, but for its features: senone, place, place in the order and in the soft
 #: targets, and a soft target.
 POOL_BYTES = 4 * 8 + TARGET_BYTES + CLASS_BYTES * KEPT_CLASSES
-#: Bytes of a feature in the pool: in bfloat16, and for a while twice, while half of the frames are put together.
-FEATURE_BYTES = 3
+#: Bytes of a feature in a GPU's number type, bfloat16.
+GPU_FEATURE_BYTES = 2
+#: Memory of the features in the pool: they are there twice for a while, while half of the frames are put together.
+PUTTING_TOGETHER = 1.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,6 +187,7 @@ def _training(
     else:  # reading ahead takes its time from the same core
         seconds = {"compute": rounds * job.frames * (epochs * update + readings * loading)}
     seconds["disk"] = networks * readings * (job.frames * job.feature_bytes + targets) / machines.disk
-    pool = (POOL_BYTES + FEATURE_BYTES * network.feature_dim) * min(job.frames, job.pool_frames)
+    feature = PUTTING_TOGETHER * (GPU_FEATURE_BYTES if machines.gpus else rates.feature)
+    pool = (POOL_BYTES + feature * network.feature_dim) * min(job.frames, job.pool_frames)
     memory = rates.process + 16 * size + pool + 40 * job.batch * network.args["width"]
     return Cost(stage, networks * 16 * size, memory, work, seconds)

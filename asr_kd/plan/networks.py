@@ -41,6 +41,7 @@ def network_rates(teacher: Network, student: Network, batch: int) -> dict[str, f
         "update": update_seconds(teacher, "cpu", batch, soft=False),
         "student": update_seconds(student, "cpu", batch, soft=True),
         **_targets(teacher),
+        "feature": device_and_dtype("cpu", "auto")[1].itemsize,
     }
 
 

@@ -18,7 +18,7 @@ from asr_kd.plan.costs import GRAPH_FACTOR, Job, Machines, costs
 TEACHER, STUDENT = dnn(40, 600, "large"), dnn(40, 600, "quarter")
 RATES = calibrate.Rates(
     features=1e-5, copies=2e-5, alignment=2e-5, gmm=3e-4, loading=1e-9, target_loading=2e-9, update=5e-5, student=2e-5,
-    forward=1e-5, targets=1e-5, scoring=3e-5, search=0.02, start=0, process=6e8,
+    forward=1e-5, targets=1e-5, scoring=3e-5, search=0.02, start=0, process=6e8, feature=2,
 )  # fmt: skip
 JOB = Job(10, 3, 1, TEACHER, STUDENT, 4, 1, 2, 2, 1024, 2_000_000, 3, 6, 0.1)
 CORES = Machines(cores=2, gpus=0, gpu_speed=0, disk=1e9, network=1e9)
@@ -82,6 +82,16 @@ def test_a_corpus_that_does_not_fit_is_read_every_epoch() -> None:
     found = [next(c for c in costs(job, CORES, RATES) if c.stage == "teachers") for job in (JOB, little)]
     assert found[0].seconds["disk"] == pytest.approx(2 * found[1].seconds["disk"])
     assert found[0].memory < found[1].memory
+
+
+def test_the_pool_is_of_the_number_type_that_networks_are_trained_in() -> None:
+    def memory(rates: calibrate.Rates, machines: Machines = CORES) -> float:
+        return next(c.memory for c in costs(JOB, machines, rates) if c.stage == "teachers")
+
+    wide = dataclasses.replace(RATES, feature=4)
+    assert memory(wide) - memory(RATES) == pytest.approx(2 * 1.5 * 40 * JOB.pool_frames)
+    gpus = Machines(16, 8, 2e14, 1e9, 1e9)
+    assert memory(wide, gpus) == memory(RATES, gpus)
 
 
 def test_the_recipes_systems_are_counted() -> None:
