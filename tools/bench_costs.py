@@ -214,9 +214,12 @@ def draw(rows: Sequence[dict[str, Any]]) -> Figure:
             )  # fmt: skip
         axes.set_title(title, fontweight="normal", fontsize=9.5)
         axes.set_xlabel("hours of speech")
-        axes.set_xlim(0)
-        axes.set_ylim(0)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+    panels[0].set_yscale("log")
+    panels[0].yaxis.set_major_formatter("{x:,g}")
     panels[0].legend(frameon=False, fontsize=9)
+    panels[1].set_ylim(0)
     return figure
 
 

@@ -32,6 +32,7 @@ from asr_kd.hmm.graph.config import Config as GraphConfig
 from asr_kd.hmm.pipeline import align, is_perturbed, train_and_align
 from asr_kd.lang.__main__ import main as make_lang
 from asr_kd.lang.config import Config as LangConfig
+from asr_kd.models.device import device_and_dtype
 from asr_kd.models.network import Network
 from asr_kd.plan.clock import computed, seconds
 from asr_kd.plan.networks import LOGIT_STD, network_rates
@@ -194,7 +195,8 @@ def _extract(corpus: Path, out: Path, speeds: Sequence[float], here: Executor) -
 def _loading(settings: HmmConfig, soft_targets: SoftTargets | None) -> float:
     source = Manifests([settings.out / "cuts_train.jsonl.gz"])
     normaliser = Normaliser.load(settings.features)
-    pools = PoolReader(source, normaliser, soft_targets=soft_targets, pool_frames=POOL_FRAMES, dtype=torch.bfloat16)
+    _, dtype = device_and_dtype("cpu", "auto")
+    pools = PoolReader(source, normaliser, soft_targets=soft_targets, pool_frames=POOL_FRAMES, dtype=dtype)
     return seconds(lambda: sum(1 for _ in pools.pools(np.random.default_rng(0)))) / pools.frames
 
 
