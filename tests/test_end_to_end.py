@@ -122,10 +122,10 @@ def test_audio_files_are_decoded(experiment, tmp_path):
 def test_damaged_inputs_are_refused_listed_or_harmless(experiment, tmp_path):
     command = [sys.executable, ROOT / "tools/drill.py", "--out", tmp_path, "--exp", experiment, "--parts", "inputs"]
     done = subprocess.run(
-        [*command, "--cases", "4", "--seed", "5"], capture_output=True, text=True, check=False,
+        [*command, "--cases", "8", "--seed", "5"], capture_output=True, text=True, check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     rows = [json.loads(line) for line in (tmp_path / "inputs.jsonl").read_text().splitlines()]
-    assert len(rows) == 4 and {row["outcome"] for row in rows} <= {"used", "listed", "refused"}
+    assert len(rows) == 8 and {row["outcome"] for row in rows} <= {"used", "listed", "refused"}
     assert "refused" in {row["outcome"] for row in rows}

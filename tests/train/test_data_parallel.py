@@ -140,19 +140,23 @@ def test_another_number_of_processes_resumes(prepared, student, alone, tmp_path,
 
 def test_a_split_network_is_the_whole_one(prepared, soft, tmp_path, inline):
     """Its checkpoints are those of the whole network, too: a killed run resumes."""
-    settings = config(prepared, tmp_path / "whole", epochs=2, dropout=0.2, **soft)
+    settings = config(prepared, tmp_path / "whole", epochs=2, dropout=0.2)
     train.main(settings)
-    split = dataclasses.replace(settings, out=tmp_path / "split", tensor_parallel=True)
-    run = torchrun(split)
-    wait_for(split.out / "seed-0" / "last.safetensors", run)
-    os.killpg(run.pid, signal.SIGKILL)
-    run.wait()
-    assert len(log_of(split.out)) == 1
-    assert torchrun(split).wait() == 0
-    assert_same(split.out, settings.out)
-    weights, expected = (load_model(folder / "seed-0").state_dict() for folder in (split.out, settings.out))
-    for key, value in expected.items():
-        torch.testing.assert_close(weights[key], value, rtol=1e-2, atol=3e-3)
+    train.main(dataclasses.replace(settings, out=tmp_path / "student", **soft))
+    for name, more in (("whole", {}), ("student", soft)):
+        split = dataclasses.replace(settings, out=tmp_path / f"split {name}", tensor_parallel=True, **more)
+        run = torchrun(split)
+        if more:
+            wait_for(split.out / "seed-0" / "last.safetensors", run)
+            os.killpg(run.pid, signal.SIGKILL)
+            run.wait()
+            assert len(log_of(split.out)) == 1
+            run = torchrun(split)
+        assert run.wait() == 0
+        assert_same(split.out, tmp_path / name)
+        weights, expected = (load_model(tmp_path / n / "seed-0").state_dict() for n in (f"split {name}", name))
+        for key, value in expected.items():
+            torch.testing.assert_close(weights[key], value, rtol=1e-2, atol=3e-3)
 
 
 def test_more_processes_than_streams_are_refused(prepared, tmp_path):
