@@ -3,11 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from asr_kd.report.figures import Series, label_ends, panel, styled, thousands
+
+#: Names of more letters in all do not fit below an axis side by side.
+MAX_LETTERS = 40
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,9 @@ def spread_plot(
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_minor_locator(NullLocator())
     if names:
-        axes.set_xticks(range(len(names)), names)
+        crowded = sum(map(len, names)) > MAX_LETTERS
+        slanted: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
+        axes.set_xticks(range(len(names)), names, **slanted)
     else:
         axes.xaxis.set_major_formatter(FuncFormatter(_short))
     axes.yaxis.set_major_locator(MaxNLocator(6))

@@ -1,15 +1,18 @@
 """Studies: their YAML files, the time left, their tables.  (test_end_to_end.py runs one through the real stages.)"""
 
+import itertools
 from pathlib import Path
 
 import pytest
 import yaml
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from asr_kd.common.errors import UserError
 from asr_kd.common.storage import LAYOUT, write_json
 from asr_kd.decode.client import SearchPool
 from asr_kd.score.collect import Compared, Results, Row
 from asr_kd.score.systems import Names
+from asr_kd.study.figures import Spread, spread_plot
 from asr_kd.study.format import Study, read_study
 from asr_kd.study.measure.tasks import measure_tasks
 from asr_kd.study.steps import step_tasks
@@ -229,3 +232,18 @@ def test_splits_are_a_figure_of_every_system(tmp_path):
     (axes,) = drawing.figure.axes
     assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "b"]
     assert [line.get_ydata().tolist() for line in axes.lines if len(line.get_xdata()) == 2] == [[30.0, 29.0]]
+
+
+@pytest.mark.parametrize(
+    "names", [["as it is", "room"], ["as it is", "6 kHz", "Opus", "8 kHz", "telephone", "room 0.2 s", "GSM"]]
+)
+def test_names_below_an_axis_do_not_overlap(names):
+    line = Spread(range(len(names)), [[20.0 + place] for place in range(len(names))], "#236192", "distilled")
+    figure = spread_plot([line], "WER by condition", "", "WER %", names=names)
+    FigureCanvasAgg(figure).draw()
+    labels = figure.axes[0].get_xticklabels()
+    assert [label.get_text() for label in labels] == names
+    for before, after in itertools.pairwise(labels):
+        below = after.get_rotation() > 0  # slanted, a label ends below its tick, and only its height counts
+        left, right = before.get_window_extent(), after.get_window_extent()
+        assert right.x1 - left.x1 > before.get_fontsize() if below else left.x1 < right.x0
