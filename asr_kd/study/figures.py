@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
@@ -43,8 +42,8 @@ def spread_plot(
         axes.xaxis.set_minor_locator(NullLocator())
     if names:
         crowded = sum(map(len, names)) > MAX_LETTERS
-        slanted: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
-        axes.set_xticks(range(len(names)), names, **slanted)
+        angle, end = (40, "right") if crowded else (0, "center")
+        axes.set_xticks(range(len(names)), names, rotation=angle, ha=end, rotation_mode="anchor")
     else:
         axes.xaxis.set_major_formatter(FuncFormatter(_short))
     axes.yaxis.set_major_locator(MaxNLocator(6))

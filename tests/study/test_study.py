@@ -1,6 +1,7 @@
 """Studies: their YAML files, the time left, their tables.  (test_end_to_end.py runs one through the real stages.)"""
 
 import itertools
+import math
 from pathlib import Path
 
 import pytest
@@ -234,8 +235,20 @@ def test_splits_are_a_figure_of_every_system(tmp_path):
     assert [line.get_ydata().tolist() for line in axes.lines if len(line.get_xdata()) == 2] == [[30.0, 29.0]]
 
 
+def names_of_conditions() -> list[str]:
+    """Those of the study with the most of them."""
+    return list(
+        yaml.safe_load((ROOT / "recipes/librispeech/studies/conditions.yaml").read_text())["views"][0]["splits"]
+    )
+
+
 @pytest.mark.parametrize(
-    "names", [["as it is", "room"], ["as it is", "6 kHz", "Opus", "8 kHz", "telephone", "room 0.2 s", "GSM"]]
+    "names",
+    [
+        ["as it is", "room"],
+        ["as it is", "6 kHz", "Opus", "8 kHz", "telephone", "room 0.2 s", "GSM"],
+        names_of_conditions(),
+    ],
 )
 def test_names_below_an_axis_do_not_overlap(names):
     line = Spread(range(len(names)), [[20.0 + place] for place in range(len(names))], "#236192", "distilled")
@@ -244,6 +257,10 @@ def test_names_below_an_axis_do_not_overlap(names):
     labels = figure.axes[0].get_xticklabels()
     assert [label.get_text() for label in labels] == names
     for before, after in itertools.pairwise(labels):
-        below = after.get_rotation() > 0  # slanted, a label ends below its tick, and only its height counts
-        left, right = before.get_window_extent(), after.get_window_extent()
-        assert right.x1 - left.x1 > before.get_fontsize() if below else left.x1 < right.x0
+        left, right, angle = before.get_window_extent(), after.get_window_extent(), math.radians(after.get_rotation())
+        if (
+            angle
+        ):  # slanted labels end at their ticks, and are parallel: as far apart as a line of text is high, or more
+            assert (right.x1 - left.x1) * math.sin(angle) > before.get_fontsize() * figure.dpi / 72
+        else:
+            assert left.x1 < right.x0
