@@ -7,6 +7,12 @@ from torch import Tensor
 
 #: Label of a frame that has none, as ``ignore_index`` in torch's cross_entropy.
 UNLABELLED = -100
+NEGATIVE = "soft targets must be probabilities, not their logarithms or other negative values"
+
+
+def wrong_labels(classes: int) -> str:
+    """Return what is wrong with labels that are none."""
+    return f"labels must lie in [0, {classes}), or be {UNLABELLED} for none"
 
 
 class Frames(NamedTuple):
@@ -30,11 +36,10 @@ class Frames(NamedTuple):
         return torch.where(fraction > 0, total / fraction, 0.0)
 
 
-def weigh_frames(
-    shape: torch.Size, device: torch.device, labels: Tensor | None, mask: Tensor | None, lengths: Tensor | None,
-    weights: Tensor | None,
-) -> Frames:  # fmt: skip
-    """Return the weights of frames of any shape, as one dimension; see ``frame_kd_loss`` for the arguments.
+def frame_weights(
+    shape: torch.Size, device: torch.device, mask: Tensor | None, lengths: Tensor | None, weights: Tensor | None
+) -> Tensor | None:
+    """Return the weights (N,) of frames of any shape in float64; None if all are 1.  See ``frame_kd_loss``.
 
     Raises:
         ValueError: shapes that do not fit, or weights that are negative or not finite.
@@ -44,15 +49,28 @@ def weigh_frames(
     for name, value in (("mask", mask), ("weights", weights)):
         if value is not None and value.shape != shape:
             raise ValueError(f"{name} {tuple(value.shape)} do not fit frames {tuple(shape)}")
+    if lengths is not None and (len(shape) != 2 or lengths.shape != shape[:1]):
+        raise ValueError(f"lengths {tuple(lengths.shape)} need logits (B, T, C); frames are {tuple(shape)}")
+    if mask is None and lengths is None and weights is None:
+        return None
     weight = torch.ones(shape, dtype=torch.float64, device=device) if weights is None else weights.detach().double()
     if mask is not None:
         weight = torch.where(mask.bool(), weight, 0.0)
     if lengths is not None:
-        if len(shape) != 2 or lengths.shape != shape[:1]:
-            raise ValueError(f"lengths {tuple(lengths.shape)} need logits (B, T, C); frames are {tuple(shape)}")
         inside = torch.arange(shape[1], device=device) < lengths.to(device).unsqueeze(1)
         weight = torch.where(inside, weight, 0.0)
-    weight = weight.flatten()
+    return weight.flatten()
+
+
+def weigh_frames(
+    shape: torch.Size, device: torch.device, labels: Tensor | None, mask: Tensor | None, lengths: Tensor | None,
+    weights: Tensor | None,
+) -> Frames:  # fmt: skip
+    """Return the weights of frames of any shape, as one dimension; arguments and errors are those of
+    ``frame_weights``."""
+    weight = frame_weights(shape, device, mask, lengths, weights)
+    if weight is None:
+        weight = torch.ones(shape.numel(), dtype=torch.float64, device=device)
     total = weight.sum()
     labelled = None if labels is None else labels.flatten() != UNLABELLED
     labelled_total = torch.zeros_like(total) if labelled is None else torch.where(labelled, weight, 0.0).sum()

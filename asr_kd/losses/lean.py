@@ -1,17 +1,22 @@
 """The lean losses: value and gradient in one sweep over chunks of frames."""
 
+from __future__ import annotations
+
 import ctypes
 import mmap
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from asr_kd.losses.frames import Frames
-from asr_kd.losses.kernels import find_kernel
+from asr_kd.losses.kernels import find_gpu_sweep, find_kernel
 from asr_kd.losses.sweep import Sweep
 from asr_kd.losses.targets import Targets
+
+if TYPE_CHECKING:
+    from asr_kd.losses.triton_sweep import GPUSweep
 
 CPU_CHUNK = 1 << 19  # logits per chunk and thread
 GPU_CHUNK = 1 << 22  # minimum number of logits per chunk
@@ -45,6 +50,54 @@ class LeanLoss(torch.autograd.Function):
         return _scaled(gradient, outer * unit), *(None,) * 6
 
 
+class LeanGPULoss(torch.autograd.Function):
+    """Loss of logits on a GPU; their gradient is computed in the backward pass, by a single kernel."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, sweep: GPUSweep) -> tuple[Tensor, ...]:
+        sweep.read(logits)
+        losses = sweep.losses()
+        ctx.save_for_backward(logits)
+        ctx.sweep, ctx.weight = sweep, losses[4].detach()
+        ctx.mark_non_differentiable(*losses[1:])
+        return tuple(losses)
+
+    @staticmethod
+    def backward(ctx: Any, outer: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        _refuse_second_derivative()
+        (logits,) = ctx.saved_tensors
+        gradient = torch.empty_like(logits)
+        ctx.sweep.write(logits, gradient, outer, ctx.weight)
+        return gradient, None
+
+
+class _ChunksOnGPU:
+    """What ``LeanLinearLoss`` takes of a ``Sweep``, on a GPU."""
+
+    def __init__(self, sweep: GPUSweep, frames: Frames, dtype: torch.dtype, rows: int) -> None:
+        self.sweep, self.dtype = sweep, dtype
+        self.one = frames.share.new_ones(())
+        self.unit = self.one
+        if dtype == torch.float16 and len(frames.share):  # as ``Sweep`` does
+            largest = frames.share.max()
+            self.unit = torch.where(largest > 0, largest, self.one)
+        self.factor = self.one / self.unit
+        self.gradient = frames.share.new_empty(rows, sweep.classes, dtype=dtype)
+
+    def buffer(self, number: int, rows: int) -> Tensor:
+        return self.gradient[:rows]
+
+    def losses(self) -> tuple[Tensor, ...]:
+        return tuple(self.sweep.losses()[:4])
+
+    def __call__(self, logits: Tensor, span: slice, buffer: Tensor, out: Tensor | None) -> Tensor:
+        self.sweep.read(logits, span.start)
+        if out is None:
+            return buffer
+        self.sweep.write(logits, out, self.factor, self.one, span.start)
+        return out
+
+
 class LeanLinearLoss(torch.autograd.Function):
     """Loss and gradients of an output layer, which holds the logits of one chunk at a time."""
 
@@ -60,8 +113,13 @@ class LeanLinearLoss(torch.autograd.Function):
         cast_weight = weight.to(dtype)
         cast_bias = None if bias is None else bias.to(dtype)
         logits_buffer = inputs.new_empty(min(rows, len(inputs)), classes, dtype=dtype)
-        kernel = find_kernel(logits_buffer, len(inputs), targets)
-        sweep = Sweep(targets, labels, frames, temperature, hard_weight, dtype, rows, classes, kernel)
+        gpu = find_gpu_sweep(logits_buffer, targets)
+        if gpu is not None:
+            swept = gpu(targets, labels, frames.share, temperature, hard_weight, classes)
+            sweep: Sweep | _ChunksOnGPU = _ChunksOnGPU(swept, frames, dtype, len(logits_buffer))
+        else:
+            kernel = find_kernel(logits_buffer, len(inputs), targets)
+            sweep = Sweep(targets, labels, frames, temperature, hard_weight, dtype, rows, classes, kernel)
         inputs_gradient = torch.empty_like(inputs) if needs_gradient[0] else None
         weight_gradient = torch.zeros_like(weight) if needs_gradient[1] else None
         bias_gradient = torch.zeros_like(bias) if bias is not None and needs_gradient[2] else None
@@ -76,7 +134,7 @@ class LeanLinearLoss(torch.autograd.Function):
             buffer = logits if dtype == sweep.dtype else sweep.buffer(0, len(chunk))
             gradient = sweep(logits, span, buffer, sweep.buffer(1, len(chunk)) if any(needs_gradient) else None)
             if bias_gradient is not None:
-                bias_gradient += gradient.sum(0)
+                bias_gradient += gradient.sum(0, dtype=bias_gradient.dtype)
             gradient = gradient.to(dtype)
             if inputs_gradient is not None:
                 inputs_gradient[span] = gradient @ cast_weight
@@ -134,8 +192,12 @@ def _chunk_rows(shape: torch.Size, device: torch.device) -> int:
 
 def _scaled(gradient: Tensor, factor: Tensor) -> Tensor:
     """Return gradient · factor, computed in place; torch itself refuses a second use after that."""
-    if torch.is_grad_enabled():  # create_graph=True
-        raise RuntimeError("the lean loss can be differentiated only once: use frame_kd_loss(…, lean=False)")
+    _refuse_second_derivative()
     if factor.device.type == "cpu" and factor.item() == 1:
         return gradient
     return gradient.mul_(factor)
+
+
+def _refuse_second_derivative() -> None:
+    if torch.is_grad_enabled():  # create_graph=True
+        raise RuntimeError("the lean loss can be differentiated only once: use frame_kd_loss(…, lean=False)")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from asr_kd.losses.frames import UNLABELLED, require
+from asr_kd.losses.frames import UNLABELLED, require, wrong_labels
 
 Mean = Literal["arithmetic", "geometric"]
 Tail = Literal["even", "prior", "bucket", "none"]
@@ -168,13 +168,17 @@ def _check_temperature(temperature: float) -> None:
 
 def validate_targets(
     shape: torch.Size, soft: Tensor | CompactTargets, labels: Tensor | None, temperature: float, hard_weight: float,
-    kind: Kind,
+    kind: Kind, check_labels: bool = True,
 ) -> tuple[Targets, Tensor | None]:  # fmt: skip
-    """Check all arguments of a loss, and return its soft targets and its labels with a single dimension of frames."""
+    """Check all arguments of a loss, and return its soft targets and its labels with a single dimension of frames.
+
+    Args:
+        check_labels: also check the values of the labels; False: whoever reads them does.
+    """
     _check_temperature(temperature)
     if not 0 <= hard_weight <= 1:
         raise ValueError(f"hard_weight must lie in [0, 1], not {hard_weight}")
-    labels = None if labels is None else _flat_labels(shape, labels)
+    labels = None if labels is None else _flat_labels(shape, labels, check_labels)
     if isinstance(soft, CompactTargets):
         if soft.classes.shape != soft.probabilities.shape or soft.classes.shape[:-1] != shape[:-1]:
             raise ValueError(
@@ -187,15 +191,16 @@ def validate_targets(
     return Dense(soft.detach().flatten(0, -2), kind), labels
 
 
-def _flat_labels(shape: torch.Size, labels: Tensor) -> Tensor:
+def _flat_labels(shape: torch.Size, labels: Tensor, check: bool) -> Tensor:
     """Return the labels as (N,) int64, which torch indexes with."""
     if labels.shape != shape[:-1]:
         raise ValueError(f"labels {tuple(labels.shape)} do not fit logits {tuple(shape)}")
     if labels.is_floating_point() or labels.dtype == torch.bool:
         raise ValueError(f"labels must be whole numbers, not {labels.dtype}")
     labels = labels.flatten().long()
-    valid = (labels >= 0) & (labels < shape[-1]) | (labels == UNLABELLED)
-    require(valid, f"labels must lie in [0, {shape[-1]}), or be {UNLABELLED} for none", labels)
+    if check:
+        valid = (labels >= 0) & (labels < shape[-1]) | (labels == UNLABELLED)
+        require(valid, wrong_labels(shape[-1]), labels)
     return labels
 
 

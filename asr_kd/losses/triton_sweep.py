@@ -1,29 +1,36 @@
-"""Losses and gradient of frames on a GPU: one launch of a Triton kernel, which reads each row of logits twice.
+"""Losses and gradient of frames on a GPU, by three Triton kernels and next to no other operation.
 
-A row's first reading finds its maximum and its sums of exponentials together (an online softmax); the second one writes
-the gradient.  A row that fits the cache is read from memory once.
+At the size of usual batches a GPU computes a loss faster than Python can start a dozen operations.  So one kernel does
+all that a frame needs for its loss, one turns the frames' sums into the losses of the batch, and one writes the
+gradient, in the backward pass, where its factor is known.  The logits are read from memory once in each direction.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from asr_kd.losses.targets import CompactTargets
-
-if TYPE_CHECKING:
-    from asr_kd.losses.sweep import Sweep
+from asr_kd.losses.frames import NEGATIVE, UNLABELLED, wrong_labels
+from asr_kd.losses.targets import CompactTargets, Targets
 
 BLOCK = 4096  # classes that one program holds at a time
 LOG2_E = tl.constexpr(math.log2(math.e))
+LN2 = tl.constexpr(math.log(2))
 LOWEST = tl.constexpr(torch.finfo(torch.float32).min)
 TINY = tl.constexpr(torch.finfo(torch.float32).tiny)
+NO_LABEL = tl.constexpr(UNLABELLED)
+#: What is kept of a frame for its gradient: the highest logit, mass / Σ e^((z − highest) / T), Σ e^(z − highest), and
+#: of compact targets the tail's share, of a teacher's logits the highest one and log₂ of their sum.
+STATISTICS = 5
+#: What is summed over the frames, each times its weight: cross-entropy, KL, hard part, cross-entropy of frames without
+#: a label, one, one for those with a label; and the number of labels that are none.
+SUMS = 7
 
 
 @triton.jit
@@ -45,139 +52,326 @@ def _sums(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _sweep(  # type: ignore[no-untyped-def]
-    logits, logits_row, logits_column, soft, soft_row, soft_column, out, out_row, out_column,
-    kept_classes, kept, change, values, share, base, labels, excluded, soft_scale, hard_scale,
-    mass, total, hard_total, label_y, dot, entropy, num_kept, scale, CLASSES: tl.constexpr, KIND: tl.constexpr,
-    LABELLED: tl.constexpr, GRADIENT: tl.constexpr, BLOCK: tl.constexpr, KEPT_BLOCK: tl.constexpr,
+def _log_q(t, scale, peak, log_sum):  # type: ignore[no-untyped-def]
+    """Return log₂ of a teacher's probabilities; that of zero would turn products into NaN."""
+    return tl.maximum(scale * (t - peak), -2000.0) - log_sum
+
+
+@triton.jit
+def _read(  # type: ignore[no-untyped-def]
+    logits, logits_row, logits_column, soft, soft_row, soft_column, kept_classes, kept, num_kept, base, base_sums,
+    labels, weights, statistics, sums, frames, first, scale,
+    CLASSES: tl.constexpr, KIND: tl.constexpr, BLOCK: tl.constexpr, KEPT_BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """One frame.  KIND: 0 probabilities, 1 teacher's logits, 2 compact without a tail, 3 with an even one, 4 a prior's.
+    """One frame's ``STATISTICS`` and ``SUMS``.
 
-    The other names are those of ``Sweep`` and ``CompactRows``; ``change`` and ``share`` are as ``CompactRows.scale``
-    returns them.
+    first: number of the frame in the first row of ``logits``.
+    KIND: 0 probabilities, 1 teacher's logits, 2 compact without a tail, 3 with an even one, 4 a prior's.
     """
-    row = tl.program_id(0).to(tl.int64)
-    logits += row * logits_row
+    logits += tl.program_id(0).to(tl.int64) * logits_row
+    row = first + tl.program_id(0).to(tl.int64)
+    statistics += row
+    sums += row
+    weight = 1.0
+    if weights is not None:
+        weight = tl.load(weights + row).to(tl.float32)
+        if weight == 0:  # padding: it may contain NaN
+            for number in tl.static_range(7):
+                tl.store(sums + number * frames, 0.0)
+            return
     soft += row * soft_row
-    out += row * out_row
-    if tl.load(excluded + row):  # padding: it may contain NaN
-        if GRADIENT:
-            for start in range(0, CLASSES, BLOCK):
-                columns = start + tl.arange(0, BLOCK)
-                zero = tl.zeros((BLOCK,), tl.float32)
-                tl.store(out + columns * out_column, zero, mask=columns < CLASSES)
-        return
+    peak, sum_soft, sum_hard = _sums(logits, logits_column, scale, CLASSES, BLOCK, labels is not None)
 
-    peak, sum_soft, sum_hard = _sums(logits, logits_column, scale, CLASSES, BLOCK, LABELLED)
-    factor = tl.load(soft_scale + row)
-    row_mass = 1.0
-    if KIND == 0:
-        row_mass = 0.0
-        for start in range(0, CLASSES, BLOCK):
-            columns = start + tl.arange(0, BLOCK)
-            row_mass += tl.sum(tl.load(soft + columns * soft_column, mask=columns < CLASSES, other=0).to(tl.float32), 0)
-        tl.store(mass + row, row_mass)
+    mass, dot, entropy, share = 1.0, 0.0, 0.0, 0.0  # Σ q, Σ q·y and the entropy in bits; y = log₂ e^((z − peak) / T)
+    soft_peak, log_sum = 0.0, 0.0
     if KIND == 1:
         soft_peak, soft_sum, _ = _sums(soft, soft_column, scale, CLASSES, BLOCK, False)
+        log_sum = tl.log2(soft_sum)
+    if KIND == 0:
+        mass = 0.0
     if KIND >= 2:
-        row_mass = tl.load(mass + row)
-    spread = 0.0
-    if KIND >= 3:
-        spread = tl.load(share + row)
-    soft_rate = factor * row_mass / sum_soft
-    tl.store(total + row, sum_soft)
-    label, hard_factor, hard_rate = -1, 0.0, 0.0
-    if LABELLED:
-        label = tl.load(labels + row)
-        hard_factor = tl.load(hard_scale + row)
-        hard_rate = hard_factor / sum_hard
-        tl.store(hard_total + row, sum_hard)
-        tl.store(label_y + row, scale * (tl.load(logits + label * logits_column).to(tl.float32) - peak))
-
-    sum_dot, sum_entropy = 0.0, 0.0
-    if GRADIENT or KIND != 2:
-        for start in range(0, CLASSES, BLOCK):
-            columns = start + tl.arange(0, BLOCK)
-            inside = columns < CLASSES
-            z = tl.load(logits + columns * logits_column, mask=inside, other=-float("inf")).to(tl.float32) - peak
-            y = scale * z
-            slope = soft_rate * tl.exp2(y)
-            if LABELLED:
-                slope += hard_rate * tl.exp2(LOG2_E * z) - tl.where(columns == label, hard_factor, 0.0)
-            if KIND <= 1:
-                if KIND == 0:
-                    q = tl.load(soft + columns * soft_column, mask=inside, other=0).to(tl.float32)
-                    log_q = tl.log2(tl.maximum(q, TINY))
-                else:
-                    t = tl.load(soft + columns * soft_column, mask=inside, other=-float("inf")).to(tl.float32)
-                    # The logarithm of a probability of zero would turn the product below into NaN.
-                    log_q = tl.maximum(scale * (t - soft_peak), -2000.0) - tl.log2(soft_sum)
-                    q = tl.exp2(log_q)
-                sum_entropy += tl.sum(q * log_q, 0)
-                sum_dot += tl.sum(q * tl.maximum(y, LOWEST), 0)
-                slope -= factor * q
-            if KIND == 3:
-                sum_dot += tl.sum(tl.where(inside, y, 0.0), 0)
-                slope -= spread
-            if KIND == 4:
-                b = tl.load(base + columns, mask=inside, other=0)
-                sum_dot += tl.sum(tl.where(inside, b * y, 0.0), 0)
-                slope -= spread * b
-            if GRADIENT:
-                tl.store(out + columns * out_column, slope, mask=inside)
-    tl.store(dot + row, sum_dot)
-    if KIND <= 1:
-        tl.store(entropy + row, -sum_entropy / LOG2_E)
-
-    if KIND >= 2:
-        tl.debug_barrier()  # what follows writes over some of the gradient
+        mass, of_base, spread, used = 0.0, 0.0, 0.0, 0.0
         start = 0
         while start < num_kept:  # a range would be unknown to Triton's interpreter with NumPy 2.4
             place = start + tl.arange(0, KEPT_BLOCK)
-            inside = place < num_kept
-            place += row * num_kept
-            column = tl.load(kept_classes + place, mask=inside, other=0)
-            z = tl.load(logits + column * logits_column, mask=inside, other=0).to(tl.float32) - peak
-            tl.store(values + place, scale * z, mask=inside)
-            if GRADIENT:
-                slope = soft_rate * tl.exp2(scale * z) + tl.load(change + place, mask=inside, other=0)
-                if LABELLED:
-                    slope += hard_rate * tl.exp2(LOG2_E * z) - tl.where(column == label, hard_factor, 0.0)
-                if KIND >= 3:
-                    slope -= spread * tl.load(base + column, mask=inside, other=0)
-                # The unused places of a frame that keeps fewer may name a class that it keeps.
-                used = inside & (tl.load(kept + place, mask=inside, other=0) > 0)
-                tl.store(out + column * out_column, slope, mask=used)
+            q = tl.load(kept + row * num_kept + place, mask=place < num_kept, other=0).to(tl.float32)
+            mass += tl.sum(q, 0)
+            entropy -= tl.sum(tl.where(q > 0, q * tl.log2(tl.maximum(q, TINY)), 0.0), 0)
+            used += tl.sum(tl.where(q > 0, 1.0, 0.0), 0)
+            if KIND == 4:
+                column = tl.load(kept_classes + row * num_kept + place, mask=place < num_kept, other=0)
+                b = tl.where(q > 0, tl.load(base + column), 0.0)
+                of_base += tl.sum(b, 0)
+                spread += tl.sum(tl.where(b > 0, b * tl.log2(tl.maximum(b, TINY)), 0.0), 0)
+            start += KEPT_BLOCK
+        if KIND >= 3:
+            others = CLASSES - used
+            if KIND == 4:
+                others = tl.load(base_sums) - of_base
+            # If all classes are kept, one minus their sum is only rounding.
+            tail = tl.where(used < CLASSES, tl.maximum(1 - mass, 0.0), 0.0)
+            share = tl.where(used < CLASSES, tail / tl.maximum(others, TINY), 0.0)
+            mass += tail
+            entropy -= tl.where(tail > 0, tail * tl.log2(tl.maximum(share, TINY)), 0.0)
+            if KIND == 4:
+                entropy -= share * (tl.load(base_sums + 1) - spread)
+    if KIND != 2:
+        for start in range(0, CLASSES, BLOCK):
+            columns = start + tl.arange(0, BLOCK)
+            inside = columns < CLASSES
+            z = tl.load(logits + columns * logits_column, mask=inside, other=-float("inf")).to(tl.float32)
+            y = scale * (z - peak)
+            if KIND == 0:
+                q = tl.load(soft + columns * soft_column, mask=inside, other=0).to(tl.float32)
+                mass += tl.sum(q, 0)
+                entropy -= tl.sum(q * tl.log2(tl.maximum(q, TINY)), 0)
+                dot += tl.sum(q * tl.maximum(y, LOWEST), 0)
+            if KIND == 1:
+                t = tl.load(soft + columns * soft_column, mask=inside, other=-float("inf")).to(tl.float32)
+                log_q = _log_q(t, scale, soft_peak, log_sum)
+                entropy -= tl.sum(tl.exp2(log_q) * log_q, 0)
+                dot += tl.sum(tl.exp2(log_q) * tl.maximum(y, LOWEST), 0)
+            if KIND == 3:
+                dot += tl.sum(tl.where(inside, y, 0.0), 0)
+            if KIND == 4:
+                b = tl.load(base + columns, mask=inside, other=0)
+                dot += tl.sum(tl.where(inside, b * y, 0.0), 0)
+    if KIND >= 2:
+        dot = tl.where(share != 0, share * dot, 0.0)  # also where a class that gets nothing has a logit of −inf
+        start = 0
+        while start < num_kept:
+            place = start + tl.arange(0, KEPT_BLOCK)
+            q = tl.load(kept + row * num_kept + place, mask=place < num_kept, other=0).to(tl.float32)
+            column = tl.load(kept_classes + row * num_kept + place, mask=place < num_kept, other=0)
+            change = q
+            if KIND == 3:
+                change = tl.where(q > 0, q - share, 0.0)
+            if KIND == 4:
+                change = tl.where(q > 0, q - share * tl.load(base + column), 0.0)
+            z = tl.load(logits + column * logits_column).to(tl.float32)
+            dot += tl.sum(tl.where(change != 0, change * scale * (z - peak), 0.0), 0)
+            start += KEPT_BLOCK
+
+    cross_entropy = LN2 * (mass * tl.log2(sum_soft) - dot)
+    tl.store(statistics, peak)
+    tl.store(statistics + frames, mass / sum_soft)
+    tl.store(statistics + 2 * frames, sum_hard)
+    tl.store(statistics + 3 * frames, share + soft_peak)
+    tl.store(statistics + 4 * frames, log_sum)
+    tl.store(sums, weight * cross_entropy)
+    tl.store(sums + frames, weight * (cross_entropy - LN2 * entropy))
+    tl.store(sums + 4 * frames, weight)
+    if labels is not None:
+        label = tl.load(labels + row)
+        labelled = label != NO_LABEL
+        valid = (label >= 0) & (label < CLASSES)
+        z = tl.load(logits + tl.where(valid, label, 0) * logits_column).to(tl.float32)
+        hard = LN2 * tl.log2(sum_hard) - (z - peak)
+        tl.store(sums + 2 * frames, tl.where(labelled, weight * hard, 0.0))
+        tl.store(sums + 3 * frames, tl.where(labelled, 0.0, weight * cross_entropy))
+        tl.store(sums + 5 * frames, tl.where(labelled, weight, 0.0))
+        tl.store(sums + 6 * frames, tl.where(labelled & (valid == 0), 1.0, 0.0))
+
+
+@triton.jit
+def _total(sums, frames, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Return a sum over the frames, in float64."""
+    total = tl.zeros((BLOCK,), tl.float64)
+    start = 0
+    while start < frames:
+        place = start + tl.arange(0, BLOCK)
+        total += tl.load(sums + place, mask=place < frames, other=0).to(tl.float64)
+        start += BLOCK
+    return tl.sum(total, 0)
+
+
+@triton.jit
+def _finish(  # type: ignore[no-untyped-def]
+    sums, frames, out, temperature, hard_weight,
+    LABELLED: tl.constexpr, SOFT: tl.constexpr, HARD: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Total, soft, hard, KL, the weight of all frames and of those with a label; whether soft targets and labels are
+    valid.
+
+    SOFT, HARD: whether that part has a weight above zero; a part that has none is left out even where it is infinite.
+    """
+    square = temperature * temperature
+    weight = _total(sums + 4 * frames, frames, BLOCK)
+    share = tl.where(weight > 0, 1 / tl.where(weight > 0, weight, 1.0), 0.0)
+    soft = square * _total(sums, frames, BLOCK) * share
+    total, hard, labelled, wrong = soft, 0.0 * weight, 0.0 * weight, 0.0 * weight
+    if LABELLED:
+        hard_sum = _total(sums + 2 * frames, frames, BLOCK)
+        labelled = _total(sums + 5 * frames, frames, BLOCK)
+        wrong = _total(sums + 6 * frames, frames, BLOCK)
+        hard = tl.where(labelled > 0, hard_sum / tl.where(labelled > 0, labelled, 1.0), 0.0)
+        if HARD:
+            total = (hard_sum + square * _total(sums + 3 * frames, frames, BLOCK)) * share
+            if SOFT:
+                total = (1 - hard_weight) * soft + hard_weight * total
+    tl.store(out, total)
+    tl.store(out + 1, soft)
+    tl.store(out + 2, hard)
+    tl.store(out + 3, _total(sums + frames, frames, BLOCK) * share)
+    tl.store(out + 4, weight)
+    tl.store(out + 5, labelled)
+    tl.store(out + 6, tl.where(soft < -1e-3, 0.0, 1.0))
+    tl.store(out + 7, tl.where(wrong > 0, 0.0, 1.0))
+
+
+@triton.jit
+def _slope(  # type: ignore[no-untyped-def]
+    logits, logits_row, logits_column, soft, soft_row, soft_column, kept_classes, kept, num_kept, base,
+    labels, weights, statistics, frames, first, scale, temperature, hard_weight, factor, total_weight,
+    out, out_row, out_column, CLASSES: tl.constexpr, KIND: tl.constexpr, BLOCK: tl.constexpr, KEPT_BLOCK: tl.constexpr,
+):  # fmt: skip
+    """One frame's gradient, times ``factor``; the other names are those of ``_read``."""
+    logits += tl.program_id(0).to(tl.int64) * logits_row
+    out += tl.program_id(0).to(tl.int64) * out_row
+    row = first + tl.program_id(0).to(tl.int64)
+    weight = 1.0
+    if weights is not None:
+        weight = tl.load(weights + row).to(tl.float32)
+        if weight == 0:
+            for start in range(0, CLASSES, BLOCK):
+                columns = start + tl.arange(0, BLOCK)
+                tl.store(out + columns * out_column, tl.zeros((BLOCK,), tl.float32), mask=columns < CLASSES)
+            return
+    soft += row * soft_row
+    statistics += row
+    weight = tl.load(factor).to(tl.float32) * (weight / tl.load(total_weight)).to(tl.float32)
+    soft_factor, hard_factor, hard_rate, label = temperature * weight, 0.0, 0.0, -1
+    if labels is not None:
+        label = tl.load(labels + row)
+        hard_factor = tl.where(label == NO_LABEL, 0.0, hard_weight * weight)
+        hard_rate = hard_factor / tl.load(statistics + 2 * frames)
+        soft_factor = tl.where(label == NO_LABEL, 1.0, 1 - hard_weight) * temperature * weight
+    peak, soft_rate = tl.load(statistics), soft_factor * tl.load(statistics + frames)
+    share = tl.load(statistics + 3 * frames)  # or the teacher's highest logit
+    log_sum = tl.load(statistics + 4 * frames)
+    for start in range(0, CLASSES, BLOCK):
+        columns = start + tl.arange(0, BLOCK)
+        inside = columns < CLASSES
+        z = tl.load(logits + columns * logits_column, mask=inside, other=-float("inf")).to(tl.float32) - peak
+        slope = soft_rate * tl.exp2(scale * z)
+        if labels is not None:
+            slope += hard_rate * tl.exp2(LOG2_E * z) - tl.where(columns == label, hard_factor, 0.0)
+        if KIND == 0:
+            slope -= soft_factor * tl.load(soft + columns * soft_column, mask=inside, other=0).to(tl.float32)
+        if KIND == 1:
+            t = tl.load(soft + columns * soft_column, mask=inside, other=-float("inf")).to(tl.float32)
+            slope -= soft_factor * tl.exp2(_log_q(t, scale, share, log_sum))
+        if KIND == 3:
+            slope -= soft_factor * share
+        if KIND == 4:
+            slope -= soft_factor * share * tl.load(base + columns, mask=inside, other=0)
+        tl.store(out + columns * out_column, slope, mask=inside)
+    if KIND >= 2:
+        tl.debug_barrier()  # what follows writes over some of the gradient
+        start = 0
+        while start < num_kept:
+            place = start + tl.arange(0, KEPT_BLOCK)
+            q = tl.load(kept + row * num_kept + place, mask=place < num_kept, other=0).to(tl.float32)
+            column = tl.load(kept_classes + row * num_kept + place, mask=place < num_kept, other=0)
+            z = tl.load(logits + column * logits_column).to(tl.float32) - peak
+            slope = soft_rate * tl.exp2(scale * z) - soft_factor * q
+            if labels is not None:
+                slope += hard_rate * tl.exp2(LOG2_E * z) - tl.where(column == label, hard_factor, 0.0)
+            # The unused places of a frame that keeps fewer may name a class that it keeps.
+            tl.store(out + column * out_column, slope, mask=q > 0)
             start += KEPT_BLOCK
 
 
-def sweep_frames(sweep: Sweep, logits: Tensor, span: slice, out: Tensor | None) -> None:
-    """Add the losses of the frames ``span`` to those of ``sweep``.
+class GPUSweep:
+    """What ``asr_kd.losses.sweep.Sweep`` does, on a GPU.
 
     Args:
-        sweep: for float16, bfloat16 or float32 logits; compact targets have no "bucket".
-        logits: (n, C), any strides.
-        out: (n, C) for the gradient, of any floating dtype; None: no gradient.
+        targets, labels: of all frames, validated but for the values of the labels.  No "bucket".
+        weights: (N,) weights of the frames; None: 1 each.
+        temperature, hard_weight: see ``frame_kd_loss``.
+        classes: C.
+
     """
-    soft: Any = sweep.soft
-    frames, classes = logits.shape
-    teacher, compact = logits, [sweep.total] * 6  # for what is not read
-    if isinstance(soft.targets, CompactTargets):
-        change, share = soft.scale(sweep.soft_scale)
-        tensors = (soft.classes, soft.parts.kept, change, soft.values, share)
-        compact = [*(t[span].contiguous() for t in tensors), soft.parts.base.contiguous()]
-        kind, kept = {"none": 2, "even": 3, "prior": 4}[soft.targets.tail], soft.classes.shape[1]
-    else:
-        teacher, kind, kept = soft.targets.values[span], int(soft.targets.kind == "logits"), 1
-    gradient = logits if out is None else out
-    labels = sweep.total if sweep.labels is None else sweep.labels
-    per_frame = (labels, sweep.excluded, sweep.soft_scale, sweep.hard_scale, soft.mass, sweep.total, sweep.hard_total,
-                 sweep.label_y, soft.dot, soft.entropy)  # fmt: skip
-    with torch.cuda.device(logits.device) if logits.is_cuda else contextlib.nullcontext():
-        _sweep[(frames,)](
-            logits, *logits.stride(), teacher, *teacher.stride(), gradient, *gradient.stride(),
-            *compact, *(t[span] for t in per_frame), kept, 1 / (sweep.temperature * math.log(2)),
-            CLASSES=classes, KIND=kind, LABELLED=sweep.labels is not None, GRADIENT=out is not None,
-            BLOCK=min(BLOCK, triton.next_power_of_2(classes)), KEPT_BLOCK=min(1024, triton.next_power_of_2(kept)),
-            num_warps=8,
-        )  # fmt: skip
+
+    def __init__(
+        self, targets: Targets, labels: Tensor | None, weights: Tensor | None, temperature: float, hard_weight: float,
+        classes: int,
+    ) -> None:  # fmt: skip
+        self.labels, self.weights, self.temperature = labels, weights, temperature
+        self.hard_weight = 0.0 if labels is None else hard_weight
+        self.classes, self.scale = classes, 1 / (temperature * math.log(2))
+        self.soft: Tensor | None = None
+        self.kept: tuple[Tensor, Tensor] | None = None
+        self.base: Tensor | None = None
+        self.base_sums: Tensor | None = None
+        if isinstance(targets, CompactTargets):
+            self.kept, like = (targets.classes.contiguous(), targets.probabilities.contiguous()), targets.classes
+            self.kind = {"none": 2, "even": 3, "prior": 4}[targets.tail]
+            if targets.prior is not None:
+                self.base = targets.prior.float().contiguous()
+                self.base_sums = torch.stack([self.base.sum(), torch.xlogy(self.base, self.base).sum() / math.log(2)])
+        else:
+            self.soft, self.kind, like = targets.values, int(targets.kind == "logits"), targets.values
+        buffer = torch.empty(STATISTICS + SUMS, len(like), device=like.device, dtype=torch.float32)
+        self.statistics, self.sums = buffer[:STATISTICS], buffer[STATISTICS:]
+
+    def read(self, logits: Tensor, first: int = 0) -> None:
+        """Take in the frames from number ``first`` on, given their logits (n, C) of any strides."""
+        if len(logits):
+            with _device(logits):
+                _read[(len(logits),)](
+                    *self._values(logits), self.base, self.base_sums, self.labels, self.weights, self.statistics,
+                    self.sums, self.sums.shape[1], first, self.scale, **self._sizes(),
+                )  # fmt: skip
+
+    def losses(self) -> list[Tensor]:
+        """Return all of ``KDLoss``, after the last frame."""
+        labelled, out = self.labels is not None, self.sums.new_empty(8)
+        with _device(out):
+            _finish[(1,)](
+                self.sums, self.sums.shape[1], out, self.temperature, self.hard_weight, LABELLED=labelled,
+                SOFT=self.hard_weight < 1, HARD=self.hard_weight > 0, BLOCK=4096, num_warps=8,
+            )  # fmt: skip
+        *values, soft_valid, labels_valid = out.unbind()
+        torch._assert_async(soft_valid, NEGATIVE)
+        if labelled:
+            torch._assert_async(labels_valid, wrong_labels(self.classes))
+        return values
+
+    def write(self, logits: Tensor, out: Tensor, factor: Tensor, weight: Tensor, first: int = 0) -> None:
+        """Write the gradient of frames that were read, times ``factor``, to ``out`` (n, C) of any floating dtype.
+
+        Args:
+            factor: a scalar.
+            weight: a scalar, the sum of the weights of all frames.
+        """
+        if len(logits):
+            with _device(logits):
+                _slope[(len(logits),)](
+                    *self._values(logits), self.base, self.labels, self.weights, self.statistics, self.sums.shape[1],
+                    first, self.scale, self.temperature, self.hard_weight, factor, weight, out, *out.stride(),
+                    **self._sizes(),
+                )  # fmt: skip
+
+    def _values(self, logits: Tensor) -> tuple[Any, ...]:
+        """Logits and soft targets, as the kernels take them."""
+        rows = (logits, *logits.stride())
+        if self.kept is not None:
+            return *rows, logits, 0, 0, *self.kept, self.kept[0].shape[1]
+        assert self.soft is not None
+        return *rows, self.soft, *self.soft.stride(), None, None, 0
+
+    def _sizes(self) -> dict[str, int]:
+        kept = 1 if self.kept is None else triton.next_power_of_2(max(1, self.kept[0].shape[1]))
+        block = min(BLOCK, triton.next_power_of_2(self.classes))
+        return {
+            "CLASSES": self.classes,
+            "KIND": self.kind,
+            "BLOCK": block,
+            "KEPT_BLOCK": min(1024, kept),
+            "num_warps": 8,
+        }
+
+
+def _device(values: Tensor) -> contextlib.AbstractContextManager[object]:
+    return torch.cuda.device(values.device) if values.is_cuda else contextlib.nullcontext()

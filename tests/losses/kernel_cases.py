@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from loss_examples import example, gradient, reference
+from loss_examples import example, generator_of, gradient, reference
 
 from asr_kd.losses import CompactTargets, average_distributions, frame_kd_loss, linear_kd_loss
 
@@ -63,7 +63,7 @@ def test_frames_that_count(kind):
     labels[3] = -100
     targets, keywords = targets_of(kind, teacher, 2.0)
     mask = torch.tensor([True, True, False, True, True, False, True, True])
-    weights = torch.rand(8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    weights = torch.rand(8, generator=generator_of(0), dtype=torch.float64)
     logits[2] = math.nan
     compare(logits, targets, labels, temperature=2.0, mask=mask, weights=weights, **keywords)
 

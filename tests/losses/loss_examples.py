@@ -38,9 +38,14 @@ def reference(logits, soft, labels, temperature, hard_weight, weights=None):
     return total / everything, soft_sum / everything, hard, kl / everything, everything, labelled
 
 
+def generator_of(seed):
+    """A generator of torch's default device."""
+    return torch.Generator(torch.get_default_device()).manual_seed(seed)
+
+
 def example(seed, frames=6, classes=9, scale=3.0):
-    """Student logits, teacher logits and labels."""
-    generator = torch.Generator().manual_seed(seed)
+    """Student logits, teacher logits and labels, on torch's default device."""
+    generator = generator_of(seed)
     logits = torch.randn(frames, classes, generator=generator, dtype=torch.float64) * scale
     teacher = torch.randn(frames, classes, generator=generator, dtype=torch.float64) * scale
     labels = torch.randint(classes, (frames,), generator=generator)

@@ -1,7 +1,9 @@
-"""The Triton kernel under Triton's interpreter against the plain form in float64; test_triton_loss.py runs these.
+"""The Triton kernels against the plain form in float64, in Triton's interpreter or on a GPU (test_triton_loss.py).
 
-Triton reads TRITON_INTERPRET when it is first imported, so they have an interpreter of their own.
+Triton reads TRITON_INTERPRET when it is first imported, so they have a process of their own.
 """
+
+import os
 
 import pytest
 import torch
@@ -9,21 +11,27 @@ from kernel_cases import *  # noqa: F403  the tests
 from kernel_cases import compare, targets_of
 from loss_examples import example, gradient
 
-from asr_kd.losses import lean, triton_sweep
+from asr_kd.losses import frame_kd, lean, triton_sweep
 
 
 @pytest.fixture(autouse=True)
 def on_the_kernel(monkeypatch):
     """Have the kernel for tensors of a CPU too, in blocks of few classes, and count its calls."""
+    torch.set_default_device("cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda")
     calls = []
 
-    def counted(*arguments):
-        calls.append(arguments)
-        triton_sweep.sweep_frames(*arguments)
+    class Counted(triton_sweep.GPUSweep):
+        def read(self, *arguments):
+            calls.append(arguments)
+            super().read(*arguments)
 
     monkeypatch.setattr(triton_sweep, "BLOCK", 16)
-    monkeypatch.setattr(lean, "find_kernel", lambda *_: counted)
+    for module in (frame_kd, lean):
+        monkeypatch.setattr(
+            module, "find_gpu_sweep", lambda logits, *_: None if logits.dtype == torch.float64 else Counted
+        )
     yield
+    torch.set_default_device(None)
     assert calls
 
 
