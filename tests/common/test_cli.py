@@ -64,6 +64,14 @@ def test_user_errors_are_one_line_and_exit_1():
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("module", ["features.extraction", "corpora.utterances", "train.loop", "soft_targets.compute"])
+def test_training_needs_no_package_of_the_other_extras(module):
+    extras = [name for extra in ("kaldi", "bundle", "specialists") for name in cli.EXTRAS[extra]]
+    code = f"import sys; sys.modules.update(dict.fromkeys({extras})); import asr_kd.{module}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("line", ["print('words ' * 9)", "logging.info('words')"])
 def test_output_that_nobody_reads_any_more_ends_quietly(line, tmp_path):
     (tmp_path / "stage.py").write_text(
