@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from asr_kd.features.extractors import raw_features
 from asr_kd.losses import CompactTargets
-from asr_kd.models.device import device_and_dtype
+from asr_kd.models.device import device_and_dtype, largest_layer
 from asr_kd.models.dnn import PRESETS, dnn
 from asr_kd.models.network import NETWORKS, Chunks, Network, context_of, is_window_classifier, segment_of, window_of
 from asr_kd.soft_targets.rows import TargetRows
@@ -94,12 +94,12 @@ def main(config: Config) -> None:
 
 
 def measure(config: Config, name: str, senones: int, folder: Path) -> dict[str, Any]:
-    _, dtype = device_and_dtype(config.device, "auto")
     cuts, targets = write_corpus(folder, config.frames, senones, config.top)
     if name in PRESETS:
         network = dnn(NUM_MELS, senones, name, left=LEFT, right=RIGHT)
     else:
         network = Network(NETWORKS[name], NUM_MELS, senones, {})
+    _, dtype = device_and_dtype(config.device, "auto", largest_layer(network.build()))
     loader, step = training(config, network, cuts, targets, dtype)
     update = functools.partial(step, learning_rate=LEARNING_RATE)
     speed = loop_speed(config, loader.epoch, update, lambda b: len(b.labels))
