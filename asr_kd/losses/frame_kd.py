@@ -141,9 +141,8 @@ def linear_kd_loss(
     targets, labels = validate_targets(shape, soft_targets, labels, temperature, hard_weight, soft_kind)
     frames = weigh_frames(shape[:-1], inputs.device, labels, mask, lengths, weights)
     flat = inputs.flatten(0, -2)
-    rows = chunk_frames or (
-        min(8192, max(1024, len(flat) // 8)) if flat.is_cuda else min(1024, max(128, -(-len(flat) // 32)))
-    )
+    share, least, most = (8, 1024, 8192) if flat.is_cuda else (32, 128, 1024)
+    rows = chunk_frames or min(most, max(least, -(-len(flat) // share)))
     needs_gradient = tuple(
         t is not None and t.requires_grad and torch.is_grad_enabled() for t in (inputs, weight, bias)
     )
