@@ -60,18 +60,18 @@ def _log_q(t, scale, peak, log_sum):  # type: ignore[no-untyped-def]
 @triton.jit
 def _read(  # type: ignore[no-untyped-def]
     logits, logits_row, logits_column, soft, soft_row, soft_column, kept_classes, kept, num_kept, base, base_sums,
-    labels, weights, statistics, sums, frames, first, scale,
+    labels, weights, rows, frames, first, scale,
     CLASSES: tl.constexpr, KIND: tl.constexpr, BLOCK: tl.constexpr, KEPT_BLOCK: tl.constexpr,
 ):  # fmt: skip
     """One frame's ``STATISTICS`` and ``SUMS``.
 
+    rows: (``STATISTICS`` + ``SUMS``, frames), one below the other.
     first: number of the frame in the first row of ``logits``.
     KIND: 0 probabilities, 1 teacher's logits, 2 compact without a tail, 3 with an even one, 4 a prior's.
     """
     logits += tl.program_id(0).to(tl.int64) * logits_row
     row = first + tl.program_id(0).to(tl.int64)
-    statistics += row
-    sums += row
+    statistics, sums = rows + row, rows + 5 * frames + row  # after STATISTICS
     weight = 1.0
     if weights is not None:
         weight = tl.load(weights + row).to(tl.float32)
@@ -187,7 +187,7 @@ def _total(sums, frames, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _finish(  # type: ignore[no-untyped-def]
-    sums, frames, out, temperature, hard_weight,
+    rows, frames, out, temperature, hard_weight,
     LABELLED: tl.constexpr, SOFT: tl.constexpr, HARD: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Total, soft, hard, KL, the weight of all frames and of those with a label; whether soft targets and labels are
@@ -195,6 +195,7 @@ def _finish(  # type: ignore[no-untyped-def]
 
     SOFT, HARD: whether that part has a weight above zero; a part that has none is left out even where it is infinite.
     """
+    sums = rows + 5 * frames
     square = temperature * temperature
     weight = _total(sums + 4 * frames, frames, BLOCK)
     share = tl.where(weight > 0, 1 / tl.where(weight > 0, weight, 1.0), 0.0)
@@ -222,7 +223,7 @@ def _finish(  # type: ignore[no-untyped-def]
 @triton.jit
 def _slope(  # type: ignore[no-untyped-def]
     logits, logits_row, logits_column, soft, soft_row, soft_column, kept_classes, kept, num_kept, base,
-    labels, weights, statistics, frames, first, scale, temperature, hard_weight, factor, total_weight,
+    labels, weights, rows, frames, first, scale, temperature, hard_weight, factor, total_weight,
     out, out_row, out_column, CLASSES: tl.constexpr, KIND: tl.constexpr, BLOCK: tl.constexpr, KEPT_BLOCK: tl.constexpr,
 ):  # fmt: skip
     """One frame's gradient, times ``factor``; the other names are those of ``_read``."""
@@ -238,7 +239,7 @@ def _slope(  # type: ignore[no-untyped-def]
                 tl.store(out + columns * out_column, tl.zeros((BLOCK,), tl.float32), mask=columns < CLASSES)
             return
     soft += row * soft_row
-    statistics += row
+    statistics = rows + row
     weight = tl.load(factor).to(tl.float32) * (weight / tl.load(total_weight)).to(tl.float32)
     soft_factor, hard_factor, hard_rate, label = temperature * weight, 0.0, 0.0, -1
     if labels is not None:
@@ -290,7 +291,6 @@ class GPUSweep:
         weights: (N,) weights of the frames; None: 1 each.
         temperature, hard_weight: see ``frame_kd_loss``.
         classes: C.
-
     """
 
     def __init__(
@@ -312,24 +312,28 @@ class GPUSweep:
                 self.base_sums = torch.stack([self.base.sum(), torch.xlogy(self.base, self.base).sum() / math.log(2)])
         else:
             self.soft, self.kind, like = targets.values, int(targets.kind == "logits"), targets.values
-        buffer = torch.empty(STATISTICS + SUMS, len(like), device=like.device, dtype=torch.float32)
-        self.statistics, self.sums = buffer[:STATISTICS], buffer[STATISTICS:]
+        self.frames = like.shape[0]
+        self.rows = torch.empty(STATISTICS + SUMS, self.frames, device=like.device, dtype=torch.float32)
+        kept = 1 if self.kept is None else triton.next_power_of_2(max(1, self.kept[0].shape[1]))
+        block = min(BLOCK, triton.next_power_of_2(classes))
+        self.sizes = {"CLASSES": classes, "BLOCK": block, "KEPT_BLOCK": min(1024, kept)}
+        self.sizes |= {"KIND": self.kind, "num_warps": 8}
 
     def read(self, logits: Tensor, first: int = 0) -> None:
         """Take in the frames from number ``first`` on, given their logits (n, C) of any strides."""
-        if len(logits):
+        if logits.shape[0]:
             with _device(logits):
-                _read[(len(logits),)](
-                    *self._values(logits), self.base, self.base_sums, self.labels, self.weights, self.statistics,
-                    self.sums, self.sums.shape[1], first, self.scale, **self._sizes(),
+                _read[(logits.shape[0],)](
+                    *self._values(logits), self.base, self.base_sums, self.labels, self.weights, self.rows, self.frames,
+                    first, self.scale, **self.sizes,
                 )  # fmt: skip
 
     def losses(self) -> list[Tensor]:
         """Return all of ``KDLoss``, after the last frame."""
-        labelled, out = self.labels is not None, self.sums.new_empty(8)
+        labelled, out = self.labels is not None, self.rows.new_empty(8)
         with _device(out):
             _finish[(1,)](
-                self.sums, self.sums.shape[1], out, self.temperature, self.hard_weight, LABELLED=labelled,
+                self.rows, self.frames, out, self.temperature, self.hard_weight, LABELLED=labelled,
                 SOFT=self.hard_weight < 1, HARD=self.hard_weight > 0, BLOCK=4096, num_warps=8,
             )  # fmt: skip
         *values, soft_valid, labels_valid = out.unbind()
@@ -345,32 +349,19 @@ class GPUSweep:
             factor: a scalar.
             weight: a scalar, the sum of the weights of all frames.
         """
-        if len(logits):
+        if logits.shape[0]:
             with _device(logits):
-                _slope[(len(logits),)](
-                    *self._values(logits), self.base, self.labels, self.weights, self.statistics, self.sums.shape[1],
-                    first, self.scale, self.temperature, self.hard_weight, factor, weight, out, *out.stride(),
-                    **self._sizes(),
+                _slope[(logits.shape[0],)](
+                    *self._values(logits), self.base, self.labels, self.weights, self.rows, self.frames, first,
+                    self.scale, self.temperature, self.hard_weight, factor, weight, out, *out.stride(), **self.sizes,
                 )  # fmt: skip
 
     def _values(self, logits: Tensor) -> tuple[Any, ...]:
         """Logits and soft targets, as the kernels take them."""
-        rows = (logits, *logits.stride())
         if self.kept is not None:
-            return *rows, logits, 0, 0, *self.kept, self.kept[0].shape[1]
+            return logits, *logits.stride(), logits, 0, 0, *self.kept, self.kept[0].shape[1]
         assert self.soft is not None
-        return *rows, self.soft, *self.soft.stride(), None, None, 0
-
-    def _sizes(self) -> dict[str, int]:
-        kept = 1 if self.kept is None else triton.next_power_of_2(max(1, self.kept[0].shape[1]))
-        block = min(BLOCK, triton.next_power_of_2(self.classes))
-        return {
-            "CLASSES": self.classes,
-            "KIND": self.kind,
-            "BLOCK": block,
-            "KEPT_BLOCK": min(1024, kept),
-            "num_warps": 8,
-        }
+        return logits, *logits.stride(), self.soft, *self.soft.stride(), None, None, 0
 
 
 def _device(values: Tensor) -> contextlib.AbstractContextManager[object]:
