@@ -134,7 +134,7 @@ class LeanLinearLoss(torch.autograd.Function):
             buffer = logits if dtype == sweep.dtype else sweep.buffer(0, len(chunk))
             gradient = sweep(logits, span, buffer, sweep.buffer(1, len(chunk)) if any(needs_gradient) else None)
             if bias_gradient is not None:
-                bias_gradient += gradient.sum(0, dtype=bias_gradient.dtype)
+                bias_gradient += gradient.sum(0, dtype=torch.promote_types(gradient.dtype, bias_gradient.dtype))
             gradient = gradient.to(dtype)
             if inputs_gradient is not None:
                 inputs_gradient[span] = gradient @ cast_weight

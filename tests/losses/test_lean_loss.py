@@ -153,3 +153,12 @@ def test_compiles_whole(form, kind):
     total(expected).backward()
     compiled(found).backward()
     torch.testing.assert_close(found.grad, expected.grad)
+
+
+def test_bias_of_a_layer_in_bfloat16_adds_frames_up_before_it_rounds():
+    logits, teacher, labels = example(21, frames=300, classes=7)
+    weight, bias = torch.eye(7, dtype=torch.bfloat16), torch.zeros(7, dtype=torch.bfloat16, requires_grad=True)
+    soft = teacher.softmax(1).float()
+    linear_kd_loss(logits.bfloat16(), weight, bias, soft, labels, chunk_frames=300).total.backward()
+    _, slope = gradient(logits.bfloat16().float(), soft, labels)
+    assert torch.equal(bias.grad, slope.sum(0).bfloat16())
