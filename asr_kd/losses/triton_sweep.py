@@ -31,6 +31,7 @@ STATISTICS = 5
 #: What is summed over the frames, each times its weight: cross-entropy, KL, hard part, cross-entropy of frames without
 #: a label, one, one for those with a label; and the number of labels that are none.
 SUMS = 7
+FIRST_SUM, NUM_SUMS = tl.constexpr(STATISTICS), tl.constexpr(SUMS)
 
 
 @triton.jit
@@ -71,12 +72,12 @@ def _read(  # type: ignore[no-untyped-def]
     """
     logits += tl.program_id(0).to(tl.int64) * logits_row
     row = first + tl.program_id(0).to(tl.int64)
-    statistics, sums = rows + row, rows + 5 * frames + row  # after STATISTICS
+    statistics, sums = rows + row, rows + FIRST_SUM * frames + row
     weight = 1.0
     if weights is not None:
         weight = tl.load(weights + row).to(tl.float32)
         if weight == 0:  # padding: it may contain NaN
-            for number in tl.static_range(7):
+            for number in tl.static_range(NUM_SUMS):
                 tl.store(sums + number * frames, 0.0)
             return
     soft += row * soft_row
@@ -195,7 +196,7 @@ def _finish(  # type: ignore[no-untyped-def]
 
     SOFT, HARD: whether that part has a weight above zero; a part that has none is left out even where it is infinite.
     """
-    sums = rows + 5 * frames
+    sums = rows + FIRST_SUM * frames
     square = temperature * temperature
     weight = _total(sums + 4 * frames, frames, BLOCK)
     share = tl.where(weight > 0, 1 / tl.where(weight > 0, weight, 1.0), 0.0)

@@ -258,9 +258,7 @@ def test_names_below_an_axis_do_not_overlap(names):
     assert [label.get_text() for label in labels] == names
     for before, after in itertools.pairwise(labels):
         left, right, angle = before.get_window_extent(), after.get_window_extent(), math.radians(after.get_rotation())
-        if (
-            angle
-        ):  # slanted labels end at their ticks, and are parallel: as far apart as a line of text is high, or more
+        if angle:  # labels end at their ticks, and are parallel: as far apart as a line of text is high, or more
             assert (right.x1 - left.x1) * math.sin(angle) > before.get_fontsize() * figure.dpi / 72
         else:
             assert left.x1 < right.x0
